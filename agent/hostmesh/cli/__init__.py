@@ -1,0 +1,1 @@
+"""The hostmesh command: one module per command group."""

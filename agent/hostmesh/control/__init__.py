@@ -1,0 +1,1 @@
+"""The control plane program: documents, translation, xDS, certificate authority, enrolment."""

@@ -1,0 +1,1 @@
+"""The agent program: composition root, proxy workers, supervision."""

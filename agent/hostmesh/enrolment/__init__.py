@@ -1,0 +1,1 @@
+"""How a workload of this host gets into the mesh: systemd units now."""

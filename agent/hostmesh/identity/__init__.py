@@ -1,0 +1,1 @@
+"""Certificates: schedule (pure), manager, CA client, enrolment of the node."""

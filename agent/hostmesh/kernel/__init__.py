@@ -1,0 +1,1 @@
+"""Linux, not mesh: netfilter, netlink, cgroups, sockets, systemd. Each foreign library in one module."""

@@ -1,0 +1,1 @@
+"""The byte path: route (pure), outbound, inbound, passthrough, pool, tunnels, relay."""

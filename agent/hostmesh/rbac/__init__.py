@@ -1,0 +1,1 @@
+"""Istio AuthorizationPolicy at L4: pure decisions."""

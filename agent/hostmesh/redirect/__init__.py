@@ -1,0 +1,1 @@
+"""Capture: the plan of rules (pure) and its applier."""

@@ -1,0 +1,1 @@
+"""What the mesh knows: workloads, services and policies, with look-ups (ztunnel state.rs)."""

@@ -1,0 +1,1 @@
+"""How bytes move: the worker's epoll loop, listeners, TLS engines, back-off."""

@@ -1,0 +1,1 @@
+"""Generated protocol buffers (sources in proto/ at the top of the repository)."""

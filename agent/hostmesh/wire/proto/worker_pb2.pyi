@@ -1,0 +1,204 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class LocalWorkload(_message.Message):
+    __slots__ = ("number", "name", "namespace", "identity", "unit")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    name: str
+    namespace: str
+    identity: str
+    unit: str
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
+
+class Credentials(_message.Message):
+    __slots__ = ("identity", "key_pem", "chain_pem", "roots_pem", "not_before", "not_after", "serial")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    KEY_PEM_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_PEM_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_PEM_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    identity: str
+    key_pem: bytes
+    chain_pem: bytes
+    roots_pem: bytes
+    not_before: float
+    not_after: float
+    serial: str
+    def __init__(self, identity: _Optional[str] = ..., key_pem: _Optional[bytes] = ..., chain_pem: _Optional[bytes] = ..., roots_pem: _Optional[bytes] = ..., not_before: _Optional[float] = ..., not_after: _Optional[float] = ..., serial: _Optional[str] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("listeners", "config_json")
+    LISTENERS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    listeners: _containers.RepeatedScalarFieldContainer[str]
+    config_json: str
+    def __init__(self, listeners: _Optional[_Iterable[str]] = ..., config_json: _Optional[str] = ...) -> None: ...
+
+class StateUpdate(_message.Message):
+    __slots__ = ("addresses", "removed_addresses", "authorizations", "removed_authorizations")
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[bytes]
+    removed_addresses: _containers.RepeatedScalarFieldContainer[str]
+    authorizations: _containers.RepeatedScalarFieldContainer[bytes]
+    removed_authorizations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, addresses: _Optional[_Iterable[bytes]] = ..., removed_addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[bytes]] = ..., removed_authorizations: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LocalWorkloads(_message.Message):
+    __slots__ = ("workloads",)
+    WORKLOADS_FIELD_NUMBER: _ClassVar[int]
+    workloads: _containers.RepeatedCompositeFieldContainer[LocalWorkload]
+    def __init__(self, workloads: _Optional[_Iterable[_Union[LocalWorkload, _Mapping]]] = ...) -> None: ...
+
+class CredentialsUpdate(_message.Message):
+    __slots__ = ("credentials", "forgotten", "failed")
+    class FailedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    credentials: _containers.RepeatedCompositeFieldContainer[Credentials]
+    forgotten: _containers.RepeatedScalarFieldContainer[str]
+    failed: _containers.ScalarMap[str, str]
+    def __init__(self, credentials: _Optional[_Iterable[_Union[Credentials, _Mapping]]] = ..., forgotten: _Optional[_Iterable[str]] = ..., failed: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Drain(_message.Message):
+    __slots__ = ("deadline_seconds",)
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    deadline_seconds: float
+    def __init__(self, deadline_seconds: _Optional[float] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class SetLogLevel(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    def __init__(self, level: _Optional[str] = ...) -> None: ...
+
+class ToWorker(_message.Message):
+    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level")
+    START_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_WORKLOADS_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    start: Start
+    state: StateUpdate
+    local_workloads: LocalWorkloads
+    credentials: CredentialsUpdate
+    drain: Drain
+    report: ReportRequest
+    log_level: SetLogLevel
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ...) -> None: ...
+
+class Series(_message.Message):
+    __slots__ = ("metric", "labels", "value")
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    metric: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    value: int
+    def __init__(self, metric: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., value: _Optional[int] = ...) -> None: ...
+
+class OpenConnection(_message.Message):
+    __slots__ = ("direction", "source", "original_destination", "actual_destination", "protocol", "workload")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ORIGINAL_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    ACTUAL_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    source: str
+    original_destination: str
+    actual_destination: str
+    protocol: str
+    workload: str
+    def __init__(self, direction: _Optional[str] = ..., source: _Optional[str] = ..., original_destination: _Optional[str] = ..., actual_destination: _Optional[str] = ..., protocol: _Optional[str] = ..., workload: _Optional[str] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("id", "counters", "gauges", "connections")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    GAUGES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    counters: _containers.RepeatedCompositeFieldContainer[Series]
+    gauges: _containers.RepeatedCompositeFieldContainer[Series]
+    connections: _containers.RepeatedCompositeFieldContainer[OpenConnection]
+    def __init__(self, id: _Optional[int] = ..., counters: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., gauges: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., connections: _Optional[_Iterable[_Union[OpenConnection, _Mapping]]] = ...) -> None: ...
+
+class LogRecord(_message.Message):
+    __slots__ = ("level", "target", "message", "fields")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    target: str
+    message: str
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, level: _Optional[str] = ..., target: _Optional[str] = ..., message: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LogBatch(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[LogRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[LogRecord, _Mapping]]] = ...) -> None: ...
+
+class WantCredentials(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: str
+    def __init__(self, identity: _Optional[str] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("turn",)
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    def __init__(self, turn: _Optional[int] = ...) -> None: ...
+
+class FromWorker(_message.Message):
+    __slots__ = ("ready", "heartbeat", "report", "logs", "want_credentials")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    LOGS_FIELD_NUMBER: _ClassVar[int]
+    WANT_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    ready: Ready
+    heartbeat: Heartbeat
+    report: Report
+    logs: LogBatch
+    want_credentials: WantCredentials
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., want_credentials: _Optional[_Union[WantCredentials, _Mapping]] = ...) -> None: ...
