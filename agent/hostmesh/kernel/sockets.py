@@ -1,0 +1,124 @@
+"""Socket options that the proxy needs (ip(7), ipv6(7), tcp(7), socket(7), linux/netfilter_ipv4.h).
+
+Python's socket module knows few of them by name; the numbers are Linux's ABI.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+from hostmesh.model.address import SocketAddress, canonical
+
+SO_ORIGINAL_DST = 80
+"""At level SOL_IP (sockaddr_in) and, as IP6T_SO_ORIGINAL_DST, at level IPPROTO_IPV6 (sockaddr_in6)."""
+
+SO_MARK = 36
+IP_FREEBIND = 15
+IP_TRANSPARENT = 19
+IPV6_TRANSPARENT = 75
+IPV6_FREEBIND = 78
+
+_SOCKADDR_IN = struct.Struct("!2xH4s8x")
+_SOCKADDR_IN6 = struct.Struct("!2xH4x16s4x")
+_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
+_NOT_TRANSLATED = frozenset({errno.ENOENT, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+"""No conntrack entry; no conntrack in this kernel; the other family's question to an AF_INET socket."""
+
+
+def original_destination(sock: socket.socket) -> SocketAddress:
+    """Where the peer of an accepted socket meant to connect to, before netfilter redirected it here.
+
+    A dual-stack listener accepts both families, so IPv4 is asked first and IPv6 next, as ztunnel does. A connection
+    that was not translated has its own local address as answer: the caller must refuse it or it would loop.
+
+    Raises:
+        OSError: the socket is dead, or the kernel fails for a reason other than "not translated".
+    """
+    try:
+        port, ip4 = _SOCKADDR_IN.unpack(sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, _SOCKADDR_IN.size))
+        return SocketAddress(IPv4Address(ip4), port)
+    except OSError as error:
+        if error.errno not in _NOT_TRANSLATED:
+            raise
+    try:
+        answer = sock.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, _SOCKADDR_IN6.size)
+        port, ip6 = _SOCKADDR_IN6.unpack(answer)
+        return SocketAddress(canonical(IPv6Address(ip6)), port)
+    except OSError as error:
+        if error.errno not in _NOT_TRANSLATED:
+            raise
+    return local_address(sock)
+
+
+def local_address(sock: socket.socket) -> SocketAddress:
+    """`getsockname` as a value; IPv4-mapped addresses of dual-stack sockets come out as IPv4."""
+    name = sock.getsockname()
+    return SocketAddress.of(name[0].partition("%")[0], name[1])
+
+
+def peer_address(sock: socket.socket) -> SocketAddress:
+    """`getpeername` as a value.
+
+    Raises:
+        OSError: ENOTCONN when the peer is already gone.
+    """
+    name = sock.getpeername()
+    return SocketAddress.of(name[0].partition("%")[0], name[1])
+
+
+def get_mark(sock: socket.socket) -> int:
+    """SO_MARK; an accepted socket carries the mark of its SYN where `net.ipv4.tcp_fwmark_accept` is 1.
+
+    That needs a listener without a mark of its own.
+    """
+    return sock.getsockopt(socket.SOL_SOCKET, SO_MARK)
+
+
+def set_mark(sock: socket.socket, mark: int) -> None:
+    """Mark every packet that the socket sends; to be set before `connect`.
+
+    Raises:
+        PermissionError: the process has no CAP_NET_ADMIN.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+
+
+def set_transparent(sock: socket.socket) -> None:
+    """Let the socket bind to an address of somebody else (to preserve a client's source address).
+
+    Raises:
+        PermissionError: the process has neither CAP_NET_ADMIN nor CAP_NET_RAW.
+    """
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+
+
+def set_freebind(sock: socket.socket) -> None:
+    """Let the socket bind to an address that the host does not have (yet); needs no capability."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+
+
+def keepalive(sock: socket.socket, time: int, interval: int, probes: int) -> None:
+    """Probe an idle peer after `time` seconds, every `interval` seconds, and give up after `probes` answers missing."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, time)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+
+
+def nodelay(sock: socket.socket) -> None:
+    """Send small writes at once (no Nagle): the proxy already gathers what belongs together."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make `close` send RST instead of FIN, so that a failure does not look like a complete answer."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
