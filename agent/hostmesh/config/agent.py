@@ -1,4 +1,4 @@
-"""AgentConfig: agent.yaml, its conf.d/ and ztunnel's environment variables; our file wins, every value knows its source."""
+"""AgentConfig: agent.yaml, conf.d/ and ztunnel's environment variables; our file wins, every value knows its source."""
 
 from __future__ import annotations
 

@@ -1,0 +1,122 @@
+"""The agent's HTTP doors (ztunnel's): admin on loopback 15000, stats 15020, readiness 15021."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from hostmesh.admin.view import AgentView
+
+OPENMETRICS = "application/openmetrics-text"
+
+_INDEX = """hostmesh agent
+/config_dump       everything the agent knows
+/connections       open connections of each workload
+/status            what `hostmesh status` prints, as JSON
+/logging           POST ?level=debug changes the log level
+/quitquitquit      POST ends the agent gracefully
+"""
+
+_LOGGING_HELP = "usage: POST /logging?level=error|warn|info|debug, or ?reset\n"
+
+
+class PortInUse(OSError):
+    """A door could not be opened; the message names the port and the next step."""
+
+
+def admin_app(view: AgentView) -> web.Application:
+    """Everything an operator on the host may see and do."""
+
+    async def index(_: web.Request) -> web.Response:
+        return web.Response(text=_INDEX)
+
+    async def config_dump(_: web.Request) -> web.Response:
+        dump = view.config_dump() | {"workloadState": await view.connections()}
+        return web.Response(text=json.dumps(dump, indent=2, sort_keys=True), content_type="application/json")
+
+    async def connections(_: web.Request) -> web.Response:
+        return web.json_response(await view.connections())
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(await view.status())
+
+    async def logging(request: web.Request) -> web.Response:
+        level = "info" if "reset" in request.query else request.query.get("level", "")
+        if level:
+            try:
+                view.set_log_level(level)
+            except ValueError:
+                return web.Response(status=400, text=f"Invalid level provided: {level}\n{_LOGGING_HELP}")
+        return web.Response(text=f"current log level is {view.log_level()}\n")
+
+    async def quit_(_: web.Request) -> web.Response:
+        view.shut_down()
+        return web.Response(text="shutdown now\n")
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/", index),
+            web.route("*", "/config_dump", config_dump),
+            web.get("/connections", connections),
+            web.get("/status", status),
+            web.post("/logging", logging),
+            web.post("/quitquitquit", quit_),
+        ]
+    )
+    return app
+
+
+def stats_app(view: AgentView) -> web.Application:
+    """Prometheus scrapes."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        openmetrics = OPENMETRICS in request.headers.get("Accept", "")
+        kind = f"{OPENMETRICS};charset=utf-8;version=1.0.0" if openmetrics else "text/plain; charset=utf-8"
+        response = web.Response(body=(await view.metrics(openmetrics)).encode(), headers={"Content-Type": kind})
+        response.enable_compression()
+        return response
+
+    app = web.Application()
+    app.add_routes([web.route("*", "/metrics", metrics), web.route("*", "/stats/prometheus", metrics)])
+    return app
+
+
+def readiness_app(view: AgentView) -> web.Application:
+    """Load balancers and rollouts."""
+
+    async def ready(_: web.Request) -> web.Response:
+        pending = view.pending()
+        if pending:
+            return web.Response(status=500, text=f"not ready, pending: {', '.join(pending)}\n")
+        return web.Response(text="ready\n")
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz/ready", ready)])
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, hosts: list[str], port: int, purpose: str) -> AsyncIterator[int]:
+    """Serve until the context ends; yields the port (the kernel's choice if `port` is 0).
+
+    Raises:
+        PortInUse: another program has the port.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host=hosts, port=port)  # type: ignore[arg-type]  # asyncio takes a list
+        try:
+            await site.start()
+        except OSError as error:
+            why = (
+                f"{purpose} cannot listen on port {port}: {error.strerror}; see who has it: ss -ltnp 'sport = :{port}'"
+            )
+            raise PortInUse(error.errno, why) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,67 @@
+"""A proxy worker's process: listeners and state come from main, bytes go through the proxy, numbers go back.
+
+No asyncio, no disk, no keys but those main sends. When main goes away the worker ends: captured traffic then fails
+closed, because the rules stay.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+
+from hostmesh.config.proxy import ProxyConfig
+from hostmesh.daemon.frames import LENGTH
+from hostmesh.daemon.main_link import MainLink
+from hostmesh.proxy.server import ProxyServer
+from hostmesh.state.store import MeshState
+from hostmesh.transport.loop import Loop
+from hostmesh.transport.tls.select import provider
+from hostmesh.wire.proto import worker_pb2 as pb
+
+MAX_LISTENERS = 16
+
+HEARTBEAT_INTERVAL = 1.0
+
+
+def main() -> None:
+    """Entry point of `python -m hostmesh.daemon.worker FD`."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    start, descriptors = receive_start(control)
+    config = ProxyConfig.from_json(start.config_json)
+    loop = Loop()
+    state = MeshState()
+    link = MainLink(control, loop, state)
+    server = ProxyServer(loop, config, provider(config.tls_engine), state, link)
+    for kind, descriptor in zip(start.listeners, descriptors, strict=True):
+        server.set_listener(kind, socket.socket(fileno=descriptor))
+    link.serve(server, HEARTBEAT_INTERVAL)
+    gc.freeze()
+    loop.run()
+
+
+def receive_start(control: socket.socket) -> tuple[pb.Start, list[int]]:
+    """Wait for the first message, with the listeners beside it.
+
+    Raises:
+        ConnectionError: main closed the pair before it said anything whole.
+    """
+    data, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, MAX_LISTENERS)
+    while len(data) < LENGTH.size:
+        data += _receive(control, LENGTH.size - len(data))
+    (length,) = LENGTH.unpack(data)
+    body = b""
+    while len(body) < length:
+        body += _receive(control, length - len(body))
+    return pb.ToWorker.FromString(body).start, list(descriptors)
+
+
+def _receive(control: socket.socket, size: int) -> bytes:
+    data = control.recv(size)
+    if not data:
+        raise ConnectionError("main closed the control socket before it said what to do")
+    return data
+
+
+if __name__ == "__main__":
+    main()
