@@ -1,0 +1,93 @@
+"""`hostmesh status`: what the agent of this host is doing, in one screen."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import click
+
+
+class AgentUnreachable(click.ClickException):
+    """Nobody answers on the admin port."""
+
+
+def fetch(port: int, path: str) -> dict[str, Any]:
+    """GET one JSON document from the agent on this host.
+
+    Raises:
+        AgentUnreachable: with the next step.
+    """
+    url = f"http://127.0.0.1:{port}{path}"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            document: dict[str, Any] = json.load(response)
+            return document
+    except (urllib.error.URLError, OSError) as error:
+        why = getattr(error, "reason", error)
+        raise AgentUnreachable(
+            f"the agent does not answer on {url}: {why}; see `systemctl status hostmesh-agent`"
+        ) from error
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@click.option("--port", default=15000, show_default=True, help="The agent's admin port.")
+def status(output: str, port: int) -> None:
+    """Show this host's agent: control plane, workers, captured workloads and their certificates.
+
+    Exit status 1 if the agent is not ready.
+    """
+    facts = fetch(port, "/status")
+    click.echo(json.dumps(facts, indent=2) if output == "json" else render(facts, time.time()), nl=True)
+    if not facts["ready"]:
+        raise SystemExit(1)
+
+
+def render(facts: dict[str, Any], now: float) -> str:
+    """The status as a person reads it; `now` is seconds since the epoch."""
+    ready = "ready" if facts["ready"] else f"NOT READY, pending: {', '.join(facts['pending'])}"
+    plane = facts["controlPlane"]
+    connection = "connected" if plane["connected"] else f"NOT CONNECTED ({plane['error'] or 'no answer yet'})"
+    mesh = facts["mesh"]
+    lines = [
+        f"node            {facts['node']} (hostmesh {facts['version']}): {ready}",
+        f"control plane   {plane['address']}: {connection}",
+        f"mesh            {mesh['workloads']} workloads, {mesh['services']} services, {mesh['policies']} policies",
+        f"proxy workers   {_workers(facts['workers'])}; TLS engine {facts['tlsEngine']}",
+        "",
+    ]
+    rows: list[tuple[str, ...]] = [("WORKLOAD", "UNIT", "CAPTURE", "IDENTITY", "CERTIFICATE")]
+    rows += [
+        (
+            f"{w['namespace']}/{w['name']}",
+            w["unit"],
+            w["capture"],
+            w["identity"],
+            _certificate(w["certificate"], now),
+        )
+        for w in facts["workloads"]
+    ]
+    return "\n".join(lines + table(rows))
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell, three spaces apart."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _workers(workers: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{w['pid']}{'' if w['ready'] else ' (starting)'}" for w in workers) or "none"
+
+
+def _certificate(certificate: dict[str, Any], now: float) -> str:
+    expires = certificate["expires"]
+    if expires is None:
+        return str(certificate["state"])
+    left = int(expires - now)
+    lifetime = f"{left // 3600}h{left % 3600 // 60:02}m{left % 60:02}s left" if left >= 0 else "expired"
+    return f"{certificate['state']}, {lifetime}"
