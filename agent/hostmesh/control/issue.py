@@ -1,0 +1,129 @@
+"""What the mesh's certificates look like (Istio's CA: controlled by the issuer down to the last extension)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from hostmesh.control.csr import PublicKey
+from hostmesh.model.identity import Identity
+
+BACKDATE = 120.0
+"""NotBefore lies at most so far in the past, for clocks that run behind the control plane's (as istiod's does)."""
+
+ROOT_LIFETIME = 3650 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A CA certificate with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def backdating(ttl: float) -> float:
+    """Seconds that NotBefore lies in the past: a tenth of the lifetime at most, else half-life would be there too."""
+    return min(BACKDATE, ttl / 10)
+
+
+def self_signed_root(key: ec.EllipticCurvePrivateKey, trust_domain: str, now: float) -> x509.Certificate:
+    """The root of a new mesh, valid for ten years."""
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "hostmesh"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} root"[:64]),
+        ]
+    )
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = _builder(name, key.public_key(), now - BACKDATE, now + ROOT_LIFETIME).subject_name(name)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(ca=True), critical=True)
+    builder = builder.add_extension(identifier, critical=False)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+def workload_certificate(
+    signer: Signer, key: PublicKey, identity: Identity, ttl: float, now: float
+) -> x509.Certificate:
+    """A certificate for one identity: client and server, empty subject, the URI as its only and critical SAN."""
+    not_after = min(now + ttl, signer.certificate.not_valid_after_utc.timestamp())
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity))]
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _leaf(signer, key, names, usages, (now - backdating(ttl), not_after), x509.Name([]))
+
+
+def server_certificate(
+    signer: Signer, key: PublicKey, hosts: Iterable[str], ttl: float, now: float
+) -> x509.Certificate:
+    """A certificate for the control plane's own port; `hosts` are DNS names and IP addresses. No client use."""
+    not_after = min(now + ttl, signer.certificate.not_valid_after_utc.timestamp())
+    names = [_host_name(host) for host in hosts]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hostmesh control plane")])
+    lifetime = (now - backdating(ttl), not_after)
+    return _leaf(signer, key, names, [ExtendedKeyUsageOID.SERVER_AUTH], lifetime, subject)
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _leaf(
+    signer: Signer,
+    key: PublicKey,
+    names: list[x509.GeneralName],
+    usages: list[x509.ObjectIdentifier],
+    lifetime: tuple[float, float],
+    subject: x509.Name,
+) -> x509.Certificate:
+    critical = not list(subject)
+    issuer_identifier = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = _builder(signer.certificate.subject, key, *lifetime).subject_name(subject)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(ca=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=critical)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_identifier), critical=False
+    )
+    return builder.sign(signer.key, hashes.SHA256())
+
+
+def _builder(issuer: x509.Name, key: PublicKey, not_before: float, not_after: float) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(secrets.randbits(127) | 1 << 126)  # positive, never zero, 16 octets in DER
+        .not_valid_before(datetime.fromtimestamp(int(not_before), UTC))
+        .not_valid_after(datetime.fromtimestamp(int(not_after), UTC))
+    )
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

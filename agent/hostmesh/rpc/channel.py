@@ -1,0 +1,222 @@
+"""ControlPlane: opens gRPC channels to it, with this node's certificate where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from grpclib.client import Channel, Handler
+from grpclib.config import Configuration
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
+from h2.exceptions import H2Error
+
+from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.rpc.failure import (
+    ControlPlaneError,
+    Failure,
+    Validity,
+    alert_text,
+    clock_text,
+    connect_text,
+    is_clock,
+    untrusted_text,
+)
+
+CONNECT_TIMEOUT = 5.0
+_SHUTDOWN_TIMEOUT = 1.0
+_NOT_ADMITTED = frozenset((Status.UNAUTHENTICATED,))
+_REFUSED = frozenset((Status.PERMISSION_DENIED, Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION, Status.NOT_FOUND))
+
+_CONFIGURATION = Configuration(
+    _keepalive_time=30,
+    _keepalive_timeout=10,
+    _keepalive_permit_without_calls=True,
+    _http2_max_pings_without_data=0,  # an idle xDS stream is the normal case: never stop asking
+    _http2_min_sent_ping_interval_without_data=10,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFiles:
+    """PEM files of the node's own credentials; they need not exist yet."""
+
+    key: Path
+    chain: Path
+
+
+class _Protocol(H2Protocol):
+    """Keeps what ended the connection: a TLS alert about our certificate arrives after the handshake (TLS 1.3)."""
+
+    lost: BaseException | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost = exc
+        super().connection_lost(exc)
+
+
+class _Channel(Channel):
+    """A channel with time-outs for connecting and closing, which the base class leaves to asyncio's minutes."""
+
+    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext) -> None:
+        super().__init__(endpoint.host, endpoint.port, ssl=context, config=_CONFIGURATION)
+        self._endpoint = endpoint
+        self._context = context
+        self.current: _Protocol | None = None
+
+    async def _create_connection(self) -> H2Protocol:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            _, self.current = await self._loop.create_connection(
+                lambda: _Protocol(Handler(), self._config, self._h2_config),
+                self._endpoint.host,
+                self._endpoint.port,
+                ssl=self._context,
+                server_hostname=self._endpoint.server_name or self._endpoint.host,
+                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
+            )
+        return self.current
+
+
+class ControlPlane:
+    """Opens channels and turns every failure into a `ControlPlaneError`.
+
+    The files are read at each connection, so that a renewed node certificate or a new root needs no restart.
+
+    Args:
+        endpoint: where to connect.
+        root_cert: PEM file with the roots that the control plane's certificate must chain to.
+        node: this node's credentials; None connects without (enrolment).
+        now: this host's clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        root_cert: Path,
+        node: NodeFiles | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.endpoint = endpoint
+        self._root_cert = root_cert
+        self._node = node
+        self._now = now
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Channel]:
+        """A connected channel for the body of the `async with`; what the body raises is explained too.
+
+        Raises:
+            ControlPlaneError: for every failure of connection or call.
+        """
+        channel = _Channel(self.endpoint, self._context())
+        try:
+            await channel.__connect__()
+            yield channel
+        except (OSError, GRPCError, StreamTerminatedError, H2Error) as error:
+            raise await self._explain(error, channel) from error
+        finally:
+            channel.close()
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.hostname_checks_common_name = False
+        context.set_alpn_protocols(["h2"])
+        try:
+            context.load_verify_locations(cafile=self._root_cert)
+        except OSError as error:
+            raise ControlPlaneError(
+                Failure.LOCAL,
+                f"{self._root_cert}: the control plane's root certificate cannot be read ({error.strerror or error}); "
+                "copy ca/root-cert.pem from the state directory of the control plane",
+            ) from error
+        if self._node is not None:
+            try:
+                context.load_cert_chain(self._node.chain, self._node.key)
+            except OSError as error:
+                raise ControlPlaneError(
+                    Failure.LOCAL,
+                    f"{self._node.chain}: this node's certificate or its key cannot be read "
+                    f"({error.strerror or error}); enrol this node with a new join token",
+                ) from error
+        return context
+
+    async def _explain(self, error: Exception, channel: _Channel) -> ControlPlaneError:
+        lost = channel.current.lost if channel.current is not None else None
+        if isinstance(lost, ssl.SSLError) and not isinstance(error, GRPCError):
+            error = lost
+        match error:
+            case GRPCError():
+                return self._explain_status(error)
+            case ssl.SSLCertVerificationError():
+                return await self._explain_verification(error)
+            case ssl.SSLError():
+                text = alert_text(str(self.endpoint), error, self._node_validity(), self._now())
+                if text is not None:
+                    return ControlPlaneError(Failure.NOT_ADMITTED, text)
+                return self._lost(f"TLS failed: {error.reason or error}")
+            case OSError() if channel.current is None:
+                return ControlPlaneError(Failure.UNREACHABLE, connect_text(str(self.endpoint), error))
+            case _:
+                return self._lost(str(lost or error) or type(error).__name__)
+
+    def _lost(self, why: str) -> ControlPlaneError:
+        return ControlPlaneError(Failure.LOST, f"the connection to the control plane {self.endpoint} was lost: {why}")
+
+    def _explain_status(self, error: GRPCError) -> ControlPlaneError:
+        if error.status in _NOT_ADMITTED:
+            failure = Failure.NOT_ADMITTED
+        else:
+            failure = Failure.REFUSED if error.status in _REFUSED else Failure.BROKEN
+        text = f"the control plane {self.endpoint} answered {error.status.name}: {error.message or 'no reason given'}"
+        return ControlPlaneError(failure, text, error.status)
+
+    async def _explain_verification(self, error: ssl.SSLCertVerificationError) -> ControlPlaneError:
+        endpoint = str(self.endpoint)
+        if is_clock(error):
+            shown = await _presented(self.endpoint)
+            text = clock_text(f"the certificate of the control plane {endpoint}", shown, self._now()) if shown else None
+            if text is not None:
+                return ControlPlaneError(Failure.CLOCK, text)
+        return ControlPlaneError(Failure.UNTRUSTED, untrusted_text(endpoint, str(self._root_cert), error))
+
+    def _node_validity(self) -> Validity | None:
+        if self._node is None:
+            return None
+        try:
+            return _validity(x509.load_pem_x509_certificate(self._node.chain.read_bytes()))
+        except (OSError, ValueError):
+            return None
+
+
+def _validity(certificate: x509.Certificate) -> Validity:
+    return Validity(certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
+
+
+async def _presented(endpoint: Endpoint) -> Validity | None:
+    """The validity of the certificate shown there, believed for the text of an error only; nothing is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            _, writer = await asyncio.open_connection(
+                endpoint.host, endpoint.port, ssl=context, ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT
+            )
+            try:
+                der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            finally:
+                writer.close()
+                await writer.wait_closed()
+    except OSError:
+        return None
+    return _validity(x509.load_der_x509_certificate(der)) if der else None
