@@ -1,0 +1,20 @@
+"""xDS resources as model values and back: the one door to the codecs (istio.workload, istio.security)."""
+
+from __future__ import annotations
+
+from hostmesh.xds.address_codec import decode_address, encode_service, encode_workload
+from hostmesh.xds.fields import Rejected
+from hostmesh.xds.policy_codec import decode_authorization, encode_authorization
+from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, TYPES
+
+__all__ = [
+    "ADDRESS_TYPE",
+    "AUTHORIZATION_TYPE",
+    "TYPES",
+    "Rejected",
+    "decode_address",
+    "decode_authorization",
+    "encode_authorization",
+    "encode_service",
+    "encode_workload",
+]
