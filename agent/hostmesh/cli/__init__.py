@@ -1,1 +1,44 @@
-"""The hostmesh command: one module per command group."""
+"""The hostmesh command: one module per command group, imported only when its command runs."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+_COMMANDS = {
+    "agent": ("hostmesh.cli.agent:agent", "Run the agent of this host."),
+    "apply": ("hostmesh.cli.apply:apply", "Create or change objects from files."),
+    "control-plane": ("hostmesh.cli.control_plane:control_plane", "Run the control plane."),
+    "delete": ("hostmesh.cli.apply:delete", "Delete an object."),
+    "diff": ("hostmesh.cli.apply:diff", "Show what apply would change."),
+    "get": ("hostmesh.cli.get:get", "Show objects."),
+    "status": ("hostmesh.cli.status:status", "Show this host's agent."),
+    "token": ("hostmesh.cli.token:token", "Manage join tokens."),
+    "validate": ("hostmesh.cli.validate:validate", "Check files without a control plane."),
+    "version": ("hostmesh.cli.version:version", "Print versions."),
+}
+"""Command: where it is, and its line in the help. The help is said here so that `--help` imports nothing."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command), f"{cmd_name} is no command"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The ambient mesh for bare metal and VMs."""

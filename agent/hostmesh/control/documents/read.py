@@ -1,0 +1,163 @@
+"""YAML text to checked objects: the one door through which documents come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse, suggest
+from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
+from hostmesh.control.documents.base import Finding, Resource, check_metadata
+from hostmesh.control.documents.namespace import Namespace, check_namespace
+from hostmesh.control.documents.peer_authentication import PeerAuthentication, check_peer_authentication
+from hostmesh.control.documents.policy_rules import check_authorization_policy
+from hostmesh.control.documents.service import CoreService, check_service
+from hostmesh.control.documents.service_entry import ServiceEntry, check_service_entry
+from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
+
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of document: where its schema lives and who checks it."""
+
+    name: str
+    api_versions: tuple[str, ...]
+    model: type[Resource]
+    check: Callable[[Any], Iterator[Finding]]
+    namespaced: bool = True
+    dry_run: bool = False
+
+
+_NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
+_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("WorkloadEntry", _NETWORKING, WorkloadEntry, check_workload_entry),
+        Kind("ServiceEntry", _NETWORKING, ServiceEntry, check_service_entry),
+        Kind("AuthorizationPolicy", _SECURITY, AuthorizationPolicy, check_authorization_policy, dry_run=True),
+        Kind("PeerAuthentication", _SECURITY, PeerAuthentication, check_peer_authentication),
+        Kind("Service", ("v1",), CoreService, check_service),
+        Kind("Namespace", ("v1",), Namespace, check_namespace, namespaced=False),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """What must be unique; `namespace` is empty for kinds without."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A checked document; `warnings` are what its author should know."""
+
+    key: ObjectKey
+    resource: Resource
+    document: Document = field(repr=False)
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def line(self) -> int:
+        """Where it starts in its file."""
+        return self.document.line(())
+
+    @property
+    def where(self) -> str:
+        """`file:line`."""
+        return f"{self.document.source}:{self.line}"
+
+    @property
+    def age(self) -> tuple[str, str, str]:
+        """Sorts the oldest object first; without a creation time it counts as new, then names decide."""
+        created = self.resource.metadata.creation_timestamp
+        text = created.isoformat() if isinstance(created, datetime) else created or "~"
+        return (text, self.key.namespace, self.key.name)
+
+
+def read(text: str, source: str) -> tuple[Object, ...]:
+    """Read and check every document of a file by itself.
+
+    Args:
+        text: YAML, any number of documents.
+        source: what complaints call the file.
+
+    Raises:
+        InvalidYaml: every problem of the file.
+    """
+    objects: list[Object] = []
+    problems: list[Problem] = []
+    for document in load_documents(text, source):
+        try:
+            objects.append(_object(document))
+        except InvalidYaml as invalid:
+            problems.extend(invalid.problems)
+    if problems:
+        raise InvalidYaml(problems)
+    return tuple(objects)
+
+
+def check_together(objects: Iterable[Object]) -> tuple[Problem, ...]:
+    """What is wrong with objects that are each right: the same object twice."""
+    first: dict[ObjectKey, Object] = {}
+    problems: list[Problem] = []
+    for item in objects:
+        other = first.setdefault(item.key, item)
+        if other is not item:
+            why = f"{item.key} is already defined at {other.where}; remove one of the two"
+            problems.append(item.document.problem(("metadata", "name"), why))
+    return tuple(problems)
+
+
+def _object(document: Document) -> Object:
+    kind = _kind(document)
+    resource = parse(document, kind.model, value=_text_keys(document.value))
+    found = [*check_metadata(resource, namespaced=kind.namespaced, dry_run=kind.dry_run), *kind.check(resource)]
+    fatal = [document.problem(finding.path, finding.why) for finding in found if finding.fatal]
+    if fatal:
+        raise InvalidYaml(sorted(fatal, key=lambda problem: problem.line))
+    warnings = tuple(document.problem(finding.path, finding.why) for finding in found if not finding.fatal)
+    namespace = (resource.metadata.namespace or DEFAULT_NAMESPACE) if kind.namespaced else ""
+    return Object(ObjectKey(kind.name, namespace, resource.metadata.name), resource, document, warnings)
+
+
+def _kind(document: Document) -> Kind:
+    value = document.value
+    if not isinstance(value, dict):
+        raise InvalidYaml([document.problem((), "not an object: a document has apiVersion, kind, metadata and spec")])
+    name, version = value.get("kind"), value.get("apiVersion")
+    for field_name, given in (("kind", name), ("apiVersion", version)):
+        if not isinstance(given, str):
+            raise InvalidYaml([document.problem((field_name,), "required, but missing")])
+    kind = KINDS.get(str(name))
+    if kind is None:
+        raise InvalidYaml([document.problem(("kind",), f"unknown kind {name!r}; {suggest(str(name), KINDS)}")])
+    if version not in kind.api_versions:
+        why = f"{kind.name} has no version {version!r}; {suggest(str(version), kind.api_versions)}"
+        raise InvalidYaml([document.problem(("apiVersion",), why)])
+    return kind
+
+
+def _text_keys(value: object) -> object:
+    """Keys as JSON would have them, as Kubernetes reads YAML: `8080:` is the text key "8080"."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else _json_key(key): _text_keys(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_text_keys(item) for item in value]
+    return value
+
+
+def _json_key(key: object) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
