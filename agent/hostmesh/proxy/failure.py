@@ -1,0 +1,100 @@
+"""Why connections fail: ztunnel's error texts, each with the response flag that metrics and logs carry."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from hostmesh.telemetry.labels import NO_FLAGS
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`error` is for the log, `flags` one of Istio's response flags, `policies` the deciding ones of a denial."""
+
+    error: str
+    flags: str = NO_FLAGS
+    policies: tuple[str, ...] = ()
+
+
+RECURSIVE_CALL = "attempted recursive call to ourselves"
+
+DRAINED = Failure("connection closed due to connection drain")
+POLICY_CHANGED = Failure("connection closed due to policy change", "DENY")
+
+PEER_CERTIFICATE_EXPIRED = Failure("connection closed: certificate expired", "IDENTITY_ERROR")
+
+
+def denied(reason: str, policies: tuple[str, ...]) -> Failure:
+    """RBAC said no before the connection was let through."""
+    return Failure(f"connection closed due to policy rejection: {reason}", "DENY", policies)
+
+
+def app_connect(number: int) -> Failure:
+    """Inbound: the application did not accept."""
+    return Failure(f"connection failed: {_io(number)}", "CONNECT")
+
+
+def connect(number: int) -> Failure:
+    """Outbound: TCP to the next hop failed."""
+    return Failure(f"io error: {_io(number)}", "CONNECT")
+
+
+def hbone_connect(number: int, port: int) -> Failure:
+    """Outbound: TCP to the next hop's HBONE port failed; a timeout looks like a firewall."""
+    if number != errno.ETIMEDOUT:
+        return connect(number)
+    text = f"connection timed out, maybe a NetworkPolicy is blocking HBONE port {port}: {_io(number)}"
+    return Failure(text, "NETWORK_POLICY")
+
+
+def tls_handshake(reason: str) -> Failure:
+    """Outbound: the TLS handshake failed, or the server is not who it should be."""
+    return Failure(f"io error: {reason}", "CONNECT")
+
+
+def http2_handshake(reason: str) -> Failure:
+    """Outbound: the tunnel ended before the peer's SETTINGS. A refused client certificate shows here in TLS 1.3."""
+    return Failure(f"http2 handshake failed: {reason}", "H2_HANDSHAKE_FAILURE")
+
+
+def http2(reason: str) -> Failure:
+    """A tunnel that worked died."""
+    return Failure(f"h2 failed: {reason}", "H2_HANDSHAKE_FAILURE")
+
+
+def http_status(status: int) -> Failure:
+    """Outbound: the peer's proxy refused the CONNECT."""
+    return Failure(f"http status: {status} {_REASONS.get(status, '')}".rstrip(), "CONNECT")
+
+
+def no_credentials(reason: str) -> Failure:
+    """Outbound: no certificate of our own."""
+    return Failure(f"identity error: {reason}", "IDENTITY_ERROR")
+
+
+def tls_config(reason: str) -> Failure:
+    """Our own key, chain or roots are not usable."""
+    return Failure(f"tls error: {reason}", "TLS_FAILURE")
+
+
+def receive(reason: str) -> Failure:
+    """The peer's side of a running connection ended wrongly."""
+    return Failure(f"receive: {reason}", "CONNECT")
+
+
+_REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+def _io(number: int) -> str:
+    return f"{os.strerror(number)} (os error {number})"

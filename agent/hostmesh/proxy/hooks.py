@@ -1,0 +1,19 @@
+"""Hooks: what a proxy worker needs of the process around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hostmesh.model.identity import Identity
+from hostmesh.telemetry.records import LogRecord
+
+
+class Hooks(Protocol):
+    """Implemented by the link to the main process; called from the worker's loop, must not block."""
+
+    def want_credentials(self, identity: Identity) -> None:
+        """A connection waits for this identity's certificate. Answered by `ProxyServer.put_credentials`."""
+
+    def log(self, records: Sequence[LogRecord]) -> None:
+        """Everything that was logged in one turn of the loop, in order."""
