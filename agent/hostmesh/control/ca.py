@@ -112,7 +112,7 @@ class CertificateAuthority:
         return Issued(identity, chain, leaf.serial_number, leaf.not_valid_after_utc.timestamp())
 
     def server_file(self, hosts: Sequence[str]) -> ServerFile:
-        """The control plane's own certificate for these names; issued anew if missing, past half-life or otherwise named.
+        """The control plane's own certificate; issued anew if it is missing, past half-life or for other names.
 
         Raises:
             CaBroken: the file cannot be read or written.
@@ -137,7 +137,9 @@ class CertificateAuthority:
             certificate.verify_directly_issued_by(self._signer.certificate)
             alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
-            _log.warning("%s: not usable with this root (%s): issuing another", path, error or type(error).__name__)
+            _log.warning(
+                "%s: not usable with this root (%s): issuing another", path, str(error) or type(error).__name__
+            )
             return None
         held = {str(name.value) for name in alternatives}
         half = (certificate.not_valid_before_utc.timestamp() + certificate.not_valid_after_utc.timestamp()) / 2

@@ -165,6 +165,9 @@ class ControlPlane:
                 return self._lost(f"TLS failed: {error.reason or error}")
             case OSError() if channel.current is None:
                 return ControlPlaneError(Failure.UNREACHABLE, connect_text(str(self.endpoint), error))
+            case TimeoutError():
+                text = f"the control plane {self.endpoint} did not answer in time; look at its log"
+                return ControlPlaneError(Failure.LOST, text)
             case _:
                 return self._lost(str(lost or error) or type(error).__name__)
 
@@ -177,7 +180,7 @@ class ControlPlane:
         else:
             failure = Failure.REFUSED if error.status in _REFUSED else Failure.BROKEN
         text = f"the control plane {self.endpoint} answered {error.status.name}: {error.message or 'no reason given'}"
-        return ControlPlaneError(failure, text, error.status)
+        return ControlPlaneError(failure, text, error.status, error.message)
 
     async def _explain_verification(self, error: ssl.SSLCertVerificationError) -> ControlPlaneError:
         endpoint = str(self.endpoint)

@@ -38,12 +38,16 @@ class Failure(Enum):
 
 
 class ControlPlaneError(Exception):
-    """A call to the control plane failed. The text is for the user; `status` is set if the control plane answered."""
+    """A call to the control plane failed. The text is for the user.
 
-    def __init__(self, failure: Failure, text: str, status: Status | None = None) -> None:
+    `status` and `detail` (its message) are set if the control plane answered.
+    """
+
+    def __init__(self, failure: Failure, text: str, status: Status | None = None, detail: str | None = None) -> None:
         super().__init__(text)
         self.failure = failure
         self.status = status
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""CaClient: asks the control plane for certificates over Istio's certificate service (istio.v1.auth)."""
+
+from __future__ import annotations
+
+from google.protobuf.struct_pb2 import Struct
+
+from hostmesh.identity.failure import FetchFailed
+from hostmesh.model.identity import Credentials, Identity
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.failure import ControlPlaneError
+from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceStub
+from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest
+from hostmesh.wire.x509 import BadCertificate, credentials, new_key_and_csr
+
+CALL_TIMEOUT = 15.0
+IMPERSONATED = "ImpersonatedIdentity"
+
+
+class CaClient:
+    """Authenticated by the node's certificate; each call has its own connection, so a renewed one is used at once.
+
+    Args:
+        control_plane: with the node's files.
+        ttl: seconds asked for; the authority may grant less.
+    """
+
+    def __init__(self, control_plane: ControlPlane, ttl: float) -> None:
+        self._control_plane = control_plane
+        self._ttl = ttl
+
+    async def fetch(self, identity: Identity) -> Credentials:
+        """A new key with a certificate for `identity`: a workload registered on this node, or the node itself.
+
+        Raises:
+            FetchFailed: unreachable, refused or answered nonsense; the text says which.
+        """
+        key_pem, csr_pem = new_key_and_csr(identity)
+        metadata = Struct()
+        metadata.update({IMPERSONATED: str(identity)})
+        request = IstioCertificateRequest(csr=csr_pem.decode(), validity_duration=int(self._ttl), metadata=metadata)
+        try:
+            async with self._control_plane.connect() as channel:
+                stub = IstioCertificateServiceStub(channel)
+                response = await stub.CreateCertificate(request, timeout=CALL_TIMEOUT)
+            return credentials(identity, key_pem, response.cert_chain)
+        except (ControlPlaneError, BadCertificate) as error:
+            raise FetchFailed(str(error)) from error
