@@ -1,0 +1,213 @@
+"""Decide where a captured connection goes (Istio ambient: service waypoint, load balancing, workload waypoint, direct).
+
+The order of the steps is part of the contract with other ambient proxies: a service's waypoint comes before ports,
+health and balancing; only what nobody in the mesh claims passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from hostmesh.model.address import GatewayAddress, NetworkAddress, SocketAddress
+from hostmesh.model.identity import Identity, InvalidIdentity
+from hostmesh.model.local import server_name
+from hostmesh.model.service import LoadBalancingMode, Service
+from hostmesh.model.workload import Protocol, Workload
+from hostmesh.proxy.balance import Rng, pick_weighted, select_endpoint
+from hostmesh.proxy.gateway import is_gateway, resolve_waypoint, wanted_ip
+from hostmesh.proxy.upstream import ILLEGAL_PORTS, RECURSIVE_CALL, Refused, Upstream, choose_ip, workload_at
+from hostmesh.state.store import MeshState
+
+__all__ = ["HBONE_PORT", "Refused", "Route", "route"]
+
+HBONE_PORT = 15008
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The next hop.
+
+    `hbone` dials `connect` with TLS, accepts any of `expected` (in order, never empty), asks for `server_name` and
+    opens a CONNECT to `authority`; `tcp` (a workload without HBONE) and `passthrough` (nobody of the mesh) dial
+    `connect` in plaintext and leave these empty. `workload` is who is dialled, perhaps a waypoint; `service` is what
+    the application addressed. A `cacheable` route is what every equal question gets until the state changes.
+    """
+
+    kind: Literal["hbone", "tcp", "passthrough"]
+    connect: SocketAddress
+    authority: str | None = None
+    expected: tuple[Identity, ...] = ()
+    server_name: str | None = None
+    workload: Workload | None = None
+    service: Service | None = None
+    cacheable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What every step needs to know."""
+
+    state: MeshState
+    source: Workload
+    destination: SocketAddress
+    rng: Rng
+
+
+def route(
+    state: MeshState,
+    source: Workload,
+    destination: SocketAddress,
+    *,
+    network: str,
+    rng: Rng,
+    illegal_ports: Sequence[int] = ILLEGAL_PORTS,
+) -> Route | Refused:
+    """Where a connection of `source` to `destination` goes.
+
+    Args:
+        state: what the control plane told.
+        source: the workload that the kernel says is calling.
+        destination: the original one, before redirection.
+        network: of this host; service waypoints are looked up there, everything else on the source's network.
+        rng: uniform in [0, 1); asked only when there is a choice.
+        illegal_ports: of this host that lead into the proxy itself.
+    """
+    ours = destination.ip.is_loopback or destination.ip in source.addresses
+    if ours and destination.port in illegal_ports:
+        return Refused(RECURSIVE_CALL)
+    call = _Call(state, source, destination, rng)
+    service = _addressed_service(call, network)
+    if service is not None:
+        waypoint, random = _service_waypoint(service, rng)
+        if waypoint is not None:
+            return _through_waypoint(call, waypoint, service, random=random)
+    upstream = _select_upstream(call)
+    match upstream:
+        case Refused():
+            return upstream
+        case None:
+            return _unclaimed(service, destination)
+        case Upstream():
+            return _towards(call, upstream, service)
+
+
+def _addressed_service(call: _Call, network: str) -> Service | None:
+    """A workload's own address is looked at first: it is not service-addressed even if a service claims it too."""
+    address = NetworkAddress(network, call.destination.ip)
+    return None if call.state.workloads_at(address) else call.state.service_at(address, call.source.namespace)
+
+
+def _service_waypoint(service: Service, rng: Rng) -> tuple[GatewayAddress | None, bool]:
+    """The waypoint for this call, and whether it was drawn by lot."""
+    weighted = [waypoint for waypoint in service.weighted_waypoints if waypoint.weight > 0]
+    chosen = pick_weighted(tuple(accumulate(waypoint.weight for waypoint in weighted)), rng)
+    if chosen is None:
+        return service.waypoint, False
+    return weighted[chosen].destination, len(weighted) > 1
+
+
+def _through_waypoint(
+    call: _Call, waypoint: GatewayAddress, service: Service | None, *, random: bool
+) -> Route | Refused:
+    hop = resolve_waypoint(call.state, waypoint, call.source, call.rng)
+    if isinstance(hop, Refused):
+        return hop
+    if hop.workload.network != call.source.network:
+        return _remote(call, hop)
+    ip = choose_ip(hop.workload, hop.service, wanted_ip(waypoint, call.destination.ip))
+    if ip is None:
+        return _no_address(hop.workload)
+    return _hbone(
+        SocketAddress(ip, hop.port), str(call.destination), hop, service, cacheable=not (random or hop.random)
+    )
+
+
+def _select_upstream(call: _Call) -> Upstream | Refused | None:
+    address = NetworkAddress(call.source.network, call.destination.ip)
+    service = call.state.service_at(address, call.source.namespace)
+    if service is not None:
+        if _passes_through(service):
+            return None
+        chosen = select_endpoint(call.state, service, call.source, call.destination.port, call.rng)
+        if chosen is not None:
+            return chosen
+    found = workload_at(call.state, address, call.destination.port)
+    return Upstream(found, call.destination.port) if isinstance(found, Workload) else found
+
+
+def _unclaimed(service: Service | None, destination: SocketAddress) -> Route | Refused:
+    if service is not None and not _passes_through(service):
+        return Refused(f"no healthy upstream: {destination}")
+    return Route("passthrough", destination)
+
+
+def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused:
+    workload = upstream.workload
+    if workload.network != call.source.network:
+        if service is None:
+            return Refused(f"no service for target address: {call.destination}")
+        return _remote(call, upstream)
+    waypoint = workload.waypoint
+    if service is None and waypoint is not None and not is_gateway(call.state, waypoint, call.source):
+        return _through_waypoint(call, waypoint, None, random=upstream.random)
+    ip = choose_ip(workload, upstream.service, call.destination.ip)
+    if ip is None:
+        return _no_address(workload)
+    target = SocketAddress(ip, upstream.port)
+    cacheable = not upstream.random
+    if workload.protocol is Protocol.TCP:
+        return Route("tcp", target, workload=workload, service=upstream.service, cacheable=cacheable)
+    return _hbone(SocketAddress(ip, HBONE_PORT), str(target), upstream, upstream.service, cacheable=cacheable)
+
+
+def _hbone(connect: SocketAddress, authority: str, hop: Upstream, service: Service | None, *, cacheable: bool) -> Route:
+    return Route(
+        kind="hbone",
+        connect=connect,
+        authority=authority,
+        expected=_expected(hop),
+        server_name=server_name(hop.workload.uid),
+        workload=hop.workload,
+        service=service,
+        cacheable=cacheable,
+    )
+
+
+def _passes_through(service: Service) -> bool:
+    return service.load_balancing is not None and service.load_balancing.mode is LoadBalancingMode.PASSTHROUGH
+
+
+def _expected(upstream: Upstream) -> tuple[Identity, ...]:
+    """Who may answer: the service's names that are SPIFFE ids, in order, then the workload itself."""
+    names = upstream.service.subject_alt_names if upstream.service is not None else ()
+    identities = [identity for identity in map(_parse_or_none, names) if identity is not None]
+    return tuple(dict.fromkeys([*identities, upstream.workload.identity]))
+
+
+def _parse_or_none(name: str) -> Identity | None:
+    try:
+        return Identity.parse(name)
+    except InvalidIdentity:
+        return None
+
+
+def _remote(call: _Call, upstream: Upstream) -> Refused:
+    workload = upstream.workload
+    if workload.network_gateway is None:
+        return Refused(f"no valid routing destination for workload: {workload.uid}")
+    return Refused(
+        f"unsupported feature: workload {workload.uid} is on network {workload.network!r}, "
+        f"{call.source.uid} on {call.source.network!r}, and connections through network gateways are not made"
+    )
+
+
+def _no_address(workload: Workload) -> Refused:
+    if workload.hostname and not workload.addresses:
+        return Refused(
+            f"workload {workload.uid} has only the hostname {workload.hostname} and no address: "
+            "hostnames of workloads are not resolved"
+        )
+    return Refused(f"no valid routing destination for workload: {workload.uid}")
