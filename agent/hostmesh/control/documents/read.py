@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse, suggest
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
@@ -18,6 +18,9 @@ from hostmesh.control.documents.service_entry import ServiceEntry, check_service
 from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
 
 DEFAULT_NAMESPACE = "default"
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+ResourceT_co = TypeVar("ResourceT_co", bound=Resource, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,11 @@ class ObjectKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
+class Object(Generic[ResourceT_co]):
     """A checked document; `warnings` are what its author should know."""
 
     key: ObjectKey
-    resource: Resource
+    resource: ResourceT_co
     document: Document = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -87,7 +90,7 @@ class Object:
         return (text, self.key.namespace, self.key.name)
 
 
-def read(text: str, source: str) -> tuple[Object, ...]:
+def read(text: str, source: str) -> tuple[Object[Resource], ...]:
     """Read and check every document of a file by itself.
 
     Args:
@@ -97,7 +100,7 @@ def read(text: str, source: str) -> tuple[Object, ...]:
     Raises:
         InvalidYaml: every problem of the file.
     """
-    objects: list[Object] = []
+    objects: list[Object[Resource]] = []
     problems: list[Problem] = []
     for document in load_documents(text, source):
         try:
@@ -109,9 +112,9 @@ def read(text: str, source: str) -> tuple[Object, ...]:
     return tuple(objects)
 
 
-def check_together(objects: Iterable[Object]) -> tuple[Problem, ...]:
+def check_together(objects: Iterable[Object[Resource]]) -> tuple[Problem, ...]:
     """What is wrong with objects that are each right: the same object twice."""
-    first: dict[ObjectKey, Object] = {}
+    first: dict[ObjectKey, Object[Resource]] = {}
     problems: list[Problem] = []
     for item in objects:
         other = first.setdefault(item.key, item)
@@ -121,7 +124,13 @@ def check_together(objects: Iterable[Object]) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def _object(document: Document) -> Object:
+def of_kind(objects: Iterable[Object[Resource]], model: type[ResourceT]) -> tuple[Object[ResourceT], ...]:
+    """Those objects that are of one kind, the oldest first."""
+    found = [cast("Object[ResourceT]", item) for item in objects if isinstance(item.resource, model)]
+    return tuple(sorted(found, key=lambda item: item.age))
+
+
+def _object(document: Document) -> Object[Resource]:
     kind = _kind(document)
     resource = parse(document, kind.model, value=_text_keys(document.value))
     found = [*check_metadata(resource, namespaced=kind.namespaced, dry_run=kind.dry_run), *kind.check(resource)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hostmesh.config.strict_yaml import Path, suggest
-from hostmesh.control.documents.base import Finding, PortNumber, Resource, Strict, check_labels, warning
+from hostmesh.control.documents.base import NODE_LABEL, Finding, PortNumber, Resource, Strict, check_labels, warning
 from hostmesh.control.documents.names import is_cidr, is_dns_label, is_fqdn, is_ip, is_wildcard_host
 from hostmesh.control.documents.workload_entry import WorkloadEntrySpec, check_endpoint
 
@@ -141,6 +141,9 @@ def _check_endpoints(spec: ServiceEntrySpec) -> Iterator[Finding]:
     for number, endpoint in enumerate(spec.endpoints):
         path: Path = ("spec", "endpoints", number)
         yield from check_endpoint(endpoint, path)
+        if NODE_LABEL in endpoint.labels:
+            why = "an inline endpoint has no identity on a node; write a WorkloadEntry and select it"
+            yield Finding((*path, "labels", NODE_LABEL), why)
         for name in endpoint.ports:
             if name not in names:
                 yield Finding((*path, "ports", name), f"the entry has no port named {name!r}; {suggest(name, names)}")

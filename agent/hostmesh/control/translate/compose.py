@@ -1,0 +1,91 @@
+"""All documents of the mesh to all that agents are told, and what their authors should know about the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from hostmesh.config.strict_yaml import Problem
+from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
+from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.namespace import Namespace
+from hostmesh.control.documents.peer_authentication import PeerAuthentication
+from hostmesh.control.documents.read import Object, of_kind
+from hostmesh.control.documents.service import CoreService
+from hostmesh.control.documents.service_entry import ServiceEntry
+from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.translate.namespaces import Namespaces
+from hostmesh.control.translate.peer_authentication import convert
+from hostmesh.control.translate.policies import authorizations, selections
+from hostmesh.control.translate.services import derive
+from hostmesh.control.translate.values import MeshConfig, Translation, Vips
+from hostmesh.control.translate.workloads import Surroundings, from_service_entry, from_workload_entry
+from hostmesh.model.identity import Identity
+from hostmesh.model.workload import Protocol, Workload
+
+_USE_WAYPOINT = "istio.io/use-waypoint"
+
+Described = tuple[Object[WorkloadEntry], Workload]
+
+
+def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips | None = None) -> Translation:
+    """Derive everything from documents that have each been checked, and of which none is there twice.
+
+    Args:
+        objects: in any order; the result does not depend on it.
+        mesh: facts of the whole mesh.
+        vips: the previous translation's, so that allocated addresses stay with their services.
+    """
+    everything = sorted(objects, key=lambda item: item.key)
+    policies = of_kind(everything, AuthorizationPolicy)
+    entries = of_kind(everything, ServiceEntry)
+    namespaces = Namespaces(of_kind(everything, Namespace))
+    services = derive(of_kind(everything, CoreService), entries, namespaces, mesh, vips or {})
+    peers = convert(of_kind(everything, PeerAuthentication), mesh.root_namespace)
+    around = Surroundings(mesh, namespaces, services, selections(policies, mesh.root_namespace), peers)
+    described = [(item, from_workload_entry(item, around)) for item in of_kind(everything, WorkloadEntry)]
+    workloads = [workload for _, workload in described]
+    workloads += [workload for entry in entries for workload in from_service_entry(entry, around)]
+    enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations)
+    warnings = [warning for item in everything for warning in item.warnings]
+    warnings += [*services.warnings, *peers.warnings, *_waypoints(everything), *_ambiguous_ports(described)]
+    return Translation(
+        workloads=tuple(sorted(workloads, key=lambda workload: workload.uid)),
+        services=tuple(backed.service for backed in services.backed),
+        authorizations=tuple(sorted(enforced, key=lambda policy: policy.key)),
+        warnings=tuple(sorted(warnings, key=lambda problem: (problem.source, problem.line, problem.field))),
+        registrations=_registrations(workloads),
+        vips=services.vips,
+    )
+
+
+def _registrations(workloads: Iterable[Workload]) -> Mapping[str, frozenset[Identity]]:
+    """Identities in the mesh, by the node that runs them. One that opted out gets no certificate."""
+    found: dict[str, set[Identity]] = {}
+    for workload in workloads:
+        if workload.node and workload.protocol is Protocol.HBONE:
+            found.setdefault(workload.node, set()).add(workload.identity)
+    return {node: frozenset(identities) for node, identities in sorted(found.items())}
+
+
+def _waypoints(objects: Iterable[Object[Resource]]) -> Iterator[Problem]:
+    for item in objects:
+        waypoint = item.resource.metadata.labels.get(_USE_WAYPOINT, "none")
+        if waypoint != "none":
+            why = f"there is no waypoint {waypoint!r}: traffic goes without it, and without the policies attached to it"
+            yield item.document.problem(("metadata", "labels", _USE_WAYPOINT), why)
+
+
+def _ambiguous_ports(described: Sequence[Described]) -> Iterator[Problem]:
+    """Workloads that share an address must not share a port: nobody could tell which one is meant."""
+    owners: dict[tuple[str, str, int], Object[WorkloadEntry]] = {}
+    for item, workload in described:
+        ports = {target for port_map in workload.services.values() for target in port_map.values()}
+        for address in workload.addresses:
+            for port in sorted(ports):
+                owner = owners.setdefault((workload.network, str(address), port), item)
+                if owner is not item:
+                    why = (
+                        f"{owner.key} at {owner.where} has port {port} of {address} too: connections to it "
+                        "reach neither by name; give each workload its own port or address"
+                    )
+                    yield item.document.problem(("spec", "address"), why)

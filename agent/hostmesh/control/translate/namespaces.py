@@ -1,0 +1,25 @@
+"""What objects inherit from their namespace (Kubernetes Namespace labels and annotations)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hostmesh.control.documents.namespace import Namespace
+from hostmesh.control.documents.read import Object
+
+
+class Namespaces:
+    """Labels and annotations by namespace; a namespace without a document has none."""
+
+    def __init__(self, objects: Iterable[Object[Namespace]]) -> None:
+        self._objects = {item.key.name: item.resource.metadata for item in objects}
+
+    def labels(self, namespace: str) -> Mapping[str, str]:
+        """The namespace's labels."""
+        metadata = self._objects.get(namespace)
+        return metadata.labels if metadata else {}
+
+    def annotations(self, namespace: str) -> Mapping[str, str]:
+        """The namespace's annotations."""
+        metadata = self._objects.get(namespace)
+        return metadata.annotations if metadata else {}

@@ -1,0 +1,54 @@
+"""What the translation takes besides documents, and what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
+
+from hostmesh.config.strict_yaml import Problem
+from hostmesh.model.address import IPAddress
+from hostmesh.model.authorization import Authorization
+from hostmesh.model.identity import Identity
+from hostmesh.model.service import Service
+from hostmesh.model.workload import DEFAULT_CLUSTER, DEFAULT_TRUST_DOMAIN, Workload
+
+Vips = Mapping[str, tuple[IPAddress, ...]]
+"""Allocated addresses of a service, by its key `namespace/hostname`."""
+
+
+_VIP4 = IPv4Network("240.240.0.0/16")
+_VIP6 = IPv6Network("2001:2::/48")
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """Facts of the whole mesh. `network` is that of workloads which name none; policies of `root_namespace` are global.
+
+    `vip4` and `vip6` are where services without an address get theirs from (Istio's own ranges).
+    """
+
+    trust_domain: str = DEFAULT_TRUST_DOMAIN
+    cluster_id: str = DEFAULT_CLUSTER
+    network: str = ""
+    root_namespace: str = "istio-system"
+    cluster_domain: str = "cluster.local"
+    vip4: IPv4Network = _VIP4
+    vip6: IPv6Network = _VIP6
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """Everything that agents are told, each part sorted by its key.
+
+    `registrations`: for each node, the identities that its agent may ask certificates for.
+    `vips`: every allocated address, to be given back to the next translation so that addresses stay.
+    """
+
+    workloads: tuple[Workload, ...] = ()
+    services: tuple[Service, ...] = ()
+    authorizations: tuple[Authorization, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    registrations: Mapping[str, frozenset[Identity]] = field(default_factory=lambda: MappingProxyType({}))
+    vips: Vips = field(default_factory=lambda: MappingProxyType({}))
