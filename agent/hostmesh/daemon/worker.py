@@ -33,9 +33,8 @@ def main() -> None:
     state = MeshState()
     link = MainLink(control, loop, state)
     server = ProxyServer(loop, config, provider(config.tls_engine), state, link)
-    for kind, descriptor in zip(start.listeners, descriptors, strict=True):
-        server.set_listener(kind, socket.socket(fileno=descriptor))
-    link.serve(server, HEARTBEAT_INTERVAL)
+    listeners = [(kind, socket.socket(fileno=fd)) for kind, fd in zip(start.listeners, descriptors, strict=True)]
+    link.begin(server, listeners, HEARTBEAT_INTERVAL)
     gc.freeze()
     loop.run()
 

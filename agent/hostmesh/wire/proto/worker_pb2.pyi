@@ -87,6 +87,10 @@ class Drain(_message.Message):
     deadline_seconds: float
     def __init__(self, deadline_seconds: _Optional[float] = ...) -> None: ...
 
+class Serve(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -100,7 +104,7 @@ class SetLogLevel(_message.Message):
     def __init__(self, level: _Optional[str] = ...) -> None: ...
 
 class ToWorker(_message.Message):
-    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level")
+    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level", "serve")
     START_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_WORKLOADS_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +112,7 @@ class ToWorker(_message.Message):
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SERVE_FIELD_NUMBER: _ClassVar[int]
     start: Start
     state: StateUpdate
     local_workloads: LocalWorkloads
@@ -115,7 +120,8 @@ class ToWorker(_message.Message):
     drain: Drain
     report: ReportRequest
     log_level: SetLogLevel
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ...) -> None: ...
+    serve: Serve
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ..., serve: _Optional[_Union[Serve, _Mapping]] = ...) -> None: ...
 
 class Series(_message.Message):
     __slots__ = ("metric", "labels", "value")

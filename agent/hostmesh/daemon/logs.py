@@ -1,0 +1,65 @@
+"""Where log records end: the journal with structured fields under systemd, lines on stderr elsewhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import Literal
+
+from hostmesh.kernel import systemd
+from hostmesh.telemetry.logs import ROOT, RecordHandler, parse_levels, set_levels
+from hostmesh.telemetry.records import LogRecord, render_json, render_plain
+from hostmesh.wire.proto import worker_pb2 as pb
+
+_PRIORITIES = {"error": 3, "warn": 4, "info": 6, "debug": 7, "trace": 7}
+
+
+class LogSink:
+    """Writes main's own records and those of the workers, at the level in force."""
+
+    def __init__(self, style: Literal["plain", "json"], level: str) -> None:
+        self._render = render_json if style == "json" else render_plain
+        self._journal = systemd.under_systemd()
+        self.level = level
+        root = logging.getLogger()
+        root.handlers[:] = [RecordHandler(self.write)]
+        logging.getLogger(ROOT).setLevel(logging.INFO)
+        set_levels(parse_levels(level))
+
+    def set_level(self, level: str) -> None:
+        """Change main's level; workers are told by their own message.
+
+        Raises:
+            InvalidLevels: no such level.
+        """
+        set_levels(parse_levels(level))
+        self.level = level
+
+    def write(self, record: LogRecord) -> None:
+        """One record."""
+        line = self._render(record, time.time())
+        if self._journal:
+            fields = {"target": record.target, **{key: str(value) for key, value in record.fields}}
+            systemd.log(_without_time(line), _PRIORITIES.get(record.level, 6), fields)
+        else:
+            sys.stderr.write(line + "\n")
+
+    def write_batch(self, batch: pb.LogBatch) -> None:
+        """What a worker logged."""
+        for message in batch.records:
+            self.write(LogRecord(message.level, message.target, message.message, tuple(_fields(message.fields))))
+
+
+def _fields(flat: Iterable[str]) -> Iterable[tuple[str, str | int | float | bool]]:
+    values = iter(flat)
+    for key in values:
+        value = json.loads(next(values, '""'))
+        yield key, value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _without_time(line: str) -> str:
+    """The journal stamps entries itself; JSON lines keep theirs."""
+    return line if line.startswith("{") else line.split("\t", 2)[-1].replace("\t", " ")

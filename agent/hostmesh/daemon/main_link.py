@@ -1,0 +1,184 @@
+"""A worker's end of the link to main: applies what main sends, sends what the proxy has to say. Bounded both ways."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+
+from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
+from hostmesh.daemon.messages import read_credentials, read_local_workload
+from hostmesh.model.identity import Identity
+from hostmesh.model.workload import Workload
+from hostmesh.proxy.server import ProxyServer
+from hostmesh.state.store import MeshState
+from hostmesh.telemetry.logs import parse_levels, set_levels
+from hostmesh.telemetry.metrics import Series
+from hostmesh.telemetry.records import LogRecord
+from hostmesh.transport.loop import BROKEN, Loop
+from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.xds.codec import decode_address, decode_authorization
+
+MAX_WAITING = 8 << 20
+"""Bytes that may wait for main to read; log records beyond it are dropped and counted, everything else is small."""
+
+_READ = 1 << 18
+
+
+class MainLink:
+    """The control socket of a worker. It owns the socket; when main is gone it stops the loop."""
+
+    def __init__(self, control: socket.socket, loop: Loop, state: MeshState) -> None:
+        self._control = control
+        self._loop = loop
+        self._state = state
+        self._frames = FrameReader(MAX_TO_WORKER)
+        self._out = bytearray()
+        self._flush_due = False
+        self._dropped = 0
+        self._server: ProxyServer | None = None
+        self._listeners: list[tuple[str, socket.socket]] = []
+
+    def begin(self, server: ProxyServer, listeners: list[tuple[str, socket.socket]], heartbeat: float) -> None:
+        """Listen to main and beat every `heartbeat` seconds; the listeners open when main says so."""
+        self._server = server
+        self._listeners = listeners
+        self._control.setblocking(False)
+        self._loop.register(self._control.fileno(), self._on_event)
+        self._beat(heartbeat, 0)
+        self._read()
+
+    def want_credentials(self, identity: Identity) -> None:
+        """A connection waits for this identity's certificate."""
+        self._send(pb.FromWorker(want_credentials=pb.WantCredentials(identity=str(identity))))
+
+    def log(self, records: Sequence[LogRecord]) -> None:
+        """Hand records on; they are dropped and counted if main does not keep up."""
+        if len(self._out) > MAX_WAITING:
+            self._dropped += len(records)
+            return
+        if self._dropped:
+            lost = LogRecord(
+                "error", "proxy", "log records dropped, main did not read them", (("records", self._dropped),)
+            )
+            records, self._dropped = [lost, *records], 0
+        self._send(pb.FromWorker(logs=pb.LogBatch(records=[_log_record(record) for record in records])))
+
+    def _beat(self, interval: float, count: int) -> None:
+        self._send(pb.FromWorker(heartbeat=pb.Heartbeat(turn=count)))
+        self._loop.call_later(interval, lambda: self._beat(interval, count + 1))
+
+    def _on_event(self, mask: int) -> None:
+        if self._out:
+            self._flush()
+        self._read()
+        if mask & BROKEN:
+            self._loop.stop()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = self._control.recv(_READ)
+            except BlockingIOError:
+                return
+            if not data:
+                self._loop.stop()
+                return
+            for body in self._frames.feed(data):
+                self._apply(pb.ToWorker.FromString(body))
+
+    def _apply(self, message: pb.ToWorker) -> None:
+        assert self._server is not None
+        kind = message.WhichOneof("message")
+        if kind == "state":
+            self._apply_state(message.state)
+            self._server.state_changed()
+        elif kind == "local_workloads":
+            self._server.set_local_workloads([read_local_workload(w) for w in message.local_workloads.workloads])
+        elif kind == "credentials":
+            self._apply_credentials(message.credentials)
+        elif kind == "drain":
+            self._server.drain(message.drain.deadline_seconds)
+        elif kind == "report":
+            self._send(pb.FromWorker(report=self._report(message.report.id)))
+        elif kind == "log_level":
+            set_levels(parse_levels(message.log_level.level))
+        elif kind == "serve":
+            self._serve()
+
+    def _serve(self) -> None:
+        assert self._server is not None
+        for kind, listener in self._listeners:
+            self._server.set_listener(kind, listener)
+        self._listeners = []
+        self._send(pb.FromWorker(ready=pb.Ready()))
+
+    def _apply_state(self, update: pb.StateUpdate) -> None:
+        for encoded in update.addresses:
+            address = decode_address(encoded)
+            if isinstance(address, Workload):
+                self._state.upsert_workload(address)
+            else:
+                self._state.upsert_service(address)
+        for key in update.removed_addresses:
+            self._state.remove_address(key)
+        for encoded in update.authorizations:
+            self._state.upsert_authorization(decode_authorization(encoded))
+        for key in update.removed_authorizations:
+            self._state.remove_authorization(key)
+
+    def _apply_credentials(self, update: pb.CredentialsUpdate) -> None:
+        assert self._server is not None
+        for message in update.credentials:
+            self._server.put_credentials(read_credentials(message))
+        for identity in update.forgotten:
+            self._server.forget(Identity.parse(identity))
+        for identity, reason in update.failed.items():
+            self._server.credentials_failed(Identity.parse(identity), reason)
+
+    def _report(self, report_id: int) -> pb.Report:
+        assert self._server is not None
+        return pb.Report(
+            id=report_id,
+            counters=[_series(series) for series in self._server.metrics.snapshot()],
+            gauges=[_series(series) for series in self._server.metrics.gauges()],
+            connections=[
+                pb.OpenConnection(
+                    direction=c.direction,
+                    source=c.source,
+                    original_destination=c.original_destination,
+                    actual_destination=c.actual_destination,
+                    protocol=c.protocol,
+                    workload=c.workload,
+                )
+                for c in self._server.connections()
+            ],
+        )
+
+    def _send(self, message: pb.FromWorker) -> None:
+        self._out += frame(message)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.at_turn_end(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        try:
+            while self._out:
+                sent = self._control.send(self._out)
+                del self._out[:sent]
+        except BlockingIOError:
+            self._loop.watch_writable(self._control.fileno())
+        except OSError:
+            self._loop.stop()
+
+
+def _log_record(record: LogRecord) -> pb.LogRecord:
+    fields: list[str] = []
+    for key, value in record.fields:
+        fields += (key, json.dumps(value))
+    return pb.LogRecord(level=record.level, target=record.target, message=record.message, fields=fields)
+
+
+def _series(series: Series) -> pb.Series:
+    return pb.Series(metric=series.metric, labels=series.labels, value=series.value)
