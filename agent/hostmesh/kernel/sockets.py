@@ -5,6 +5,7 @@ Python's socket module knows few of them by name; the numbers are Linux's ABI.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
 import struct
@@ -28,7 +29,7 @@ _NOT_TRANSLATED = frozenset({errno.ENOENT, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 """No conntrack entry; no conntrack in this kernel; the other family's question to an AF_INET socket."""
 
 
-def original_destination(sock: socket.socket) -> SocketAddress:
+def original_destination(sock: _socket.socket) -> SocketAddress:
     """Where the peer of an accepted socket meant to connect to, before netfilter redirected it here.
 
     A dual-stack listener accepts both families, so IPv4 is asked first and IPv6 next, as ztunnel does. A connection
@@ -53,13 +54,13 @@ def original_destination(sock: socket.socket) -> SocketAddress:
     return local_address(sock)
 
 
-def local_address(sock: socket.socket) -> SocketAddress:
+def local_address(sock: _socket.socket) -> SocketAddress:
     """`getsockname` as a value; IPv4-mapped addresses of dual-stack sockets come out as IPv4."""
     name = sock.getsockname()
     return SocketAddress.of(name[0].partition("%")[0], name[1])
 
 
-def peer_address(sock: socket.socket) -> SocketAddress:
+def peer_address(sock: _socket.socket) -> SocketAddress:
     """`getpeername` as a value.
 
     Raises:
@@ -69,7 +70,7 @@ def peer_address(sock: socket.socket) -> SocketAddress:
     return SocketAddress.of(name[0].partition("%")[0], name[1])
 
 
-def get_mark(sock: socket.socket) -> int:
+def get_mark(sock: _socket.socket) -> int:
     """SO_MARK; an accepted socket carries the mark of its SYN where `net.ipv4.tcp_fwmark_accept` is 1.
 
     That needs a listener without a mark of its own.
@@ -77,7 +78,7 @@ def get_mark(sock: socket.socket) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, SO_MARK)
 
 
-def set_mark(sock: socket.socket, mark: int) -> None:
+def set_mark(sock: _socket.socket, mark: int) -> None:
     """Mark every packet that the socket sends; to be set before `connect`.
 
     Raises:
@@ -86,7 +87,7 @@ def set_mark(sock: socket.socket, mark: int) -> None:
     sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
 
 
-def set_transparent(sock: socket.socket) -> None:
+def set_transparent(sock: _socket.socket) -> None:
     """Let the socket bind to an address of somebody else (to preserve a client's source address).
 
     Raises:
@@ -98,7 +99,7 @@ def set_transparent(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
 
 
-def set_freebind(sock: socket.socket) -> None:
+def set_freebind(sock: _socket.socket) -> None:
     """Let the socket bind to an address that the host does not have (yet); needs no capability."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
@@ -106,7 +107,7 @@ def set_freebind(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
 
 
-def keepalive(sock: socket.socket, time: int, interval: int, probes: int) -> None:
+def keepalive(sock: _socket.socket, time: int, interval: int, probes: int) -> None:
     """Probe an idle peer after `time` seconds, every `interval` seconds, and give up after `probes` answers missing."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, time)
@@ -114,11 +115,11 @@ def keepalive(sock: socket.socket, time: int, interval: int, probes: int) -> Non
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
 
 
-def nodelay(sock: socket.socket) -> None:
+def nodelay(sock: _socket.socket) -> None:
     """Send small writes at once (no Nagle): the proxy already gathers what belongs together."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def reset_on_close(sock: socket.socket) -> None:
+def reset_on_close(sock: _socket.socket) -> None:
     """Make `close` send RST instead of FIN, so that a failure does not look like a complete answer."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)

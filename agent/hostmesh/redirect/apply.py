@@ -1,0 +1,163 @@
+"""The one owner of table inet hostmesh: applies the plan, watches it, removes it (nft(8))."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hostmesh.kernel import sysctl
+from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.kernel.netfilter import NetfilterError, NoSuchCgroup
+from hostmesh.redirect.backend import KernelNetfilter, Netfilter
+from hostmesh.redirect.compare import Applied, Differences, Seen, compare, is_complete, transaction
+from hostmesh.redirect.plan import TABLE, Ruleset
+
+FWMARK_ACCEPT = "net.ipv4.tcp_fwmark_accept"
+"""Makes an accepted socket carry the mark of its SYN, over IPv4 and IPv6."""
+
+_ATTEMPTS = 5
+"""Units stop and start while a transaction is prepared; five such races in a row mean something else."""
+
+
+class CaptureFailed(OSError):
+    """The kernel is not, and cannot be made, as planned; the message says why and what to do next."""
+
+
+class Redirector:
+    """Blocking: an asyncio program calls it in a thread, one call at a time.
+
+    Args:
+        cgroups: where the hierarchy is.
+        runtime: directory that lives until the next boot, for what must be remembered (/run/hostmesh).
+        netfilter: nf_tables of this network namespace.
+        proc_sys: /proc/sys.
+    """
+
+    def __init__(
+        self,
+        cgroups: CgroupRoot,
+        runtime: Path,
+        netfilter: Netfilter | None = None,
+        proc_sys: Path = Path("/proc/sys"),
+    ) -> None:
+        self._cgroups = cgroups
+        self._record = runtime / "capture.json"
+        self._sysctl_before = runtime / "tcp_fwmark_accept.before"
+        self._netfilter = netfilter or KernelNetfilter()
+        self._proc_sys = proc_sys
+        self._ruleset: Ruleset | None = None
+
+    def apply(self, ruleset: Ruleset) -> tuple[str, ...]:
+        """Make the kernel be as planned, changing only what differs, in one transaction without a gap.
+
+        Returns:
+            The differences that there were; empty when nothing had to be done.
+
+        Raises:
+            CaptureFailed: the setting that marks accepted sockets is off and cannot be changed here.
+            NetfilterUnavailable: no nft, no privilege, no support in the kernel.
+            NetfilterError: nft refused.
+        """
+        self._ruleset = ruleset
+        corrected = self._accept_marks()
+        for _ in range(_ATTEMPTS):
+            seen = self._look(ruleset)
+            differences = compare(ruleset, seen, self._remembered())
+            if not differences:
+                return corrected
+            if self._correct(ruleset, seen, differences):
+                return (*corrected, *differences.describe())
+        raise CaptureFailed("units started and stopped all the while rules were prepared; next: try again")
+
+    def verify(self) -> tuple[str, ...]:
+        """Say how the kernel differs from the plan last applied, one line each; `apply` corrects it.
+
+        Raises:
+            NetfilterError: as `apply`.
+        """
+        if self._ruleset is None:
+            return ("nothing was applied yet",)
+        setting = () if self._marks_accepted() else (f"{FWMARK_ACCEPT} is not 1",)
+        seen = self._look(self._ruleset)
+        return (*setting, *compare(self._ruleset, seen, self._remembered()).describe())
+
+    def remove(self) -> None:
+        """Delete the table with everything in it, and give the kernel setting its former value back.
+
+        Connections that were captured live on as long as the proxy does. Foreign rules are not touched.
+
+        Raises:
+            NetfilterError: as `apply`.
+            CaptureFailed: the rules are gone, but the setting cannot be changed here.
+        """
+        # `add` first: deleting a table that is not there would be an error
+        self._netfilter.run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
+        self._ruleset = None
+        self._record.unlink(missing_ok=True)
+        if self._sysctl_before.exists():
+            self._set_mark_acceptance(self._sysctl_before.read_text().strip())
+            self._sysctl_before.unlink()
+
+    def _look(self, ruleset: Ruleset) -> Seen:
+        listing = self._netfilter.list_table()
+        elements = self._netfilter.elements(ruleset.sets) if listing is not None else {}
+        ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in ruleset.units}
+        return Seen(listing, elements, {cgroup: found for cgroup, found in ids.items() if found is not None})
+
+    def _correct(self, ruleset: Ruleset, seen: Seen, differences: Differences) -> bool:
+        """False when a unit stopped while its element was added, or somebody changed the table: look again."""
+        text = transaction(ruleset, seen, differences)
+        if text:
+            try:
+                self._netfilter.run(text)
+            except NoSuchCgroup:
+                return False
+        if differences.leftover and not differences.rules:
+            self._netfilter.delete_elements(differences.leftover)
+        if not differences.rules:
+            return True
+        listing = self._netfilter.list_table()
+        if listing is None or not is_complete(ruleset, listing):
+            return False
+        self._remember(Applied(ruleset.digest, listing))
+        return True
+
+    def _remembered(self) -> Applied | None:
+        try:
+            return Applied(**json.loads(self._record.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            # cut short by a full disk, or written by another version: as if nothing had been applied
+            return None
+
+    def _remember(self, applied: Applied) -> None:
+        fresh = self._record.with_suffix(".new")
+        fresh.write_text(json.dumps({"digest": applied.digest, "listing": applied.listing}))
+        fresh.replace(self._record)
+
+    def _accept_marks(self) -> tuple[str, ...]:
+        if self._marks_accepted():
+            return ()
+        if not self._sysctl_before.exists():
+            self._sysctl_before.write_text(sysctl.read(FWMARK_ACCEPT, self._proc_sys))
+        self._set_mark_acceptance("1")
+        return (f"{FWMARK_ACCEPT} was not 1",)
+
+    def _marks_accepted(self) -> bool:
+        try:
+            return sysctl.read(FWMARK_ACCEPT, self._proc_sys) == "1"
+        except FileNotFoundError as error:
+            raise CaptureFailed(f"this kernel has no {FWMARK_ACCEPT}; Linux 5.10 or newer has it") from error
+
+    def _set_mark_acceptance(self, value: str) -> None:
+        try:
+            sysctl.write(FWMARK_ACCEPT, value, self._proc_sys)
+        except sysctl.SysctlReadOnly as error:
+            raise CaptureFailed(
+                f"{error}; capture cannot tell workloads apart without it. "
+                f"Next: sysctl -w {FWMARK_ACCEPT}={value} (the unit's ExecStartPre= does it at a restart)"
+            ) from error
+
+
+__all__ = ["CaptureFailed", "NetfilterError", "Redirector"]
