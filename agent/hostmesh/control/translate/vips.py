@@ -40,7 +40,7 @@ def allocate(
         free = _free(network, used)
         for key in wanted:
             if network.version not in given[key]:
-                given[key].update({network.version: fresh for fresh in islice(free, 1)})
+                given[key].update((address.version, address) for address in islice(free, 1))
     return {key: tuple(by_version[version] for version in sorted(by_version)) for key, by_version in given.items()}
 
 

@@ -1,0 +1,132 @@
+"""ControlPlaneConfig: /etc/hostmesh/control-plane.yaml, read strictly; without the file everything has a default."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from hostmesh.config.durations import parse_duration
+from hostmesh.config.strict_yaml import InvalidYaml, Problem, load_documents, parse
+from hostmesh.control.documents.names import is_dns_label, is_fqdn, is_ip, is_trust_domain
+from hostmesh.control.translate import MeshConfig
+
+DEFAULT_CONFIG = Path("/etc/hostmesh/control-plane.yaml")
+DEFAULT_SOCKET = Path("/run/hostmesh-control-plane/control.sock")
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _host(value: str) -> str:
+    if not is_ip(value) and not is_fqdn(value):
+        raise ValueError(f"{value!r} is neither a DNS name nor an IP address")
+    return value
+
+
+def _bind_address(value: str) -> str:
+    if value:
+        ip_address(value)
+    return value
+
+
+def _trust_domain(value: str) -> str:
+    if not is_trust_domain(value):
+        raise ValueError(f"{value!r} is not a trust domain (lower-case letters, digits, '.', '-' and '_')")
+    return value
+
+
+def _namespace(value: str) -> str:
+    if not is_dns_label(value):
+        raise ValueError(f"{value!r} is not a namespace (a DNS label)")
+    return value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Strict):
+    """Where agents connect; an empty address means all of them."""
+
+    address: Annotated[str, AfterValidator(_bind_address)] = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 15012
+
+
+class Certificates(_Strict):
+    """`max_ttl` caps what agents ask for; seconds or text like `24h`."""
+
+    max_ttl: Annotated[float, BeforeValidator(_duration), Field(ge=30, le=90 * 86400)] = 86400.0
+
+
+class Log(_Strict):
+    """As in agent.yaml."""
+
+    level: Literal["error", "warn", "info", "debug"] = "info"
+    format: Literal["plain", "json"] = "plain"
+
+
+class ControlPlaneConfig(_Strict):
+    """The shape of control-plane.yaml.
+
+    `names` are the DNS names and IP addresses by which agents call this host; the server certificate carries
+    them beside the host's own name and loopback. `root_namespace` holds the mesh-wide policies.
+    """
+
+    listen: Listen = Listen()
+    names: tuple[Annotated[str, AfterValidator(_host)], ...] = ()
+    trust_domain: Annotated[str, AfterValidator(_trust_domain)] = "cluster.local"
+    cluster_id: Annotated[str, Field(min_length=1, max_length=253)] = "Kubernetes"
+    cluster_domain: Annotated[str, AfterValidator(_host)] = "cluster.local"
+    network: str = ""
+    root_namespace: Annotated[str, AfterValidator(_namespace)] = "istio-system"
+    certificates: Certificates = Certificates()
+    log: Log = Log()
+    documents_dir: Path = Path("/etc/hostmesh/documents")
+    state_dir: Path = Path("/var/lib/hostmesh-control-plane")
+    socket: Path = DEFAULT_SOCKET
+    socket_group: str = "hostmesh"
+
+    @property
+    def mesh(self) -> MeshConfig:
+        """What the translation needs of it."""
+        return MeshConfig(
+            trust_domain=self.trust_domain,
+            cluster_id=self.cluster_id,
+            network=self.network,
+            root_namespace=self.root_namespace,
+            cluster_domain=self.cluster_domain,
+        )
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """Names of the server certificate, once each."""
+        return tuple(dict.fromkeys((*self.names, os.uname().nodename, "localhost", "127.0.0.1", "::1")))
+
+
+def load(path: Path) -> ControlPlaneConfig:
+    """Read the file; only the default one may be missing.
+
+    Raises:
+        InvalidYaml: every problem found.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if path == DEFAULT_CONFIG:
+            return ControlPlaneConfig()
+        raise InvalidYaml([Problem(str(path), 1, "", "no such file; give its path with --config")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidYaml([Problem(str(path), 1, "", f"cannot be read: {error}")]) from error
+    documents = load_documents(text, str(path))
+    if not documents:
+        return ControlPlaneConfig()
+    if len(documents) > 1:
+        raise InvalidYaml([documents[1].problem((), "one document only; remove what follows `---`")])
+    if not isinstance(documents[0].value, dict):
+        raise InvalidYaml([documents[0].problem((), "must be a mapping of settings, like `trust_domain: example.org`")])
+    return parse(documents[0], ControlPlaneConfig)
