@@ -89,6 +89,7 @@ class Settings(_Strict):
     workloads_dir: Path = Path("/etc/hostmesh/workloads.d")
     state_dir: Path = Path("/var/lib/hostmesh")
     runtime_dir: Path = Path("/run/hostmesh")
+    join_token: Path = Path("/var/lib/hostmesh/join-token")
     proxy_user: str = "hostmesh-proxy"
 
 

@@ -100,6 +100,7 @@ class ProxyWorkers:
         self._links: list[WorkerLink] = []
         self._retired = pb.Report()
         self._report_id = 0
+        self._draining = False
         self.restarts = 0
 
     @property
@@ -135,6 +136,12 @@ class ProxyWorkers:
             link.waiting.pop(self._report_id, None)
         return [self._retired, *(link.report for link in self._links)]
 
+    async def drained(self, deadline: float) -> None:
+        """Wait until every worker has ended after it was told to drain, at most `deadline` seconds."""
+        self._draining = True
+        processes = [link.process for link in self._links]
+        await asyncio.gather(*(asyncio.to_thread(_exit_status, process, deadline) for process in processes))
+
     async def run(self) -> None:
         """Keep `count` workers alive until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -147,6 +154,8 @@ class ProxyWorkers:
         while True:
             started = loop.time()
             reason = await self._live(index)
+            if self._draining:
+                return
             failures = 0 if loop.time() - started > HEALTHY_AFTER else failures + 1
             delay = RESTART_DELAYS[min(failures, len(RESTART_DELAYS)) - 1] if failures else 0.0
             self.restarts += 1
@@ -234,8 +243,8 @@ def _start_process(prefix: Sequence[str], control: int) -> subprocess.Popen[byte
     return subprocess.Popen(command, pass_fds=[control])  # noqa: S603 -- our own program
 
 
-def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
+def _exit_status(process: subprocess.Popen[bytes], timeout: float = 5.0) -> int | None:
     try:
-        return process.wait(timeout=5)
+        return process.wait(timeout)
     except subprocess.TimeoutExpired:
         return None

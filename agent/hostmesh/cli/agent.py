@@ -1,0 +1,60 @@
+"""`hostmesh agent`: the agent of this host, as systemd starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from hostmesh.config.agent import DEFAULT_CONFIG, load
+from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.identity.node import NodeStoreBroken
+
+_USER_ERRORS = (InvalidYaml, NodeStoreBroken, OSError)
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Configuration file."
+)
+@click.option("--check", is_flag=True, help="Read the configuration, say what is wrong with it, and end.")
+def agent(config: Path, check: bool) -> None:
+    """Run this host's agent: capture, proxy, certificates.
+
+    Exit status 1 if the configuration is wrong or the host cannot do what it says.
+    """
+    try:
+        settings = load(config, os.environ)
+    except InvalidYaml as error:
+        raise click.ClickException(str(error)) from error
+    if check:
+        click.echo("the configuration is right")
+        return
+    # Here, so that a mistake in the configuration is told at once.
+    from hostmesh.daemon.agent import Agent
+    from hostmesh.daemon.logs import LogSink
+
+    async def run() -> None:
+        await Agent(settings, LogSink(settings.settings.log.format, settings.settings.log.level)).run()
+
+    gc.freeze()
+    complaints: list[str] = []
+    try:
+        asyncio.run(run())
+    except* _USER_ERRORS as group:
+        # What is raised in here would be wrapped in a group again, which click does not know.
+        complaints = [str(error) for error in _leaves(group)]
+    if complaints:
+        raise click.ClickException("\n".join(complaints))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

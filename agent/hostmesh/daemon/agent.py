@@ -1,0 +1,214 @@
+"""The agent's main process: puts the parts together and owns their tasks (`hostmesh agent`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
+from hostmesh.config.agent import AgentConfig
+from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.daemon.capture import Capture
+from hostmesh.daemon.listeners import open_listeners
+from hostmesh.daemon.logs import LogSink
+from hostmesh.daemon.mesh import Mesh, messages
+from hostmesh.daemon.messages import credentials_update, local_workloads_update
+from hostmesh.daemon.node import Enroller
+from hostmesh.daemon.view import View
+from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks, confined
+from hostmesh.identity.ca_client import CaClient
+from hostmesh.identity.manager import SecretManager
+from hostmesh.identity.node import NodeRenewal, NodeStore
+from hostmesh.kernel import systemd
+from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
+
+_log = logging.getLogger("hostmesh.agent")
+
+DRAIN_DEADLINE = 5.0
+"""Seconds that open connections get at a stop (ztunnel's CONNECTION_TERMINATION_DEADLINE)."""
+
+
+class Agent:
+    """Builds the parts; `run` owns every task until the agent is told to stop."""
+
+    def __init__(self, config: AgentConfig, sink: LogSink) -> None:
+        settings = config.settings
+        self._config = config
+        self._stopping = asyncio.Event()
+        self._store = NodeStore(settings.state_dir)
+        endpoint = Endpoint.parse(settings.control_plane.address, settings.control_plane.server_name)
+        root_cert = settings.control_plane.root_cert
+        control_plane = ControlPlane(endpoint, root_cert, self._store.files)
+        self._ca = CaClient(control_plane, settings.certificates.ttl)
+        self._enroller = Enroller(
+            ControlPlane(endpoint, root_cert), self._store, config.node, settings.trust_domain, settings.join_token
+        )
+        self._mesh = Mesh(config.node)
+        self._xds = XdsClient(
+            control_plane,
+            NodeInfo(config.node, _own_address(endpoint)),
+            self._on_update,
+            on_status=self._on_status,
+            snapshot_path=settings.state_dir / "xds-snapshot",
+        )
+        self._secrets = SecretManager(
+            self._ca.fetch, on_credentials=self._on_credentials, on_failure=self._on_certificate_failure
+        )
+        self._capture = Capture(config)
+        self._workers = ProxyWorkers(
+            config.workers,
+            pb.Start(config_json=config.proxy().to_json()),
+            open_listeners(),
+            WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials),
+            prefix=confined(settings.proxy_user) if os.geteuid() == 0 else (),
+        )
+        self._view = View(
+            config,
+            sink,
+            self._mesh,
+            self._xds,
+            self._secrets,
+            self._workers,
+            self._capture,
+            lambda: self._enroller.waiting_for,
+            self._stopping.set,
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or /quitquitquit.
+
+        Raises:
+            InvalidYaml: a registration in workloads.d is wrong.
+            OSError: a port is taken, or the rules cannot be put in place.
+        """
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stopping.set)
+        self._capture.load()
+        await self._capture.apply()
+        async with AsyncExitStack() as doors:
+            await self._open_doors(doors)
+            async with asyncio.TaskGroup() as tasks:
+                parts = [
+                    tasks.create_task(self._workers.run(), name="proxy workers"),
+                    tasks.create_task(self._capture.run(), name="capture"),
+                    tasks.create_task(self._secrets.run(), name="certificates"),
+                    tasks.create_task(self._join_mesh(), name="mesh"),
+                    tasks.create_task(_feed_watchdog(), name="watchdog"),
+                    tasks.create_task(self._reload_on_hangup(), name="reload"),
+                ]
+                self._follow_workloads()
+                systemd.notify_ready("rules are in place")
+                await self._stopping.wait()
+                systemd.notify_stopping("draining")
+                self._workers.broadcast(pb.ToWorker(drain=pb.Drain(deadline_seconds=DRAIN_DEADLINE)))
+                await self._workers.drained(DRAIN_DEADLINE + 1)
+                for part in parts:
+                    part.cancel()
+
+    async def _open_doors(self, doors: AsyncExitStack) -> None:
+        ports = self._config.settings.ports
+        loopback = ["127.0.0.1", "::1"]
+        await doors.enter_async_context(serving(admin_app(self._view), loopback, ports.admin, "admin"))
+        await doors.enter_async_context(serving(stats_app(self._view), ["0.0.0.0", "::"], ports.stats, "stats"))
+        await doors.enter_async_context(
+            serving(readiness_app(self._view), ["0.0.0.0", "::"], ports.readiness, "readiness")
+        )
+
+    async def _join_mesh(self) -> None:
+        """Enrol if need be, then follow the control plane and renew this node's own certificate."""
+        credentials = await self._enroller.credentials()
+        renewal = NodeRenewal(self._store, credentials, self._ca.fetch)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(renewal.run(), name="node certificate")
+            tasks.create_task(self._xds.run(), name="xds")
+
+    async def _reload_on_hangup(self) -> None:
+        """SIGHUP: read workloads.d again; if anything in it is wrong, everything stays as it was."""
+        hangup = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            systemd.notify_reloading()
+            try:
+                self._capture.load()
+                await self._capture.apply()
+                self._follow_workloads()
+            except (InvalidYaml, OSError) as error:
+                _log.error("reload refused, the former registrations stay: %s", error)
+            systemd.notify_ready("rules are in place")
+
+    def _follow_workloads(self) -> None:
+        """Tell certificates and workers which workloads this host captures."""
+        gone = self._secrets.keep_only(workload.identity for workload in self._capture.workloads)
+        if gone:
+            self._workers.broadcast(credentials_update(forgotten=gone))
+        self._workers.broadcast(local_workloads_update(self._capture.workloads))
+
+    def _snapshot(self) -> Iterable[pb.ToWorker]:
+        """What a worker must know before it may serve; while the mesh is unknown it is not told to serve."""
+        yield from messages(self._xds.everything())
+        yield local_workloads_update(self._capture.workloads)
+        yield credentials_update(self._secrets.available())
+        if self._mesh_known():
+            yield pb.ToWorker(serve=pb.Serve())
+
+    def _mesh_known(self) -> bool:
+        status = self._xds.status()
+        return status.synced or status.restored
+
+    def _on_update(self, update: XdsUpdate) -> None:
+        self._mesh.apply(update)
+        for message in messages(update):
+            self._workers.broadcast(message)
+        self._secrets.retry_failed()
+
+    def _on_status(self, status: XdsStatus) -> None:
+        if status.synced:
+            self._workers.broadcast(pb.ToWorker(serve=pb.Serve()))
+
+    def _on_credentials(self, credentials: Credentials) -> None:
+        self._workers.broadcast(credentials_update([credentials]))
+
+    def _on_certificate_failure(self, identity: Identity, reason: str) -> None:
+        self._workers.broadcast(credentials_update(failed={identity: reason}))
+
+    def _want_credentials(self, text: str) -> None:
+        """A worker asks; it may only ask for what is captured here."""
+        try:
+            identity = Identity.parse(text)
+        except InvalidIdentity:
+            return
+        if any(workload.identity == identity for workload in self._capture.workloads):
+            self._secrets.want(identity, waiting=True)
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd that the loop turns; returns at once where nobody watches."""
+    interval = systemd.watchdog_interval()
+    if interval is None:
+        return
+    while True:
+        systemd.notify_watchdog()
+        await asyncio.sleep(interval / 3)
+
+
+def _own_address(endpoint: Endpoint) -> str:
+    """This host's address as the control plane would see it; no packet is sent to find out."""
+    try:
+        family, _, _, _, target = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(target)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

@@ -1,0 +1,189 @@
+"""The agent as its HTTP doors see it: readiness, config dump, status, metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hostmesh import __version__
+from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, workload_json
+from hostmesh.config.agent import AgentConfig
+from hostmesh.daemon.capture import Capture
+from hostmesh.daemon.logs import LogSink
+from hostmesh.daemon.mesh import Mesh
+from hostmesh.daemon.workers import ProxyWorkers
+from hostmesh.identity.manager import SecretManager
+from hostmesh.model.service import Service
+from hostmesh.telemetry.exposition import render
+from hostmesh.telemetry.metrics import Series, merge
+from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.xds.client import XdsClient
+
+
+class View:
+    """Implements `AgentView` over the agent's parts; owns none of them."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        sink: LogSink,
+        mesh: Mesh,
+        xds: XdsClient,
+        secrets: SecretManager,
+        workers: ProxyWorkers,
+        capture: Capture,
+        waiting_for_enrolment: Callable[[], str],
+        stop: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._sink = sink
+        self._mesh = mesh
+        self._xds = xds
+        self._secrets = secrets
+        self._workers = workers
+        self._capture = capture
+        self._waiting_for_enrolment = waiting_for_enrolment
+        self._stop = stop
+
+    def pending(self) -> list[str]:
+        """Names of what is not ready yet, sorted."""
+        waiting = {
+            "enrolment": bool(self._waiting_for_enrolment()),
+            "state manager": not self._xds.synced,
+            "rules": not self._capture.in_place,
+            "proxy": not self._workers.ready,
+            "certificates": any(status.credentials is None for status in self._secrets.statistics()),
+        }
+        return sorted(name for name, pending in waiting.items() if pending)
+
+    def config_dump(self) -> dict[str, Any]:
+        """What ztunnel's `/config_dump` holds, without connections."""
+        state = self._mesh.state
+        return {
+            "workloads": [workload_json(workload) for workload in state.workloads()],
+            "services": [service_json(service, self._endpoints(service)) for service in state.services()],
+            "policies": [policy_json(policy) for policy in state.policies()],
+            "stagedServices": {
+                str(key): {w.uid: {"workloadUid": w.uid} for w in workloads}
+                for key, workloads in state.staged().items()
+            },
+            "certificates": [
+                certificate_json(str(status.identity), status.state, status.credentials)
+                for status in self._secrets.statistics()
+            ],
+            "config": self._config.settings.model_dump(mode="json"),
+            "configSources": dict(self._config.sources),
+            "version": {"version": __version__, "component": "hostmesh-agent"},
+        }
+
+    async def connections(self) -> dict[str, Any]:
+        """Open connections of each workload."""
+        reports = await self._workers.reports()
+        workloads: dict[str, Any] = {}
+        for captured in self._capture.workloads:
+            workloads[captured.key] = {
+                "state": "Up",
+                "info": {
+                    "name": captured.name,
+                    "namespace": captured.namespace,
+                    "serviceAccount": captured.identity.service_account,
+                },
+                "connections": {"inbound": [], "outbound": []},
+            }
+        for report in reports:
+            for connection in report.connections:
+                if connection.workload in workloads:
+                    workloads[connection.workload]["connections"][connection.direction].append(_connection(connection))
+        return workloads
+
+    async def metrics(self, openmetrics: bool) -> str:
+        """Traffic of every worker merged, and what main knows."""
+        del openmetrics
+        reports = await self._workers.reports()
+        counters = merge([_series(series) for series in report.counters] for report in reports)
+        gauges = merge([_series(series) for series in report.gauges] for report in reports)
+        return render([*counters, *gauges])
+
+    async def status(self) -> dict[str, Any]:
+        """What `hostmesh status` prints."""
+        state = self._mesh.state
+        secrets = {status.identity: status for status in self._secrets.statistics()}
+        pending = self.pending()
+        workloads = []
+        for workload in self._capture.workloads:
+            secret = secrets.get(workload.identity)
+            held = secret.credentials if secret else None
+            workloads.append(
+                {
+                    "name": workload.name,
+                    "namespace": workload.namespace,
+                    "identity": str(workload.identity),
+                    "unit": workload.unit,
+                    "mark": workload.mark,
+                    "capture": self._capture.describe(workload),
+                    "certificate": {
+                        "state": secret.state if secret else "Initializing",
+                        "expires": held.not_after if held else None,
+                        "serial": str(held.serial) if held else None,
+                    },
+                }
+            )
+        return {
+            "node": self._config.node,
+            "version": __version__,
+            "ready": not pending,
+            "pending": pending,
+            "controlPlane": {
+                "address": self._config.settings.control_plane.address,
+                "connected": self._xds.connected,
+                "error": self._waiting_for_enrolment() or self._xds.status().error,
+            },
+            "mesh": {
+                "workloads": len(state.workloads()),
+                "services": len(state.services()),
+                "policies": len(state.policies()),
+            },
+            "workers": [{"pid": link.process.pid, "ready": link.ready} for link in self._workers.links],
+            "workerRestarts": self._workers.restarts,
+            "tlsEngine": self._config.settings.tls.engine,
+            "workloads": workloads,
+            "time": time.time(),
+        }
+
+    def log_level(self) -> str:
+        """The level in force."""
+        return self._sink.level
+
+    def set_log_level(self, level: str) -> None:
+        """Change the level of main and workers.
+
+        Raises:
+            InvalidLevels: no such level.
+        """
+        self._sink.set_level(level)
+        self._workers.broadcast(pb.ToWorker(log_level=pb.SetLogLevel(level=level)))
+
+    def shut_down(self) -> None:
+        """Begin a graceful stop."""
+        self._stop()
+
+    def _endpoints(self, service: Service) -> list[EndpointView]:
+        key = service.namespaced_hostname
+        return [
+            EndpointView(workload.uid, workload.services.get(key, {}), workload.status.value)
+            for workload in self._mesh.state.endpoints(service)
+        ]
+
+
+def _connection(connection: pb.OpenConnection) -> Mapping[str, Any]:
+    return {
+        "src": connection.source,
+        "originalDst": connection.original_destination or None,
+        "actualDst": connection.actual_destination,
+        "protocol": connection.protocol,
+    }
+
+
+def _series(series: pb.Series) -> Series:
+    return Series(series.metric, tuple(series.labels), series.value)
