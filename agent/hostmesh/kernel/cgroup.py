@@ -25,9 +25,11 @@ class CgroupRoot:
     mount: Path
     sysfs: Path = _SYSFS
 
-    def nft_path(self, cgroup: str) -> str:
-        """The path as nft wants it: relative to /sys/fs/cgroup, whatever is mounted there."""
-        return str((self.mount / cgroup).relative_to(self.sysfs))
+    @property
+    def nft_prefix(self) -> str:
+        """What comes before a cgroup's path where nft reads it, relative to /sys/fs/cgroup: empty on unified hosts."""
+        relative = str(self.mount.relative_to(self.sysfs))
+        return "" if relative == "." else relative
 
     def id(self, cgroup: str) -> int | None:
         """The kernel's id of the cgroup, None while there is no such cgroup."""

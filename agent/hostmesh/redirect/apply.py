@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hostmesh.kernel import sysctl
 from hostmesh.kernel.cgroup import CgroupRoot
-from hostmesh.kernel.netfilter import NetfilterError, NoSuchCgroup
+from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.redirect.backend import KernelNetfilter, Netfilter
 from hostmesh.redirect.compare import Applied, Differences, Seen, compare, is_complete, transaction
 from hostmesh.redirect.plan import TABLE, Ruleset
@@ -68,6 +68,14 @@ class Redirector:
             if self._correct(ruleset, seen, differences):
                 return (*corrected, *differences.describe())
         raise CaptureFailed("units started and stopped all the while rules were prepared; next: try again")
+
+    def reassert(self) -> tuple[str, ...]:
+        """`apply` the plan last applied again; nothing when none was.
+
+        Raises:
+            CaptureFailed, NetfilterError: as `apply`.
+        """
+        return () if self._ruleset is None else self.apply(self._ruleset)
 
     def verify(self) -> tuple[str, ...]:
         """Say how the kernel differs from the plan last applied, one line each; `apply` corrects it.
@@ -158,6 +166,3 @@ class Redirector:
                 f"{error}; capture cannot tell workloads apart without it. "
                 f"Next: sysctl -w {FWMARK_ACCEPT}={value} (the unit's ExecStartPre= does it at a restart)"
             ) from error
-
-
-__all__ = ["CaptureFailed", "NetfilterError", "Redirector"]

@@ -1,0 +1,119 @@
+"""systemd units as workloads: where they are, and what makes every start of theirs captured (systemd.service(5)).
+
+A unit gets a new cgroup at every start, and the rules know the old one. So a drop-in gives the new one to nft before
+anything of the unit runs. It is ExecCondition=, because that comes before the unit's own ExecStartPre= commands, which
+may talk to the network as well; it ends with 255 when it fails, because any other failure would be a quiet skip. So
+the unit fails to start, and is not started outside the mesh, where the agent has not laid out the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hostmesh.config.strict_yaml import Problem
+from hostmesh.enrolment.workloads_d import Enrolled
+from hostmesh.kernel.units import Unit
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.plan import CapturedUnit, Ruleset, unit_text
+
+UNITS_DIRECTORY = Path("/run/hostmesh/units")
+DROP_IN_NAME = "50-hostmesh.conf"
+
+Show = Callable[[Sequence[str]], Mapping[str, Unit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Enrolled workloads with their cgroups. `problems` do not stop the others; `missing_drop_ins` are unit names."""
+
+    units: tuple[CapturedUnit, ...]
+    problems: tuple[Problem, ...]
+    missing_drop_ins: tuple[str, ...]
+
+    @property
+    def workloads(self) -> tuple[LocalWorkload, ...]:
+        """All local workloads, running or not."""
+        return tuple(unit.workload for unit in self.units)
+
+
+def locate(enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str, show: Show) -> Located:
+    """Find the cgroup of each enrolled unit, and what stands in the way of its capture.
+
+    Args:
+        enrolled: what workloads.d says.
+        numbers: by workload key.
+        trust_domain: of the identities.
+        show: asks systemd about units by name.
+    """
+    everyone = tuple(enrolled)
+    found = show([one.unit for one in everyone])
+    units: list[CapturedUnit] = []
+    problems: list[Problem] = []
+    missing: list[str] = []
+    seen: dict[str, Enrolled] = {}
+    for one in everyone:
+        unit = found[one.unit]
+        problems += _problems(one, unit, seen.get(unit.name))
+        if seen.setdefault(unit.name, one) is not one:
+            continue
+        identity = Identity(trust_domain, one.namespace, one.service_account)
+        workload = LocalWorkload(numbers[one.key], one.name, one.namespace, identity, unit.name)
+        units.append(CapturedUnit(workload, unit.cgroup))
+        if not any(PurePosixPath(path).name == DROP_IN_NAME for path in unit.drop_ins):
+            missing.append(unit.name)
+    return Located(tuple(units), tuple(problems), tuple(missing))
+
+
+def write_unit_files(directory: Path, ruleset: Ruleset) -> None:
+    """Write what each unit's start gives to nft, and remove files of units that are no workloads any more.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    directory.mkdir(mode=0o755, exist_ok=True)
+    wanted = {f"{unit.workload.unit}.nft": unit_text(ruleset, unit) for unit in ruleset.units}
+    for name, text in wanted.items():
+        file = directory / name
+        if not file.exists() or file.read_text() != text:
+            fresh = directory / f".{name}.new"
+            fresh.write_text(text)
+            fresh.replace(file)
+    for file in directory.glob("*.nft"):
+        if file.name not in wanted:
+            file.unlink()
+
+
+def drop_in_path(unit: str, root: Path = Path("/etc/systemd/system")) -> Path:
+    """Where the drop-in of a unit belongs; systemd reads it after `systemctl daemon-reload`."""
+    return root / f"{unit}.d" / DROP_IN_NAME
+
+
+def drop_in() -> str:
+    """The drop-in, the same for every unit (`%n` is the unit's name)."""
+    return f"""\
+# Every start of this unit is captured by hostmesh before anything of it runs, or fails.
+[Unit]
+After=hostmesh-agent.service
+Wants=hostmesh-agent.service
+
+[Service]
+ExecCondition=+/bin/sh -c 'nft -f "{UNITS_DIRECTORY}/%n.nft" || {{ echo "hostmesh cannot capture %n, so it is not \
+started; next: systemctl status hostmesh-agent" >&2; exit 255; }}'
+"""
+
+
+def _problems(one: Enrolled, unit: Unit, other: Enrolled | None) -> list[Problem]:
+    said: list[str] = []
+    if not unit.found:
+        said.append(f"{one.unit} is not known to systemd; next: systemctl list-unit-files --type=service")
+    if other is not None:
+        said.append(f"{one.unit} is {unit.name}, enrolled already at {other.source}:{other.line}")
+    said += [
+        f"connections to {one.unit} are accepted by {trigger}, whose socket is systemd's own: inbound is not captured"
+        for trigger in unit.triggered_by
+        if trigger.endswith(".socket")
+    ]
+    return [Problem(one.source, one.line, "capture.unit", why) for why in said]
