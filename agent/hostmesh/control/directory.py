@@ -1,0 +1,108 @@
+"""A tree of YAML files on disk: what stands in it, and changing several of them together."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostmesh.kernel.files import write_atomically
+
+MAX_BYTES = 16 << 20
+_SUFFIXES = (".yaml", ".yml")
+_MODE = 0o640
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Changes whenever a file's content may have: times in nanoseconds, size in bytes."""
+
+    modified: int
+    changed: int
+    size: int
+    inode: int
+
+
+class DirectoryUnusable(OSError):
+    """The tree, or a file of it, cannot be read or written."""
+
+
+class Directory:
+    """All `*.yaml` and `*.yml` below a path, hidden ones excepted: copying tools write those first and rename them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def scan(self) -> dict[Path, Signature]:
+        """Every file, sorted by path.
+
+        Raises:
+            DirectoryUnusable: the directory, or one in it, cannot be listed.
+        """
+        found: dict[Path, Signature] = {}
+        for parent, directories, names in os.walk(self.path, onerror=_refuse):
+            directories[:] = [name for name in directories if not name.startswith(".")]
+            for name in names:
+                path = Path(parent, name)
+                if name.startswith(".") or path.suffix not in _SUFFIXES:
+                    continue
+                if (signature := _signature(path)) is not None:
+                    found[path] = signature
+        return dict(sorted(found.items()))
+
+    def read(self, path: Path) -> str:
+        """A file's text.
+
+        Raises:
+            DirectoryUnusable: it is unreadable, too large or not UTF-8.
+        """
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise DirectoryUnusable(f"larger than {MAX_BYTES >> 20} MiB; split it")
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise DirectoryUnusable(f"not UTF-8 at byte {error.start}") from error
+        except OSError as error:
+            raise DirectoryUnusable(f"cannot be read: {error.strerror or error}") from error
+
+    def change(self, changes: Mapping[Path, str | None]) -> None:
+        """Write (or, for None, remove) files; if one fails, those before it are put back.
+
+        Raises:
+            DirectoryUnusable: nothing is changed.
+        """
+        done: dict[Path, bytes | None] = {}
+        try:
+            for path, text in changes.items():
+                done[path] = path.read_bytes() if path.exists() else None
+                _put(path, None if text is None else text.encode())
+        except OSError as error:
+            for path, before in reversed(done.items()):
+                _put(path, before)
+            why = f"cannot be written: {error.strerror or error}; see who owns {self.path}"
+            raise DirectoryUnusable(f"{error.filename or self.path}: {why}") from error
+
+
+def _put(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+    elif not path.exists() or path.read_bytes() != data:
+        write_atomically(path, data, _MODE)
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None  # removed since the listing, or a dangling link
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Signature(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def _refuse(error: OSError) -> None:
+    raise DirectoryUnusable(f"{error.filename}: cannot be listed: {error.strerror}") from error
