@@ -1,0 +1,121 @@
+"""CertificateService: Istio's certificate service for nodes; they may ask for the workloads registered on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from hostmesh.control.audit import AuditLog
+from hostmesh.control.ca import CertificateAuthority
+from hostmesh.control.csr import BadRequest
+from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded
+from hostmesh.model.identity import Identity, InvalidIdentity
+from hostmesh.model.node import NODE_NAMESPACE, node_identity
+from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceBase
+from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+
+MAX_REQUEST_BYTES = 64 << 10
+_IMPERSONATED = "ImpersonatedIdentity"
+_MAX_LOGGED = 256
+
+Registered = Callable[[str], Collection[Identity]]
+
+
+class NotEntitled(Exception):
+    """The node may not have a certificate for what it asks."""
+
+
+def entitled(requested: str, node: str, trust_domain: str, registered: Registered) -> Identity:
+    """The identity that the node asks for, if it may have it: its own, or one registered on it.
+
+    Args:
+        requested: as in the request; empty if it names none.
+        node: the authenticated caller.
+        trust_domain: of the mesh.
+        registered: the workload identities of a node.
+
+    Raises:
+        NotEntitled: with the reason and the next step.
+    """
+    if not requested:
+        raise NotEntitled(f"the request names no identity in its metadata ({_IMPERSONATED})")
+    try:
+        identity = Identity.parse(requested)
+    except InvalidIdentity as error:
+        raise NotEntitled(f"the requested identity is none: {error}") from error
+    if identity == node_identity(trust_domain, node):
+        return identity
+    if identity.namespace == NODE_NAMESPACE:
+        raise NotEntitled(f"{identity} is another node than {node}")
+    if identity.trust_domain != trust_domain:
+        raise NotEntitled(f"{identity} is not of this mesh's trust domain {trust_domain}")
+    if identity not in registered(node):
+        raise NotEntitled(
+            f"{identity} is not registered on node {node}: apply a WorkloadEntry with that namespace and service "
+            "account that names this node"
+        )
+    return identity
+
+
+class CertificateService(IstioCertificateServiceBase):
+    """Signs for authenticated nodes and writes down every grant and refusal.
+
+    Args:
+        ca: signs.
+        registered: the workload identities of a node, at this moment.
+        audit: where grants and refusals go.
+        authenticate: tells the calling node or raises; by default its client certificate decides.
+    """
+
+    def __init__(
+        self,
+        ca: CertificateAuthority,
+        registered: Registered,
+        audit: AuditLog,
+        authenticate: Authenticate | None = None,
+    ) -> None:
+        self._ca = ca
+        self._registered = registered
+        self._audit = audit
+        self._authenticate = authenticate or by_certificate(ca.trust_domain)
+
+    async def CreateCertificate(  # noqa: N802
+        self, stream: Stream[IstioCertificateRequest, IstioCertificateResponse]
+    ) -> None:
+        """One request for one certificate."""
+        peer = self._authenticate(stream)
+        request = await receive_bounded(stream, IstioCertificateRequest, MAX_REQUEST_BYTES)
+        if request is None:
+            raise GRPCError(Status.INVALID_ARGUMENT, "the call carries no request")
+        await stream.send_message(IstioCertificateResponse(cert_chain=self._grant(request, peer)))
+
+    def _grant(self, request: IstioCertificateRequest, peer: NodePeer) -> tuple[str, ...]:
+        value = request.metadata.fields.get(_IMPERSONATED)
+        requested = value.string_value if value is not None else ""
+        try:
+            identity = entitled(requested, peer.node, self._ca.trust_domain, self._registered)
+            issued = self._ca.sign(request.csr, identity, float(request.validity_duration))
+        except (NotEntitled, BadRequest) as error:
+            self._audit.record(
+                "certificate",
+                result="refused",
+                node=peer.node,
+                address=peer.address,
+                identity=requested[:_MAX_LOGGED],
+                reason=str(error)[:_MAX_LOGGED],
+            )
+            status = Status.PERMISSION_DENIED if isinstance(error, NotEntitled) else Status.INVALID_ARGUMENT
+            raise GRPCError(status, str(error)) from error
+        self._audit.record(
+            "certificate",
+            result="issued",
+            node=peer.node,
+            address=peer.address,
+            identity=str(identity),
+            serial=f"{issued.serial:x}",
+            not_after=issued.not_after,
+        )
+        return issued.chain

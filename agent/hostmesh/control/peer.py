@@ -1,0 +1,100 @@
+"""Who calls: the node named by the client certificate of a gRPC connection, and messages of bounded size."""
+
+from __future__ import annotations
+
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from hostmesh.model.identity import Identity, InvalidIdentity
+from hostmesh.model.node import NODE_NAMESPACE, node_of
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class NodePeer:
+    """An authenticated node: its name, its address, and when its certificate runs out (seconds since the epoch)."""
+
+    node: str
+    address: str
+    not_after: float
+
+
+Authenticate = Callable[[Stream[Any, Any]], NodePeer]
+"""Tells the calling node of a stream, or raises GRPCError."""
+
+
+def by_certificate(trust_domain: str) -> Authenticate:
+    """Callers are the nodes that their client certificates name."""
+    return partial(authenticate, trust_domain=trust_domain)
+
+
+def address_of(stream: Stream[Any, Any]) -> str:
+    """`ip:port` of the caller, for logs."""
+    peer = stream.peer.addr()
+    return f"{peer[0]}:{peer[1]}" if peer else "unknown"
+
+
+def authenticate(stream: Stream[Any, Any], trust_domain: str) -> NodePeer:
+    """The node that calls, as its certificate says; TLS has verified that certificate against the mesh's root.
+
+    Raises:
+        GRPCError: UNAUTHENTICATED, with the reason and the next step.
+    """
+    certificate = stream.peer.cert()
+    if not certificate:
+        raise _unauthenticated("no client certificate was presented; enrol this node first")
+    uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    if len(uris) != 1:
+        raise _unauthenticated(f"the client certificate names {len(uris)} URIs instead of one node")
+    try:
+        identity = Identity.parse(uris[0])
+    except InvalidIdentity as error:
+        raise _unauthenticated(f"the client certificate names no node: {error}") from error
+    node = node_of(identity, trust_domain)
+    if node is None:
+        raise _unauthenticated(
+            f"{identity} is not a node of this mesh; nodes are spiffe://{trust_domain}/ns/{NODE_NAMESPACE}/sa/<node>"
+        )
+    return NodePeer(node, address_of(stream), float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))))
+
+
+async def receive_bounded(stream: Stream[_Message, Any], kind: type[_Message], limit: int) -> _Message | None:
+    """The next message, None at the end of the stream.
+
+    grpclib would collect whatever length the caller announces, up to 4 GiB, so its framing is read here.
+
+    Args:
+        stream: of the call.
+        kind: of message.
+        limit: longest message taken, in bytes.
+
+    Raises:
+        GRPCError: RESOURCE_EXHAUSTED or INVALID_ARGUMENT.
+    """
+    raw = stream._stream  # noqa: SLF001  # there is no public door to the bytes
+    header = await raw.recv_data(5)
+    if not header:
+        return None
+    compressed, length = struct.unpack(">?I", header)
+    if compressed:
+        raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not supported")
+    if length > limit:
+        raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes is longer than {limit}")
+    try:
+        return kind.FromString(await raw.recv_data(length))
+    except DecodeError as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, f"the message is not a {kind.DESCRIPTOR.full_name}") from error
+
+
+def _unauthenticated(reason: str) -> GRPCError:
+    return GRPCError(Status.UNAUTHENTICATED, reason)

@@ -1,0 +1,118 @@
+"""One client's subscription to one type on a delta stream: what it has, what it must be sent next. Sans I/O.
+
+Rules (istiod): a first request that names nothing, or `*`, means everything; resources of equal version are omitted,
+stated ones that are gone are removed; every first request and every subscribe is answered, even with nothing; stale
+nonces are ignored. One response is in flight at a time, and the next is made when that one has been answered, from the
+state of that moment: a slow client gets the latest state, not a backlog. A NACK counts as an answer: what was rejected
+is not sent again until it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hostmesh.control.snapshot import Difference, ResourceSet, difference
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest
+
+_EVERYTHING = "*"
+
+Compare = Callable[[Mapping[str, str], ResourceSet], Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """The client rejected resources of a response: its own words."""
+
+    nonce: str
+    detail: str
+
+
+class Watch:
+    """State of one type on one stream."""
+
+    def __init__(self, request: DeltaDiscoveryRequest) -> None:
+        self.type_url = request.type_url
+        subscribed = set(request.resource_names_subscribe)
+        unsubscribed = set(request.resource_names_unsubscribe)
+        self.wildcard = (not subscribed or _EVERYTHING in subscribed) and _EVERYTHING not in unsubscribed
+        self._names = subscribed - unsubscribed - {_EVERYTHING}
+        if not self.wildcard:
+            self._names |= set(request.initial_resource_versions)
+        self._held: Mapping[str, str] = dict(request.initial_resource_versions)
+        self._asked: set[str] = set(self._names)
+        self._must_answer = True
+        self._outstanding = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the client has answered all that it was sent."""
+        return not self._outstanding
+
+    def receive(self, request: DeltaDiscoveryRequest) -> Nack | None:
+        """Take a later request of this type: an ACK, a NACK, or new and dropped names."""
+        nack = None
+        if request.response_nonce and request.response_nonce == self._outstanding:
+            self._outstanding = ""
+            if request.HasField("error_detail"):
+                nack = Nack(request.response_nonce, request.error_detail.message)
+        self._unsubscribe(set(request.resource_names_unsubscribe))
+        self._subscribe(set(request.resource_names_subscribe))
+        return nack
+
+    def next_difference(
+        self, target: ResourceSet, aliases: Mapping[str, tuple[str, ...]], compare: Compare = difference
+    ) -> Difference | None:
+        """What to send now; None if nothing, or if an answer is still awaited. Call `sent` if it is sent.
+
+        Args:
+            target: what is served now.
+            aliases: other names that may be asked for, with the resources they mean.
+            compare: `difference`, or a version of it that remembers what it told other clients.
+        """
+        if self._outstanding:
+            return None
+        found = compare(self._held, target) if self.wildcard else self._named_difference(target, aliases)
+        unknown = self._asked - target.versions.keys()  # the negative answer; also the answer to an alias
+        if unknown:
+            found = Difference(found.changed, tuple(sorted(unknown.union(found.removed))))
+        return found if found or self._must_answer else None
+
+    def sent(self, target: ResourceSet, found: Difference, nonce: str) -> None:
+        """The client was sent this difference to `target`."""
+        if self.wildcard:
+            self._held = target.versions
+        else:
+            held = {name: version for name, version in self._held.items() if name not in found.removed}
+            held.update({name: target.versions[name] for name in found.changed})
+            self._held = held
+        self._asked.clear()
+        self._must_answer = False
+        self._outstanding = nonce
+
+    def _subscribe(self, names: set[str]) -> None:
+        if _EVERYTHING in names:
+            names.discard(_EVERYTHING)
+            self.wildcard = True
+            self._must_answer = True
+        if names:
+            self._names |= names
+            self._asked |= names
+            self._must_answer = True
+
+    def _unsubscribe(self, names: set[str]) -> None:
+        if _EVERYTHING in names:
+            self.wildcard = False
+        if names:
+            self._names -= names
+            self._asked -= names
+            self._held = {name: version for name, version in self._held.items() if name not in names}
+
+    def _named_difference(self, target: ResourceSet, aliases: Mapping[str, tuple[str, ...]]) -> Difference:
+        wanted: set[str] = set()
+        for name in self._names:
+            wanted.update((name,) if name in target.versions else aliases.get(name, ()))
+        changed = {name for name in wanted if name in target.versions and self._held.get(name) != target.versions[name]}
+        changed |= self._asked & target.versions.keys()
+        gone = {name for name in self._held if name not in target.versions}
+        return Difference(tuple(sorted(changed)), tuple(sorted(gone)))

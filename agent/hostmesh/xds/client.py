@@ -1,0 +1,231 @@
+"""XdsClient: keeps this host's picture of the mesh up to date over delta ADS (envoy.service.discovery.v3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grpclib.client import Stream
+
+from hostmesh.model.node import NODE_NAMESPACE
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.failure import ControlPlaneError, Failure
+from hostmesh.transport.backoff import Backoff
+from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
+from hostmesh.xds.codec import TYPES
+from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
+from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
+from hostmesh.xds.subscription import Outcome, Subscription, nack_text
+
+__all__ = ["NodeInfo", "XdsClient", "XdsStatus", "XdsUpdate"]
+
+_log = logging.getLogger(__name__)
+
+BACKOFF_INITIAL = 0.1
+BACKOFF_MAXIMUM = 15.0
+_HEALTHY = 5.0
+"""A stream that lived so long was no failure: the next one is opened after the shortest back-off."""
+_CHUNK = 256
+"""Resources judged between two turns of the event loop: a push of 10,000 must not stall the rest of the agent."""
+
+_Stream = Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who asks, as istiod reads it: a proxy of the ztunnel kind on node `name`."""
+
+    name: str
+    ip: str
+    namespace: str = NODE_NAMESPACE
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def message(self) -> Node:
+        """The node that rides on the first request of each type."""
+        node = Node(id=f"ztunnel~{self.ip}~{self.name}.{self.namespace}~{self.namespace}.svc.cluster.local")
+        own = {"NAME": self.name, "NAMESPACE": self.namespace, "INSTANCE_IPS": self.ip, "NODE_NAME": self.name}
+        node.metadata.update({**own, **self.metadata})
+        return node
+
+
+@dataclass(frozen=True, slots=True)
+class XdsStatus:
+    """A snapshot for readiness, status and metrics.
+
+    `synced` once both types have been answered since the start, and from then on; `restored` if state came from the
+    disk; `error` is why there is no connection; `since` (epoch seconds) is when `connected` last changed.
+    """
+
+    connected: bool
+    synced: bool
+    restored: bool
+    error: str
+    since: float
+    connections: int
+    responses: int
+    rejected_resources: int
+    addresses: int
+    authorizations: int
+
+
+class XdsClient:
+    """Subscribes to everything and hands on what the codec accepts.
+
+    Args:
+        control_plane: with the node's files.
+        node: who asks.
+        on_update: takes each change; called on the loop, must be quick and must not raise.
+        on_status: told when the connection comes or goes and when it is in sync.
+        snapshot_path: where the state is cached between starts; None keeps none.
+        backoff: between connections that fail.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        node: NodeInfo,
+        on_update: Callable[[XdsUpdate], None],
+        *,
+        on_status: Callable[[XdsStatus], None] | None = None,
+        snapshot_path: Path | None = None,
+        backoff: Backoff | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._control_plane = control_plane
+        self._node = node
+        self._on_update = on_update
+        self._on_status = on_status
+        self._backoff = backoff or Backoff(BACKOFF_INITIAL, BACKOFF_MAXIMUM)
+        self._now = now
+        self._held = load_snapshot(snapshot_path) if snapshot_path is not None else Held()
+        self._restored = any(self._held.counts())
+        self._writer = SnapshotWriter(snapshot_path, self._held) if snapshot_path is not None else None
+        self._subscriptions = {url: Subscription(url, KEY_OF[url], self._held.by_type[url]) for url in TYPES}
+        self._connected = False
+        self._synced = False
+        self._failure: ControlPlaneError | None = None
+        self._since = now()
+        self._connections = self._responses = self._rejected = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the control plane has admitted this node to a stream that is still open."""
+        return self._connected
+
+    @property
+    def synced(self) -> bool:
+        """Whether both types have been answered since the start."""
+        return self._synced
+
+    def everything(self) -> XdsUpdate:
+        """All that is held, for a new worker."""
+        return self._held.everything()
+
+    def status(self) -> XdsStatus:
+        """A snapshot."""
+        addresses, authorizations = self._held.counts()
+        return XdsStatus(
+            connected=self._connected,
+            synced=self._synced,
+            restored=self._restored,
+            error=str(self._failure) if self._failure is not None else "",
+            since=self._since,
+            connections=self._connections,
+            responses=self._responses,
+            rejected_resources=self._rejected,
+            addresses=addresses,
+            authorizations=authorizations,
+        )
+
+    async def run(self) -> None:
+        """Hand on what the disk had, then stay connected until cancelled."""
+        if self._restored:
+            _log.info("xds: starting with the cached state: %d addresses, %d policies", *self._held.counts())
+            self._on_update(self._held.everything())
+        async with asyncio.TaskGroup() as group:
+            if self._writer is not None:
+                group.create_task(self._writer.run(), name="xds snapshot")
+            await self._stay_connected()
+
+    async def _stay_connected(self) -> None:
+        while True:
+            try:
+                await self._one_connection()
+                failure = ControlPlaneError(Failure.LOST, "the control plane ended the stream")
+            except ControlPlaneError as error:
+                failure = error
+            self._disconnected(failure)
+            await asyncio.sleep(self._backoff.next())
+
+    async def _one_connection(self) -> None:
+        async with self._control_plane.connect() as channel:
+            stub = AggregatedDiscoveryServiceStub(channel)
+            async with stub.DeltaAggregatedResources.open() as stream:
+                node = self._node.message()
+                for subscription in self._subscriptions.values():
+                    await stream.send_message(subscription.first_request(node))
+                await stream.recv_initial_metadata()
+                self._admitted()
+                while (response := await stream.recv_message()) is not None:
+                    await self._respond(stream, response)
+
+    async def _respond(self, stream: _Stream, response: DeltaDiscoveryResponse) -> None:
+        self._responses += 1
+        subscription = self._subscriptions.get(response.type_url)
+        if subscription is None:
+            await stream.send_message(DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce))
+            return
+        outcome = Outcome()
+        for start in range(0, len(response.resources), _CHUNK):
+            subscription.take(response.resources[start : start + _CHUNK], outcome)
+            await asyncio.sleep(0)
+        answer = subscription.finish(response, outcome)
+        self._hand_on(outcome.update(response.type_url))
+        if outcome.rejected:
+            self._rejected += len(outcome.rejected)
+            _log.warning("xds: rejected resources, their last good state stays: %s", nack_text(outcome.rejected))
+        await stream.send_message(answer)
+        self._note_sync()
+
+    def _hand_on(self, update: XdsUpdate) -> None:
+        if not update:
+            return
+        self._on_update(update)
+        if self._writer is not None:
+            self._writer.changed()
+
+    def _admitted(self) -> None:
+        self._connected, self._failure, self._since = True, None, self._now()
+        self._connections += 1
+        _log.info("xds: connected to the control plane %s", self._control_plane.endpoint)
+        self._tell()
+
+    def _note_sync(self) -> None:
+        if self._synced or not all(subscription.answered for subscription in self._subscriptions.values()):
+            return
+        self._synced = True
+        if self._writer is not None:  # versions may have changed where contents have not
+            self._writer.changed()
+        _log.info("xds: in sync: %d addresses, %d policies", *self._held.counts())
+        self._tell()
+
+    def _disconnected(self, failure: ControlPlaneError) -> None:
+        news = self._connected or self._failure is None or self._failure.failure is not failure.failure
+        if self._connected:
+            if self._now() - self._since >= _HEALTHY:
+                self._backoff.reset()
+            self._since = self._now()
+        self._connected, self._failure = False, failure
+        if news:
+            _log.warning("xds: %s. This host goes on with what it knows and keeps trying", failure)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._on_status is not None:
+            self._on_status(self.status())

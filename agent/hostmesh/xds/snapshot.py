@@ -1,0 +1,123 @@
+"""The last state of the mesh on disk, so that a host serves after a reboot without the control plane.
+
+File: a line naming the format, the SHA-256 of the rest in hex, then for each type a 4-byte big-endian length and a
+DeltaDiscoveryResponse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from pathlib import Path
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
+
+from hostmesh.kernel.files import write_atomically
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryResponse, Resource
+from hostmesh.xds.codec import Rejected
+from hostmesh.xds.held import KEY_OF, Held, Versioned
+
+_log = logging.getLogger(__name__)
+
+_MAGIC = b"hostmesh xds snapshot 1\n"
+_DIGEST = 64
+_LENGTH = 4
+MAX_BYTES = 512 << 20
+WRITE_INTERVAL = 5.0
+
+
+class _Damaged(Exception):
+    """The file is not a whole snapshot."""
+
+
+def load_snapshot(path: Path) -> Held:
+    """What was held when the file was written; nothing if it is missing or damaged (which is logged)."""
+    held = Held()
+    try:
+        _parse(_content(path), held)
+    except FileNotFoundError:
+        return held
+    except (OSError, _Damaged, DecodeError) as error:
+        _log.warning("%s: the cached state of the mesh is not usable (%s): waiting for the control plane", path, error)
+        return Held()
+    return held
+
+
+def dump_snapshot(held: Held) -> bytes:
+    """The file's content."""
+    body = bytearray()
+    for type_url, resources in held.by_type.items():
+        message = DeltaDiscoveryResponse(type_url=type_url)
+        for name, entry in resources.items():
+            packed = Any(type_url=type_url, value=entry.data)
+            message.resources.append(Resource(name=name, version=entry.version, resource=packed))
+        data = message.SerializeToString()
+        body += len(data).to_bytes(_LENGTH, "big") + data
+    return _MAGIC + hashlib.sha256(body).hexdigest().encode() + bytes(body)
+
+
+class SnapshotWriter:
+    """Writes at most once in `interval` seconds, 0600, and once more when it is cancelled."""
+
+    def __init__(self, path: Path, held: Held, interval: float = WRITE_INTERVAL) -> None:
+        self._path = path
+        self._held = held
+        self._interval = interval
+        self._dirty = asyncio.Event()
+
+    def changed(self) -> None:
+        """There is something new to write."""
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Write what changes until cancelled. A full disk is logged, not fatal: the file is only a cache."""
+        try:
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                await asyncio.to_thread(self._write, dump_snapshot(self._held))
+                await asyncio.sleep(self._interval)
+        finally:
+            if self._dirty.is_set():
+                self._write(dump_snapshot(self._held))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            write_atomically(self._path, data)
+        except OSError as error:
+            _log.warning("%s: the state of the mesh could not be cached: %s", self._path, error.strerror)
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise _Damaged(f"longer than {MAX_BYTES} bytes")
+    return path.read_bytes()
+
+
+def _parse(data: bytes, held: Held) -> None:
+    start = len(_MAGIC) + _DIGEST
+    body = data[start:]
+    if not data.startswith(_MAGIC) or hashlib.sha256(body).hexdigest().encode() != data[len(_MAGIC) : start]:
+        raise _Damaged("its checksum is wrong")
+    position = 0
+    while position < len(body):
+        end = position + _LENGTH + int.from_bytes(body[position : position + _LENGTH], "big")
+        message = DeltaDiscoveryResponse.FromString(body[position + _LENGTH : end])
+        _keep(message, held)
+        position = end
+
+
+def _keep(message: DeltaDiscoveryResponse, held: Held) -> None:
+    key_of = KEY_OF.get(message.type_url)
+    if key_of is None:
+        return
+    for resource in message.resources:
+        try:
+            key = key_of(resource.resource.value)
+        except Rejected as rejected:
+            _log.warning("cached %s is not usable any more: %s", resource.name, rejected.reason)
+            continue
+        if key == resource.name:
+            held.by_type[message.type_url][key] = Versioned(resource.version, resource.resource.value)

@@ -1,0 +1,100 @@
+"""One wildcard subscription of a delta stream, sans I/O: responses in, accepted resources and ACK or NACK out.
+
+A NACK is partial: the good resources of the response are applied, the rejected ones keep their last good state and
+version. Resources are applied before removals, so a name in both lists ends up removed (as ztunnel does it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
+from hostmesh.xds.codec import ADDRESS_TYPE, Rejected
+from hostmesh.xds.held import Versioned, XdsUpdate
+
+_MAX_DETAIL = 4096
+"""A long grpc-message or NACK helps nobody; the rest is counted."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one response came to. `rejected` pairs names with reasons; resources that did not change are in neither."""
+
+    upserts: dict[str, bytes] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+    def update(self, type_url: str) -> XdsUpdate:
+        """As the listener takes it."""
+        if type_url == ADDRESS_TYPE:
+            return XdsUpdate(addresses=self.upserts, removed_addresses=tuple(self.removed))
+        return XdsUpdate(authorizations=self.upserts, removed_authorizations=tuple(self.removed))
+
+
+class Subscription:
+    """Everything of one type.
+
+    Args:
+        type_url: of the resources.
+        key_of: validates a resource's bytes and tells its own key; raises `Rejected`.
+        held: what is held already, by name; kept up to date here.
+    """
+
+    def __init__(self, type_url: str, key_of: Callable[[bytes], str], held: dict[str, Versioned]) -> None:
+        self.type_url = type_url
+        self.answered = False
+        self._key_of = key_of
+        self._held = held
+
+    def first_request(self, node: Node) -> DeltaDiscoveryRequest:
+        """The request that opens the subscription on a new stream: a wildcard, with the versions held."""
+        versions = {name: held.version for name, held in self._held.items()}
+        return DeltaDiscoveryRequest(node=node, type_url=self.type_url, initial_resource_versions=versions)
+
+    def take(self, resources: Iterable[Resource], outcome: Outcome) -> None:
+        """Judge some resources of a response and hold the good ones; call `finish` after the last."""
+        for resource in resources:
+            data = resource.resource.value
+            try:
+                self._judge(resource, data)
+            except Rejected as rejected:
+                outcome.rejected.append((resource.name, rejected.reason))
+                continue
+            before = self._held.get(resource.name)
+            self._held[resource.name] = Versioned(resource.version, data)
+            if before is None or before.data != data:
+                outcome.upserts[resource.name] = data
+
+    def finish(self, response: DeltaDiscoveryResponse, outcome: Outcome) -> DeltaDiscoveryRequest:
+        """Apply the removals; what comes back is the ACK, or the NACK if anything was rejected."""
+        for name in response.removed_resources:
+            outcome.upserts.pop(name, None)
+            if self._held.pop(name, None) is not None:
+                outcome.removed.append(name)
+        self.answered = True
+        answer = DeltaDiscoveryRequest(type_url=self.type_url, response_nonce=response.nonce)
+        if outcome.rejected:
+            answer.error_detail.message = nack_text(outcome.rejected)
+        return answer
+
+    def _judge(self, resource: Resource, data: bytes) -> None:
+        if not resource.HasField("resource"):
+            raise Rejected("XDS payload without resource")
+        if resource.resource.type_url != self.type_url:
+            raise Rejected(f"resource is a {resource.resource.type_url or 'message without type'}")
+        key = self._key_of(data)
+        if key != resource.name:  # removals name the resource: under another name it could never be removed
+            raise Rejected(f"the resource calls itself {key}")
+
+
+def nack_text(rejected: list[tuple[str, str]]) -> str:
+    """`name: reason; name: reason`, bounded."""
+    parts: list[str] = []
+    size = 0
+    for name, reason in rejected:
+        size += len(name) + len(reason) + 4
+        if parts and size > _MAX_DETAIL:
+            return "; ".join(parts) + f"; and {len(rejected) - len(parts)} more"
+        parts.append(f"{name}: {reason}")
+    return "; ".join(parts)
