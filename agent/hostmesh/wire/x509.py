@@ -48,6 +48,19 @@ def spiffe_identities(der: bytes) -> tuple[Identity, ...]:
     return tuple(identities)
 
 
+@lru_cache(maxsize=_CACHED_LEAVES)
+def expires_at(der: bytes) -> float:
+    """When a certificate stops being valid, in seconds since the epoch.
+
+    Raises:
+        BadCertificate: not a certificate.
+    """
+    try:
+        return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
+    except _UNREADABLE as error:
+        raise BadCertificate(f"peer certificate cannot be read: {error}") from error
+
+
 def new_key_and_csr(identity: Identity) -> tuple[bytes, bytes]:
     """A fresh key and the request that asks for `identity`: (PKCS#8 PEM, PKCS#10 PEM).
 
