@@ -1,0 +1,87 @@
+"""A host under test and its peer, two or three units of the host, and the capture of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.support.netns import Cgroup, Namespace, linked, listen, make_socket, slice_of_cgroups
+
+from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.apply import Redirector
+from hostmesh.redirect.plan import CapturedUnit, Ruleset, plan
+
+
+@dataclass
+class Lab:
+    """`a` and `b` are captured units (numbers 1 and 2), `deep` a template instance (3), `other` is no workload."""
+
+    peer: Namespace
+    host: Namespace
+    cgroups: CgroupRoot
+    a: Cgroup
+    b: Cgroup
+    deep: Cgroup
+    other: Cgroup
+    redirector: Redirector
+    runtime: Path
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def units(self) -> tuple[CapturedUnit, ...]:
+        return tuple(captured(cgroup, n) for n, cgroup in enumerate((self.a, self.b, self.deep), 1))
+
+    @property
+    def ruleset(self) -> Ruleset:
+        return plan(self.units, cgroup_prefix=self.cgroups.nft_prefix)
+
+    def apply(self, ruleset: Ruleset | None = None) -> tuple[str, ...]:
+        with self.host.entered():
+            return self.redirector.apply(ruleset or self.ruleset)
+
+    def listen(self, where: Namespace, address: str, port: int, cgroup: Cgroup | None = None) -> socket.socket:
+        return self.stack.enter_context(listen(where, address, port, cgroup))
+
+    def socket(self, where: Namespace, cgroup: Cgroup | None = None, like: str = "") -> socket.socket:
+        family = socket.AF_INET6 if ":" in like else socket.AF_INET
+        return self.stack.enter_context(make_socket(where, cgroup, family))
+
+    def connect(
+        self, where: Namespace, address: tuple[str, int], cgroup: Cgroup | None = None, mark: int = 0
+    ) -> socket.socket:
+        sock = self.socket(where, cgroup, address[0])
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, 36, mark)
+        sock.connect(address)
+        return sock
+
+    def accept(self, listener: socket.socket) -> socket.socket:
+        return self.stack.enter_context(listener.accept()[0])
+
+
+def captured(cgroup: Cgroup, number: int) -> CapturedUnit:
+    """The cgroup's unit as workload prod/w<number>."""
+    name = f"w{number}"
+    unit = cgroup.directory.name
+    return CapturedUnit(LocalWorkload(number, name, "prod", Identity("cluster.local", "prod", name), unit), cgroup.path)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """The host is not captured yet: a test calls `apply`."""
+    with ExitStack() as stack:
+        peer, host = stack.enter_context(linked("peer", "host"))
+        root, top = stack.enter_context(slice_of_cgroups())
+        names = ("a.service", "b.service", "app.slice/app@1.service", "other.service")
+        a, b, deep, other = (Cgroup(root, f"{top}/{name}") for name in names)
+        for cgroup in (a, b, deep, other):
+            cgroup.start()
+        made = Lab(peer, host, root, a, b, deep, other, Redirector(root, tmp_path), tmp_path)
+        stack.enter_context(made.stack)
+        yield made
