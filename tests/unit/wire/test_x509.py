@@ -47,6 +47,7 @@ def test_bytes_that_are_no_certificate_are_refused(data: bytes) -> None:
         spiffe_identities(data)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.data())
 def test_a_damaged_certificate_never_ends_in_another_error(data: st.DataObject) -> None:
     """One flipped byte: read or refused."""

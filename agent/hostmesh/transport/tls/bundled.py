@@ -11,6 +11,8 @@ forbids. The one that TLS needs (ALPN on the server) is made by ctypes.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from cryptography import x509
@@ -169,7 +171,7 @@ class BundledEngine:
         self._buffers = buffers
         self._buffer: _Buffer | None = None
         self._start = self._end = 0
-        self._failed: Exception | None = None
+        self._failed: Callable[[], Exception] | None = None
         self._done = False
         self._eof = False
         self._closed = False
@@ -187,8 +189,8 @@ class BundledEngine:
 
     def feed(self, data: memoryview) -> None:
         """See `Engine`."""
-        if len(data):
-            lib.BIO_write(self._in, ffi.from_buffer(data), len(data))
+        if len(data) and lib.BIO_write(self._in, ffi.from_buffer(data), len(data)) != len(data):
+            raise MemoryError("no memory for what a peer sent")
 
     def feed_eof(self) -> None:
         """See `Engine`."""
@@ -199,23 +201,23 @@ class BundledEngine:
         if self._done:
             return True
         if self._failed is not None:
-            raise self._failed
+            raise self._failed()
         result = lib.SSL_do_handshake(self._ssl)
         if result != 1:
             if lib.SSL_get_error(self._ssl, result) != lib.SSL_ERROR_WANT_READ:
                 raise self._fail(self._explain())
             if self._eof:
-                raise self._fail(TlsTruncated(reasons.TRUNCATED_HANDSHAKE))
+                raise self._fail(partial(TlsTruncated, reasons.TRUNCATED_HANDSHAKE))
             return False
         if self.alpn != ALPN:
-            raise self._fail(TlsError(reasons.NO_ALPN))
+            raise self._fail(partial(TlsError, reasons.NO_ALPN))
         self._done = True
         return True
 
     def read_into(self, view: memoryview) -> int:
         """See `Engine`."""
         if self._failed is not None:
-            raise self._failed
+            raise self._failed()
         if not self._done:
             raise TlsError(reasons.UNFINISHED)
         read, ssl, room = lib.SSL_read, self._ssl, len(view)
@@ -232,7 +234,7 @@ class BundledEngine:
         if room:
             self._stopped(total)
             if self._failed is not None:
-                raise self._failed
+                raise self._failed()
         return 0
 
     def write(self, data: memoryview) -> None:
@@ -336,23 +338,24 @@ class BundledEngine:
         error = lib.SSL_get_error(self._ssl, result)
         if error == lib.SSL_ERROR_WANT_READ:
             if self._eof:
-                self._failed = TlsTruncated(reasons.TRUNCATED)
+                self._failed = partial(TlsTruncated, reasons.TRUNCATED)
         elif error == lib.SSL_ERROR_ZERO_RETURN:
-            self._failed = TlsClosed()
+            self._failed = TlsClosed
         else:
             self._failed = self._explain()
 
-    def _explain(self) -> TlsError:
+    def _explain(self) -> Callable[[], TlsError]:
         code = lib.ERR_get_error()
         lib.ERR_clear_error()  # what stays would be taken for the next connection's
         text = lib.ERR_reason_error_string(code) if code else ffi.NULL
         reason = "" if text == ffi.NULL else ffi.string(text).decode()
         verify = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(self._ssl))
-        return TlsError(reasons.explain(reason, ffi.string(verify).decode()))
+        return partial(TlsError, reasons.explain(reason, ffi.string(verify).decode()))
 
-    def _fail(self, error: Exception) -> Exception:
-        self._failed = error
-        return error
+    def _fail(self, failure: Callable[[], Exception]) -> Exception:
+        """Remember a failure without its traceback, which would tie the engine to itself until the collector comes."""
+        self._failed = failure
+        return failure()
 
 
 def _context(credentials: Credentials, *, server_side: bool) -> SSL.Context:
@@ -373,6 +376,7 @@ def _context(credentials: Credentials, *, server_side: bool) -> SSL.Context:
         context.set_alpn_protos([ALPN.encode()])
     _load_roots(context, credentials)
     _load_chain(context, credentials)
+    lib.ERR_clear_error()  # parsers may leave what they tried in vain; a connection would take it for its own
     return context
 
 

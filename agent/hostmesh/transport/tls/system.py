@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from hostmesh.model.identity import Credentials
@@ -59,9 +61,9 @@ class SystemEngine:
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
         self._ssl: Any = self._tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  see the class
-        self._pending = b""
+        self._pending = memoryview(b"")
         self._read_ahead = bytearray()
-        self._failed: Exception | None = None
+        self._failed: Callable[[], Exception] | None = None
         self._done = False
         self._eof = False
         self._closed = False
@@ -79,19 +81,20 @@ class SystemEngine:
         if self._done:
             return True
         if self._failed is not None:
-            raise self._failed
+            raise self._failed()
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
             if self._eof:
-                raise self._fail(TlsTruncated(reasons.TRUNCATED_HANDSHAKE)) from None
+                raise self._fail(partial(TlsTruncated, reasons.TRUNCATED_HANDSHAKE)) from None
             return False
         except (ssl.SSLError, OSError) as error:
             raise self._fail(_explain(error)) from None
         if self.alpn != ALPN:
-            raise self._fail(TlsError(reasons.NO_ALPN))
+            raise self._fail(partial(TlsError, reasons.NO_ALPN))
         if self.cipher not in _SUITES:
-            raise self._fail(TlsError(f"the peer chose the TLS cipher suite {self.cipher}, which is not allowed"))
+            reason = f"the peer chose the TLS cipher suite {self.cipher}, which is not allowed"
+            raise self._fail(partial(TlsError, reason))
         self._done = True
         return True
 
@@ -103,10 +106,10 @@ class SystemEngine:
             del self._read_ahead[:n]
             return n
         if not self._done:
-            raise self._failed or TlsError(reasons.UNFINISHED)
+            raise self._failed() if self._failed else TlsError(reasons.UNFINISHED)
         total = 0 if self._failed is not None else self._decrypt_into(view)
         if total == 0 and self._failed is not None:
-            raise self._failed
+            raise self._failed()
         return total
 
     def write(self, data: memoryview) -> None:
@@ -124,8 +127,9 @@ class SystemEngine:
     def pending_out(self) -> memoryview:
         """See `Engine`."""
         if self._out.pending:
-            self._pending += self._out.read()
-        return memoryview(self._pending)
+            fresh = self._out.read()
+            self._pending = memoryview(b"".join((self._pending, fresh)) if len(self._pending) else fresh)
+        return self._pending[:]
 
     def sent(self, n: int) -> None:
         """See `Engine`."""
@@ -144,7 +148,7 @@ class SystemEngine:
         piece = memoryview(bytearray(_RECORD))
         while self._failed is None and (n := self._decrypt_into(piece)):
             self._read_ahead += piece[:n]
-        if self._failed is None or isinstance(self._failed, TlsClosed | TlsTruncated):
+        if self._failed is None or self._failed is TlsClosed:
             with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
                 self._ssl.shutdown()
 
@@ -178,21 +182,22 @@ class SystemEngine:
             while total < room:
                 n = read(room - total, view[total:] if total else view)  # at most one record
                 if n == 0:
-                    self._failed = TlsClosed()
+                    self._failed = TlsClosed
                     break
                 total += n
         except ssl.SSLWantReadError:
             if self._eof:
-                self._failed = TlsTruncated(reasons.TRUNCATED)
+                self._failed = partial(TlsTruncated, reasons.TRUNCATED)
         except ssl.SSLZeroReturnError:
-            self._failed = TlsClosed()
+            self._failed = TlsClosed
         except (ssl.SSLError, OSError) as error:
             self._failed = _explain(error)
         return total
 
-    def _fail(self, error: Exception) -> Exception:
-        self._failed = error
-        return error
+    def _fail(self, failure: Callable[[], Exception]) -> Exception:
+        """Remember a failure without its traceback, which would tie the engine to itself until the collector comes."""
+        self._failed = failure
+        return failure()
 
 
 def _context(credentials: Credentials, protocol: int) -> ssl.SSLContext:
@@ -225,6 +230,6 @@ def _load_key(context: ssl.SSLContext, credentials: Credentials) -> None:
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
 
 
-def _explain(error: OSError) -> TlsError:
+def _explain(error: OSError) -> Callable[[], TlsError]:
     reason = getattr(error, "reason", None) or error.strerror or str(error)
-    return TlsError(reasons.explain(reason, getattr(error, "verify_message", "")))
+    return partial(TlsError, reasons.explain(reason, getattr(error, "verify_message", "")))
