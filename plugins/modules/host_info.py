@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright: The hostmesh authors
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""Everything that the roles decide on about a host, in one round trip."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: What hostmesh needs to know about a host
+version_added: 0.1.0
+description:
+  - Reads what the roles of this collection decide on, in one round trip and without changing anything.
+  - Stands in for fact gathering, which takes several times as long.
+attributes:
+  check_mode:
+    description: Only reads, so it does the same in check mode.
+    support: full
+  diff_mode:
+    description: Only reads.
+    support: none
+  platform:
+    description: Linux with systemd.
+    platforms: linux
+    support: full
+author:
+  - The hostmesh authors (@hostmesh)
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  hostmesh.mesh.host_info:
+  register: host
+"""
+
+RETURN = r"""
+python:
+  description: Version of the interpreter that would run hostmesh, as major.minor.
+  type: str
+  returned: always
+  sample: "3.11"
+executable:
+  description: That interpreter.
+  type: str
+  returned: always
+  sample: /usr/bin/python3
+machine:
+  description: Architecture.
+  type: str
+  returned: always
+  sample: x86_64
+kernel:
+  description: Kernel release.
+  type: str
+  returned: always
+  sample: 6.1.0-28-amd64
+systemd:
+  description: Whether systemd is PID 1.
+  type: bool
+  returned: always
+cgroup2:
+  description: Whether the host has the unified cgroup hierarchy (cgroup v2 alone).
+  type: bool
+  returned: always
+nft:
+  description: Path of the nft program, empty if there is none.
+  type: str
+  returned: always
+  sample: /usr/sbin/nft
+installed:
+  description: The version of hostmesh that C(/opt/hostmesh/current) points to, empty if there is none.
+  type: str
+  returned: always
+enrolled:
+  description: Whether the host holds a node certificate.
+  type: bool
+  returned: always
+workloads:
+  description: Names of the files in C(/etc/hostmesh/workloads.d).
+  type: list
+  elements: str
+  returned: always
+documents:
+  description: Names of the files in C(/etc/hostmesh/documents).
+  type: list
+  elements: str
+  returned: always
+drop_ins:
+  description: Units of C(/etc/systemd/system) that carry hostmesh's drop-in.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import platform
+import sys
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+PREFIX = Path("/opt/hostmesh")
+COMMAND = Path("/usr/local/bin/hostmesh")
+NODE_CERTIFICATE = Path("/var/lib/hostmesh/node-cert.pem")
+WORKLOADS = Path("/etc/hostmesh/workloads.d")
+DOCUMENTS = Path("/etc/hostmesh/documents")
+UNITS = Path("/etc/systemd/system")
+DROP_IN = "50-hostmesh.conf"
+
+
+def installed() -> str:
+    """The installed version; empty if any piece of the installation is missing."""
+    current = PREFIX / "current"
+    complete = current / ".complete"
+    if not current.is_symlink() or not complete.exists() or not COMMAND.exists():
+        return ""
+    return current.readlink().name
+
+
+def yaml_files(folder: Path) -> list[str]:
+    """Names of the YAML files in a folder, which may be missing."""
+    return sorted(path.name for path in folder.glob("*.yaml"))
+
+
+def main() -> None:
+    """Answer Ansible's call."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    major, minor, _ = platform.python_version_tuple()
+    module.exit_json(
+        changed=False,
+        python=f"{major}.{minor}",
+        executable=sys.executable,
+        machine=platform.machine(),
+        kernel=platform.release(),
+        systemd=Path("/run/systemd/system").is_dir(),
+        cgroup2=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
+        nft=module.get_bin_path("nft") or "",
+        installed=installed(),
+        enrolled=NODE_CERTIFICATE.exists(),
+        workloads=yaml_files(WORKLOADS),
+        documents=yaml_files(DOCUMENTS),
+        drop_ins=sorted(path.parent.name[: -len(".d")] for path in UNITS.glob(f"*.d/{DROP_IN}")),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Build what a host is given: one archive with hostmesh and its dependencies as wheels, and its units.
+
+Runs on the Ansible controller, needs only the standard library. The version of the archive ends in a hash of everything
+that is in it, so that changed sources are a new version and unchanged ones cost nothing. Prints one JSON object:
+`{"version": ..., "archive": ..., "python": "3.11", "machine": "x86_64", "changed": bool}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+INSTALLER = Path(__file__).parent / "install.sh"
+KEPT_BUNDLES = 4
+# What the build itself needs; the hosts install with the pip of the archive.
+BUILD_TOOLS = ("pip>=24", "hatchling>=1.25")
+
+
+def main() -> int:
+    """Build the archive if it is not in the cache; print where it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="the repository or the installed collection")
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--check", action="store_true", help="only say which version it would be")
+    options = parser.parse_args()
+    project = tomllib.loads((options.source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    version = f"{project['version']}+{content_hash(options.source)}"
+    archive = options.cache / "bundles" / f"hostmesh-{version}.tar"
+    changed = not archive.exists()
+    if changed and not options.check:
+        try:
+            build_once(options.source, options.cache, project["dependencies"], archive)
+        except subprocess.CalledProcessError as error:
+            print(f"{' '.join(map(str, error.cmd))}\n{error.stdout}", file=sys.stderr)
+            return 1
+    print(
+        json.dumps(
+            {
+                "version": version,
+                "archive": str(archive),
+                "python": python_version(),
+                "machine": platform.machine(),
+                "changed": changed,
+            }
+        )
+    )
+    return 0
+
+
+def default_cache() -> Path:
+    """Where archives are kept on the controller."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostmesh"
+
+
+def python_version() -> str:
+    """The interpreter that wheels are built for: the one that runs this."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def content_hash(source: Path) -> str:
+    """A hash of everything that decides what is in the archive."""
+    digest = hashlib.sha256(f"{python_version()} {platform.machine()}".encode())
+    for path in content(source):
+        digest.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def content(source: Path) -> Iterator[Path]:
+    """The files that go into the archive, in one order."""
+    yield from (Path(__file__), INSTALLER)
+    yield from (source / name for name in ("pyproject.toml", "README.md", "LICENSE"))
+    for folder in ("agent/hostmesh", "systemd"):
+        yield from sorted(p for p in (source / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def build_once(source: Path, cache: Path, dependencies: list[str], archive: Path) -> None:
+    """Build the archive, unless another run just did; remove old ones."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if archive.exists():
+            return
+        python = build_environment(cache)
+        wheels = dependency_wheels(python, cache, dependencies)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            work = Path(folder)
+            run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", work, directory=source)
+            pack(source, [*sorted(wheels.glob("*.whl")), *work.glob("*.whl")], work / "bundle.tar")
+            (work / "bundle.tar").rename(archive)
+        for old in sorted(archive.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT_BUNDLES]:
+            old.unlink()
+
+
+def build_environment(cache: Path) -> Path:
+    """A virtual environment with the build tools; returns its interpreter."""
+    folder = cache / f"build-{python_version()}"
+    python = folder / "bin" / "python"
+    if not (folder / ".complete").exists():
+        venv.create(folder, clear=True, with_pip=True)
+        run(python, "-m", "pip", "install", "--quiet", "--upgrade", *BUILD_TOOLS)
+        (folder / ".complete").touch()
+    return python
+
+
+def dependency_wheels(python: Path, cache: Path, dependencies: list[str]) -> Path:
+    """The folder with a wheel for every dependency, and for pip; built once per list of dependencies."""
+    key = hashlib.sha256("\n".join([python_version(), platform.machine(), *sorted(dependencies)]).encode()).hexdigest()
+    folder = cache / f"wheels-{key[:12]}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as work:
+            run(python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", work, "pip", *dependencies)
+            shutil.copytree(work, folder.with_suffix(".new"), dirs_exist_ok=True)
+            folder.with_suffix(".new").rename(folder)
+    return folder
+
+
+def pack(source: Path, wheels: list[Path], archive: Path) -> None:
+    """Put wheels and units into one archive."""
+    with tarfile.open(archive, "w") as tar:
+        tar.add(source / "systemd", "systemd")
+        for wheel in wheels:
+            tar.add(wheel, f"wheels/{wheel.name}")
+
+
+def run(*command: str | Path, directory: Path | None = None) -> None:
+    """Run a build step; what it says is only shown when it fails."""
+    subprocess.run(command, check=True, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
