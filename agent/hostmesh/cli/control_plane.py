@@ -1,0 +1,27 @@
+"""`hostmesh control-plane`: runs the control plane in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.control.config import DEFAULT_CONFIG, load
+from hostmesh.control.main import CannotStart, run
+from hostmesh.telemetry.logs import parse_levels, set_up
+
+
+@click.command(name="control-plane")
+@click.option(
+    "--config", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path), help="Its settings."
+)
+def control_plane(config: Path) -> None:
+    """Run the control plane: documents, xDS, certificate authority and enrolment."""
+    try:
+        settings = load(config)
+        set_up(settings.log.format, parse_levels(settings.log.level))
+        asyncio.run(run(settings))
+    except (InvalidYaml, CannotStart) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,212 @@
+"""The operator's door: HTTP with JSON on a unix socket, which the CLI speaks. Who may open the socket may do all.
+
+`POST /v1/apply` and `POST /v1/diff` take `{"files": [{"source", "text"}]}`; `GET /v1/objects/<kind>`, with
+`namespace` and `name` as query; `DELETE /v1/objects/<kind>/<namespace or ->/<name>`; `GET /v1/mesh`; `GET /v1/status`;
+`POST /v1/tokens` takes `{"node", "ttl"}`. Errors are `{"error", "problems": [{"source", "line", "field", "why"}]}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from hostmesh.admin.dump import EndpointView, policy_json, service_json, workload_json
+from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, parse, suggest
+from hostmesh.control.apply import Input, Refused, Result
+from hostmesh.control.audit import AuditLog
+from hostmesh.control.directory import MAX_BYTES, DirectoryUnusable
+from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.read import KINDS, Object, ObjectKey
+from hostmesh.control.live import LiveDocuments
+from hostmesh.control.tokens import DEFAULT_TTL, TokenStore
+from hostmesh.control.translate import Translation
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _File(_Request):
+    source: str
+    text: str
+
+
+class _Apply(_Request):
+    files: list[_File]
+    dry_run: bool = False
+
+
+class _Token(_Request):
+    node: str
+    ttl: float = Field(default=DEFAULT_TTL)
+
+
+class Api:
+    """Routes of the operator's socket.
+
+    Args:
+        live: the documents.
+        tokens: join tokens.
+        audit: every change and every token is recorded with the uid that asked.
+        status: further facts for `GET /v1/status`, as JSON values.
+    """
+
+    def __init__(
+        self, live: LiveDocuments, tokens: TokenStore, audit: AuditLog, status: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        self._live = live
+        self._tokens = tokens
+        self._audit = audit
+        self._status = status
+
+    def application(self) -> web.Application:
+        """For an aiohttp runner."""
+        app = web.Application(middlewares=[_errors], client_max_size=4 * MAX_BYTES)
+        app.add_routes(
+            [
+                web.post("/v1/apply", self._apply),
+                web.post("/v1/diff", self._diff),
+                web.get("/v1/objects/{kind}", self._get),
+                web.delete("/v1/objects/{kind}/{namespace}/{name}", self._delete),
+                web.get("/v1/mesh", self._mesh),
+                web.get("/v1/status", self._get_status),
+                web.post("/v1/tokens", self._token),
+            ]
+        )
+        return app
+
+    async def _apply(self, request: web.Request) -> web.Response:
+        body = await _body(request, _Apply)
+        if not body.dry_run:
+            self._audit.record("apply", uid=_uid(request), files=", ".join(file.source for file in body.files))
+        result = await self._live.apply(_inputs(body), dry_run=body.dry_run)
+        return web.json_response(_result(result))
+
+    async def _diff(self, request: web.Request) -> web.Response:
+        body = await _body(request, _Apply)
+        return web.json_response(_result(await self._live.apply(_inputs(body), dry_run=True)))
+
+    async def _get(self, request: web.Request) -> web.Response:
+        kind = _kind(request)
+        namespace, name = request.query.get("namespace"), request.query.get("name")
+        current = self._live.current
+        items = [
+            _object(item)
+            for key, item in (current.objects if current else {}).items()
+            if key.kind == kind and namespace in (None, key.namespace) and name in (None, key.name)
+        ]
+        if name is not None and not items:
+            where = f" in namespace {namespace}" if namespace else ""
+            raise Refused(f"{kind} {name!r} is not there{where}; `hostmesh get {kind.lower()}` lists what is")
+        return web.json_response({"items": items})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        namespace = request.match_info["namespace"]
+        key = ObjectKey(_kind(request), "" if namespace == "-" else namespace, request.match_info["name"])
+        dry_run = request.query.get("dry_run") == "true"
+        if not dry_run:
+            self._audit.record("delete", uid=_uid(request), object=str(key))
+        return web.json_response(_result(await self._live.delete(key, dry_run=dry_run)))
+
+    async def _mesh(self, _: web.Request) -> web.Response:
+        current = self._live.current
+        return web.json_response(_mesh(current.translation) if current else {})
+
+    async def _get_status(self, _: web.Request) -> web.Response:
+        current = self._live.current
+        documents = {
+            "objects": len(current.objects) if current else 0,
+            "live": current is not None,
+            "problems": [dataclasses.asdict(problem) for problem in self._live.problems],
+            "warnings": [dataclasses.asdict(warning) for warning in current.translation.warnings] if current else [],
+        }
+        return web.json_response({**self._status(), "documents": documents})
+
+    async def _token(self, request: web.Request) -> web.Response:
+        body = await _body(request, _Token)
+        self._audit.record("token", uid=_uid(request), node=body.node, ttl=body.ttl)
+        try:
+            token = self._tokens.mint(body.node, body.ttl)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        return web.json_response({"token": token, "node": body.node, "ttl": body.ttl})
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except InvalidYaml as invalid:
+        problems = [dataclasses.asdict(problem) for problem in invalid.problems]
+        return web.json_response({"error": "not valid; nothing was changed", "problems": problems}, status=422)
+    except Refused as refused:
+        return web.json_response({"error": str(refused)}, status=409)
+    except DirectoryUnusable as unusable:
+        return web.json_response({"error": f"{unusable}; nothing was changed"}, status=507)
+
+
+async def _body(request: web.Request, model: type[BodyT]) -> BodyT:
+    """The request's JSON, as strictly read as documents are."""
+    try:
+        value = json.loads(await request.text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InvalidYaml([Problem("request", 1, "", f"not JSON: {error}")]) from error
+    return parse(Document("request", value, {}), model)
+
+
+def _inputs(body: _Apply) -> list[Input]:
+    return [Input(file.source, file.text) for file in body.files]
+
+
+def _kind(request: web.Request) -> str:
+    kind = request.match_info["kind"]
+    if kind not in KINDS:
+        raise Refused(f"unknown kind {kind!r}; {suggest(kind, KINDS)}")
+    return kind
+
+
+def _result(result: Result) -> dict[str, Any]:
+    outcomes = [
+        {**_key(outcome.key), "action": outcome.action, "file": str(outcome.file), "diff": outcome.difference}
+        for outcome in result.outcomes
+    ]
+    return {"outcomes": outcomes, "warnings": [dataclasses.asdict(warning) for warning in result.warnings]}
+
+
+def _object(item: Object[Resource]) -> dict[str, Any]:
+    value = json.loads(json.dumps(item.document.value, default=str))
+    return {**_key(item.key), "where": item.where, "object": value}
+
+
+def _key(key: ObjectKey) -> dict[str, str]:
+    return dataclasses.asdict(key)
+
+
+def _uid(request: web.Request) -> int:
+    """Who asks, as the kernel knows (SO_PEERCRED: pid, uid, gid)."""
+    connection = request.get_extra_info("socket")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _mesh(translation: Translation) -> dict[str, Any]:
+    endpoints: dict[str, list[EndpointView]] = {}
+    for workload in translation.workloads:
+        for service, ports in workload.services.items():
+            endpoints.setdefault(str(service), []).append(EndpointView(workload.uid, ports, workload.status.value))
+    return {
+        "workloads": [workload_json(workload) for workload in translation.workloads],
+        "services": [service_json(service, endpoints.get(service.key, ())) for service in translation.services],
+        "policies": [policy_json(policy) for policy in translation.authorizations],
+    }

@@ -1,0 +1,91 @@
+"""The document store in a running control plane: one change at a time, off the event loop, published when it counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from hostmesh.config.strict_yaml import Problem
+from hostmesh.control.apply import Input, Result
+from hostmesh.control.documents.read import ObjectKey
+from hostmesh.control.snapshot import Snapshot
+from hostmesh.control.store import DocumentSet, DocumentStore
+from hostmesh.control.translate import Translation
+from hostmesh.model.identity import Identity
+
+ResultT = TypeVar("ResultT")
+
+POLL_INTERVAL = 0.5
+"""Seconds between looks at the directory. A change is live after one to two of them."""
+
+
+class LiveDocuments:
+    """Serializes all work on the store and tells `publish` about every new translation.
+
+    Args:
+        store: used by nobody else.
+        publish: called on the event loop.
+    """
+
+    def __init__(self, store: DocumentStore, publish: Callable[[Snapshot], None]) -> None:
+        self._store = store
+        self._publish = publish
+        self._published: Translation | None = None
+        self._turn = asyncio.Lock()
+        self.started = asyncio.Event()
+
+    @property
+    def current(self) -> DocumentSet | None:
+        """What is live; None before the first good set."""
+        return self._store.current
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps the directory's present content from being live."""
+        return self._store.problems
+
+    def registered(self, node: str) -> frozenset[Identity]:
+        """Identities that the node's agent may have certificates for."""
+        return self._published.registrations.get(node, frozenset()) if self._published else frozenset()
+
+    async def watch(self) -> None:
+        """Load the documents, then follow the directory until cancelled."""
+        await self._do(self._store.start)
+        self.started.set()
+        while True:
+            await asyncio.sleep(POLL_INTERVAL)
+            await self._do(self._store.refresh)
+
+    async def apply(self, inputs: Sequence[Input], *, dry_run: bool) -> Result:
+        """As DocumentStore.apply; what was applied is published when this returns."""
+        return await self._do(lambda: self._store.apply(inputs, dry_run=dry_run))
+
+    async def delete(self, key: ObjectKey, *, dry_run: bool) -> Result:
+        """As DocumentStore.delete."""
+        return await self._do(lambda: self._store.delete(key, dry_run=dry_run))
+
+    async def _do(self, work: Callable[[], ResultT]) -> ResultT:
+        async with self._turn:
+            try:
+                return await asyncio.to_thread(work)
+            finally:
+                await self._publish_news()
+
+    async def _publish_news(self) -> None:
+        current = self._store.current
+        if current is None or current.translation is self._published:
+            return
+        translation, before = current.translation, self._published
+        self._published = translation
+        if before is None or _told(before) != _told(translation):
+            self._publish(await asyncio.to_thread(_snapshot, translation))
+
+
+def _told(translation: Translation) -> tuple[object, ...]:
+    """What agents see of a translation."""
+    return (translation.workloads, translation.services, translation.authorizations)
+
+
+def _snapshot(translation: Translation) -> Snapshot:
+    return Snapshot.of(translation.workloads, translation.services, translation.authorizations)

@@ -1,0 +1,179 @@
+"""The control plane program: puts documents, authority, xDS and the operator's socket together, and takes them down."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from hostmesh import __version__
+from hostmesh.control.ads import AdsService
+from hostmesh.control.api import Api
+from hostmesh.control.audit import AuditLog
+from hostmesh.control.ca import CaBroken, CertificateAuthority
+from hostmesh.control.certificate_service import CertificateService
+from hostmesh.control.config import ControlPlaneConfig
+from hostmesh.control.enrolment_service import EnrolmentService
+from hostmesh.control.grpc_server import CannotListen, GrpcServer
+from hostmesh.control.live import LiveDocuments
+from hostmesh.control.local_socket import SocketUnusable, listen
+from hostmesh.control.store import DocumentStore
+from hostmesh.control.tokens import TokenStore, TokenStoreBroken
+from hostmesh.kernel.systemd import notify_ready, notify_stopping, notify_watchdog, watchdog_interval
+
+_log = logging.getLogger(__name__)
+
+_API_SHUTDOWN_TIMEOUT = 2.0
+
+
+class CannotStart(Exception):
+    """The control plane cannot run; the text says what, where and what to do."""
+
+
+class ControlPlane:
+    """One running control plane.
+
+    Args:
+        config: what the file says.
+
+    Raises:
+        CannotStart: the state on disk is not usable.
+    """
+
+    def __init__(self, config: ControlPlaneConfig) -> None:
+        self._config = config
+        self._began = time.time()
+        self._stop = asyncio.Event()
+        try:
+            config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            config.documents_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._ca = CertificateAuthority(
+                config.state_dir / "ca", config.trust_domain, max_ttl=config.certificates.max_ttl
+            )
+            self._tokens = TokenStore(config.state_dir / "tokens.json")
+        except (CaBroken, TokenStoreBroken) as error:
+            raise CannotStart(str(error)) from error
+        except OSError as error:
+            why = f"{error.strerror}; make the directory, owned by the user that runs the control plane"
+            raise CannotStart(f"{error.filename}: {why}") from error
+        self._audit = AuditLog(config.state_dir / "audit.log")
+        self._ads = AdsService(config.trust_domain)
+        store = DocumentStore(config.documents_dir, config.state_dir, config.mesh)
+        self._live = LiveDocuments(store, self._ads.publish)
+        self._grpc = GrpcServer(
+            self._ca,
+            [
+                self._ads,
+                CertificateService(self._ca, self._live.registered, self._audit),
+                EnrolmentService(self._ca, self._tokens, self._audit),
+            ],
+            hosts=config.server_names,
+            bind=config.listen.address or None,
+            port=config.listen.port,
+        )
+
+    def stop(self) -> None:
+        """Begin a graceful end of `run`."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises:
+            CannotStart: a port or socket is not to be had.
+        """
+        try:
+            listener = listen(self._config.socket, self._config.socket_group)
+        except SocketUnusable as error:
+            raise CannotStart(str(error)) from error
+        try:
+            await self._grpc.start()
+        except (CannotListen, CaBroken) as error:
+            self._close(listener)
+            raise CannotStart(str(error)) from error
+        api = Api(self._live, self._tokens, self._audit, self._status)
+        runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=_API_SHUTDOWN_TIMEOUT)
+        try:
+            await runner.setup()
+            await web.SockSite(runner, listener).start()
+            await self._serve()
+        finally:
+            await self._grpc.stop()
+            await runner.cleanup()
+            self._close(listener)
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._live.watch(), name="documents"),
+                tasks.create_task(self._ads.run(), name="xds"),
+                tasks.create_task(self._grpc.run(), name="server certificate"),
+                tasks.create_task(_feed_watchdog(), name="watchdog"),
+                tasks.create_task(self._announce(), name="readiness"),
+            ]
+            await self._stop.wait()
+            notify_stopping()
+            await self._ads.drain()
+            for task in running:
+                task.cancel()
+
+    async def _announce(self) -> None:
+        await self._live.started.wait()
+        config = self._config
+        notify_ready(f"port {self._grpc.port}, {config.documents_dir}")
+        _log.info(
+            "control plane %s ready: port %d, trust domain %s, documents %s, root certificate %s",
+            __version__,
+            self._grpc.port,
+            config.trust_domain,
+            config.documents_dir,
+            self._ca.root_path,
+        )
+        if self._live.current is None:
+            _log.error("no agent is told anything before the documents are right")
+
+    def _status(self) -> Mapping[str, Any]:
+        config = self._config
+        return {
+            "version": __version__,
+            "since": self._began,
+            "port": self._grpc.port,
+            "trustDomain": config.trust_domain,
+            "clusterId": config.cluster_id,
+            "documentsDir": str(config.documents_dir),
+            "rootCert": str(self._ca.root_path),
+            "nodes": [dataclasses.asdict(node) for node in self._ads.connected_nodes()],
+        }
+
+    def _close(self, listener: socket.socket) -> None:
+        listener.close()
+        self._config.socket.unlink(missing_ok=True)
+
+
+async def run(config: ControlPlaneConfig) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        CannotStart: with everything a user needs to know.
+    """
+    plane = ControlPlane(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, plane.stop)
+    await plane.run()
+    _log.info("control plane stopped")
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd that the event loop turns."""
+    interval = watchdog_interval()
+    while interval is not None:
+        notify_watchdog()
+        await asyncio.sleep(interval / 3)
