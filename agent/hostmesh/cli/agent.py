@@ -12,9 +12,11 @@ import click
 
 from hostmesh.config.agent import DEFAULT_CONFIG, load
 from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.identity.node import NodeStoreBroken
+from hostmesh.transport.listeners import BindFailed
 
-_USER_ERRORS = (InvalidYaml, NodeStoreBroken, OSError)
+_USER_ERRORS = (InvalidYaml, NumbersUnreadable, NodeStoreBroken, BindFailed, OSError)
 
 
 @click.command()

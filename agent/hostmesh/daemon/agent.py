@@ -13,14 +13,15 @@ from contextlib import AsyncExitStack
 from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.daemon.capture import Capture
+from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.node import Enroller
 from hostmesh.daemon.view import View
-from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks, confined
+from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
+from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeRenewal, NodeStore
@@ -63,13 +64,13 @@ class Agent:
         self._secrets = SecretManager(
             self._ca.fetch, on_credentials=self._on_credentials, on_failure=self._on_certificate_failure
         )
-        self._capture = Capture(config)
+        self._capture = CaptureKeeper(config)
         self._workers = ProxyWorkers(
             config.workers,
             pb.Start(config_json=config.proxy().to_json()),
             open_listeners(),
             WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials),
-            prefix=confined(settings.proxy_user) if os.geteuid() == 0 else (),
+            user=settings.proxy_user if os.geteuid() == 0 else None,
         )
         self._view = View(
             config,
@@ -93,8 +94,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stopping.set)
-        self._capture.load()
-        await self._capture.apply()
+        await self._capture.refresh()
         async with AsyncExitStack() as doors:
             await self._open_doors(doors)
             async with asyncio.TaskGroup() as tasks:
@@ -141,10 +141,9 @@ class Agent:
             hangup.clear()
             systemd.notify_reloading()
             try:
-                self._capture.load()
-                await self._capture.apply()
+                await self._capture.refresh()
                 self._follow_workloads()
-            except (InvalidYaml, OSError) as error:
+            except (InvalidYaml, NumbersUnreadable, OSError) as error:
                 _log.error("reload refused, the former registrations stay: %s", error)
             systemd.notify_ready("rules are in place")
 

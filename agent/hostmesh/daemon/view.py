@@ -9,7 +9,7 @@ from typing import Any
 from hostmesh import __version__
 from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, workload_json
 from hostmesh.config.agent import AgentConfig
-from hostmesh.daemon.capture import Capture
+from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.daemon.workers import ProxyWorkers
@@ -32,7 +32,7 @@ class View:
         xds: XdsClient,
         secrets: SecretManager,
         workers: ProxyWorkers,
-        capture: Capture,
+        capture: CaptureKeeper,
         waiting_for_enrolment: Callable[[], str],
         stop: Callable[[], None],
     ) -> None:

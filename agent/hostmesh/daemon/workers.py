@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from hostmesh.daemon.frames import MAX_FROM_WORKER, FrameReader, FrameTooLarge, frame
+from hostmesh.kernel.process import with_capabilities
 from hostmesh.wire.proto import worker_pb2 as pb
 
 _log = logging.getLogger("hostmesh.workers")
@@ -33,23 +34,6 @@ REPORT_TIMEOUT = 2.0
 """Seconds a scrape waits for a busy worker."""
 
 Listener = tuple[str, socket.socket]
-
-
-def confined(user: str) -> list[str]:
-    """The command prefix that leaves a worker nothing but CAP_NET_ADMIN (marks, transparent sockets)."""
-    only = "-all,+net_admin"
-    return [
-        "setpriv",
-        f"--reuid={user}",
-        f"--regid={user}",
-        "--clear-groups",
-        f"--inh-caps={only}",
-        f"--ambient-caps={only}",
-        f"--bounding-set={only}",
-        "--no-new-privs",
-        "--pdeathsig=KILL",
-        "--",
-    ]
 
 
 @dataclass(slots=True, eq=False)
@@ -90,13 +74,13 @@ class ProxyWorkers:
         listeners: Sequence[Listener],
         hooks: WorkerHooks,
         *,
-        prefix: Sequence[str] = (),
+        user: str | None,
     ) -> None:
         self._count = count
         self._start = start
         self._listeners = listeners
         self._hooks = hooks
-        self._prefix = list(prefix)
+        self._user = user
         self._links: list[WorkerLink] = []
         self._retired = pb.Report()
         self._report_id = 0
@@ -183,7 +167,7 @@ class ProxyWorkers:
     async def _spawn(self, index: int) -> tuple[WorkerLink, asyncio.StreamReader]:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = _start_process(self._prefix, theirs.fileno())
+            process = _start_process(self._user, theirs.fileno())
         self._start.listeners[:] = [kind for kind, _ in self._listeners]
         head = frame(pb.ToWorker(start=self._start))
         # Small enough for an empty socket buffer, so the blocking send cannot wait.
@@ -238,8 +222,11 @@ class ProxyWorkers:
                 future.set_result(link.report)
 
 
-def _start_process(prefix: Sequence[str], control: int) -> subprocess.Popen[bytes]:
-    command = [*prefix, sys.executable, "-m", "hostmesh.daemon.worker", str(control)]
+def _start_process(user: str | None, control: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hostmesh.daemon.worker", str(control)]
+    if user is not None:
+        # Marks and transparent sockets need this one capability; everything else a worker could do is main's.
+        command = with_capabilities(command, user, ["net_admin"])
     return subprocess.Popen(command, pass_fds=[control])  # noqa: S603 -- our own program
 
 

@@ -1,0 +1,86 @@
+"""Capture as the agent's loop runs it: the blocking work in a thread, re-asserted every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from hostmesh.config.agent import AgentConfig
+from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings
+from hostmesh.model.local import LocalWorkload
+
+_log = logging.getLogger("hostmesh.capture")
+
+REASSERT_INTERVAL = 5.0
+"""How long another tool's flush of our rules can last."""
+
+
+class CaptureKeeper:
+    """Owns the rules of this host. What was captured stays captured when an update is refused."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        settings = config.settings
+        self._capture = Capture(
+            CaptureSettings(
+                workloads_directory=settings.workloads_dir,
+                state_directory=settings.state_dir,
+                runtime_directory=settings.runtime_dir,
+                trust_domain=settings.trust_domain,
+            )
+        )
+        self._excluded_ports = settings.capture.excluded_inbound_ports
+        self._captured = Captured((), (), (), ())
+        self._lock = asyncio.Lock()
+        self._error = "not applied yet"
+
+    @property
+    def workloads(self) -> tuple[LocalWorkload, ...]:
+        """What is captured here."""
+        return self._captured.workloads
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the kernel is as planned."""
+        return not self._error
+
+    def describe(self, workload: LocalWorkload) -> str:
+        """One word or two for `hostmesh status`."""
+        if self._error:
+            return f"FAILED: {self._error}"
+        if workload.unit in self._captured.missing_drop_ins:
+            return "drop-in missing"
+        return "captured"
+
+    async def refresh(self) -> None:
+        """Read workloads.d and make the kernel agree.
+
+        Raises:
+            InvalidYaml: nothing was changed.
+            NumbersUnreadable: the file of numbers is damaged.
+            OSError: the kernel or systemd refused.
+        """
+        async with self._lock:
+            captured = await asyncio.to_thread(self._capture.refresh, self._excluded_ports)
+        for problem in captured.problems:
+            _log.warning("%s", problem)
+        for unit in captured.missing_drop_ins:
+            _log.warning("%s has no drop-in of hostmesh: its next start begins outside the mesh", unit)
+        if captured.changes:
+            _log.info("rules changed: %s", "; ".join(captured.changes))
+        self._captured, self._error = captured, ""
+
+    async def run(self) -> None:
+        """Correct what other tools change, until cancelled; a kernel that refuses is reported and tried again."""
+        while True:
+            await asyncio.sleep(REASSERT_INTERVAL)
+            try:
+                async with self._lock:
+                    differed = await asyncio.to_thread(self._capture.reassert)
+            except OSError as error:
+                if self._error != str(error):
+                    _log.error("rules cannot be re-asserted: %s", error)
+                self._error = str(error)
+                continue
+            self._error = ""
+            if differed:
+                _log.warning("rules were changed by somebody else and put back: %s", "; ".join(differed))
