@@ -109,7 +109,7 @@ class Watch:
             self._held = {name: version for name, version in self._held.items() if name not in names}
 
     def _named_difference(self, target: ResourceSet, aliases: Mapping[str, tuple[str, ...]]) -> Difference:
-        wanted: set[str] = set()
+        wanted = set(self._held)  # what an alias brought is followed from then on
         for name in self._names:
             wanted.update((name,) if name in target.versions else aliases.get(name, ()))
         changed = {name for name in wanted if name in target.versions and self._held.get(name) != target.versions[name]}

@@ -1,0 +1,118 @@
+"""A whole control plane on loopback, and hosts that talk to it: real certificates, real TLS, ephemeral ports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from hostmesh.control.ads import AdsService
+from hostmesh.control.audit import AuditLog
+from hostmesh.control.ca import CertificateAuthority
+from hostmesh.control.certificate_service import CertificateService
+from hostmesh.control.debounce import Debounce
+from hostmesh.control.enrolment_service import EnrolmentService
+from hostmesh.control.grpc_server import GrpcServer
+from hostmesh.control.tokens import TokenStore
+from hostmesh.identity.enrolment import enrol
+from hostmesh.identity.node import NodeStore
+from hostmesh.model.identity import Credentials, Identity
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.endpoint import Endpoint
+
+TRUST_DOMAIN = "cluster.local"
+
+
+def workload(name: str, namespace: str = "default", trust_domain: str = TRUST_DOMAIN) -> Identity:
+    return Identity(trust_domain, namespace, name)
+
+
+class Mesh:
+    """The control plane's parts, composed as its main program does."""
+
+    def __init__(self, directory: Path, *, max_ttl: float = 86400.0, node_ttl: float = 86400.0) -> None:
+        self.directory = directory
+        self.max_ttl = max_ttl
+        self.node_ttl = node_ttl
+        self.registered: dict[str, set[Identity]] = {}
+        self.port = 0
+        self.open()
+
+    def open(self) -> None:
+        """Read the state directory, as a (re)start does."""
+        self.ca = CertificateAuthority(self.directory / "ca", TRUST_DOMAIN, max_ttl=self.max_ttl)
+        self.tokens = TokenStore(self.directory / "tokens.json")
+        self.audit = AuditLog(self.directory / "audit.log")
+        self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05))
+        services = [
+            self.ads,
+            CertificateService(self.ca, lambda node: self.registered.get(node, set()), self.audit),
+            EnrolmentService(self.ca, self.tokens, self.audit, self.node_ttl),
+        ]
+        self.server = GrpcServer(self.ca, services, hosts=["127.0.0.1"], bind="127.0.0.1", port=self.port)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Mesh]:
+        await self.server.start()
+        self.port = self.server.port
+        try:
+            async with background(self.server.run(), self.ads.run()):
+                yield self
+        finally:
+            await self.ads.drain()
+            await self.server.stop()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("127.0.0.1", self.port)
+
+    def audited(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.directory / "audit.log").read_text().splitlines()]
+
+    def anonymous(self) -> ControlPlane:
+        """As a host sees it that has no certificate."""
+        return ControlPlane(self.endpoint, self.ca.root_path)
+
+    async def host(self, node: str) -> Host:
+        """Enrol a host and give what its agent works with."""
+        credentials = await enrol(self.anonymous(), node, TRUST_DOMAIN, self.tokens.mint(node))
+        directory = self.directory / node
+        directory.mkdir()
+        store = NodeStore(directory)
+        store.save(credentials)
+        return Host(self, store, credentials)
+
+
+class Host:
+    """An enrolled host."""
+
+    def __init__(self, mesh: Mesh, store: NodeStore, credentials: Credentials) -> None:
+        self.store = store
+        self.credentials = credentials
+        self._mesh = mesh
+
+    @property
+    def control_plane(self) -> ControlPlane:
+        return ControlPlane(self._mesh.endpoint, self._mesh.ca.root_path, self.store.files)
+
+
+@asynccontextmanager
+async def background(*tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these while the body runs; what they raise fails the body."""
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(task) for task in tasks]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait, five seconds at most, for something that another task brings about."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event of its own
+            await asyncio.sleep(0.005)

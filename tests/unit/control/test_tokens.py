@@ -1,0 +1,190 @@
+"""Rules of join tokens: once, in time, by their node, and only hashes on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
+
+from hostmesh.control.tokens import MAX_TTL, REMEMBER, TokenRefusal, TokenRefused, TokenStore, TokenStoreBroken
+
+NOW = 1_800_000_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> TokenStore:
+    return TokenStore(tmp_path / "tokens.json", clock)
+
+
+def refusal(store: TokenStore, node: str, token: str) -> TokenRefusal:
+    with pytest.raises(TokenRefused) as caught:
+        store.redeem(node, token)
+    assert str(caught.value).startswith(caught.value.reason.value + ": ")
+    return caught.value.reason
+
+
+def test_a_token_admits_once(store: TokenStore) -> None:
+    """The second use is refused as a replay."""
+    token = store.mint("mesh2")
+    assert store.redeem("mesh2", token).node == "mesh2"
+    assert refusal(store, "mesh2", token) is TokenRefusal.REPLAYED
+
+
+def test_a_token_runs_out(store: TokenStore, clock: Clock) -> None:
+    """It is good to the last second of its life and not in the next."""
+    first, second = store.mint("mesh2", 60), store.mint("mesh2", 60)
+    clock.now += 59.9
+    store.redeem("mesh2", first)
+    clock.now += 0.1
+    assert refusal(store, "mesh2", second) is TokenRefusal.EXPIRED
+
+
+def test_a_foreign_node_cannot_use_or_burn_a_token(store: TokenStore) -> None:
+    """The refusal does not say for which node it was."""
+    token = store.mint("mesh2")
+    with pytest.raises(TokenRefused, match="another node than 'mesh3'") as caught:
+        store.redeem("mesh3", token)
+    assert "mesh2" not in str(caught.value)
+    store.redeem("mesh2", token)
+
+
+@pytest.mark.parametrize(
+    "change", [str.upper, lambda t: t + "x", lambda t: t[:-1], lambda t: t.partition(".")[0], lambda _: ""]
+)
+def test_a_changed_token_is_unknown(store: TokenStore, change: object) -> None:
+    """Knowing a token's public id is worth nothing."""
+    assert callable(change)
+    token = store.mint("mesh2")
+    assert refusal(store, "mesh2", change(token)) is TokenRefusal.UNKNOWN
+    store.redeem("mesh2", token)
+
+
+def test_restarts_forget_nothing(store: TokenStore, tmp_path: Path, clock: Clock) -> None:
+    """Open tokens stay open, used ones used."""
+    open_one, used = store.mint("mesh2"), store.mint("mesh2")
+    store.redeem("mesh2", used)
+    again = TokenStore(tmp_path / "tokens.json", clock)
+    assert refusal(again, "mesh2", used) is TokenRefusal.REPLAYED
+    again.redeem("mesh2", open_one)
+
+
+def test_the_file_holds_hashes_only_and_is_private(store: TokenStore, tmp_path: Path) -> None:
+    """Whoever reads a backup cannot join."""
+    token = store.mint("mesh2")
+    file = tmp_path / "tokens.json"
+    assert token.partition(".")[2] not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert all(record.hash == "" for record in store.records())
+
+
+def test_a_use_that_cannot_be_recorded_does_not_count(store: TokenStore, tmp_path: Path) -> None:
+    """Disk full: nobody is admitted, and the token is still good afterwards."""
+    token = store.mint("mesh2")
+    obstacle = tmp_path / "tokens.json.new"
+    obstacle.mkdir()
+    with pytest.raises(OSError, match=r"tokens.json.new"):
+        store.redeem("mesh2", token)
+    obstacle.rmdir()
+    store.redeem("mesh2", token)
+
+
+@pytest.mark.parametrize(("node", "ttl"), [("a/b", 60), ("", 60), ("mesh2", 0), ("mesh2", MAX_TTL + 1), ("-x", 60)])
+def test_what_cannot_be_minted(store: TokenStore, node: str, ttl: float) -> None:
+    """Names that are no node's, and lifetimes that are no token's."""
+    with pytest.raises(ValueError, match=r"node name|join token lives"):
+        store.mint(node, ttl)
+
+
+def test_old_tokens_are_forgotten(store: TokenStore, clock: Clock) -> None:
+    """The file does not grow for ever."""
+    token = store.mint("mesh2", 60)
+    clock.now += REMEMBER + 61
+    store.mint("mesh3")
+    assert [record.node for record in store.records()] == ["mesh3"]
+    assert refusal(store, "mesh2", token) is TokenRefusal.UNKNOWN
+
+
+def test_a_revoked_token_is_refused(store: TokenStore) -> None:
+    """As expired; an unknown id is reported."""
+    token = store.mint("mesh2")
+    assert store.revoke(token.partition(".")[0])
+    assert refusal(store, "mesh2", token) is TokenRefusal.EXPIRED
+    assert not store.revoke("nonsense")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokens": [{}]}', '{"tokens": [1]}', "\x00"])
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
+    """Starting with no tokens would forget which were used."""
+    file = tmp_path / "tokens.json"
+    file.write_text(content)
+    with pytest.raises(TokenStoreBroken, match=r"tokens.json: the join tokens cannot be read"):
+        TokenStore(file)
+
+
+class Tokens(RuleBasedStateMachine):
+    """Against a model: no sequence of mints, uses, waits and restarts admits a token twice, late or elsewhere."""
+
+    minted = Bundle("minted")
+
+    @initialize()
+    def start(self) -> None:
+        import tempfile
+
+        self.directory = tempfile.TemporaryDirectory()
+        self.path = Path(self.directory.name) / "tokens.json"
+        self.clock = Clock()
+        self.store = TokenStore(self.path, self.clock)
+        self.open: dict[str, tuple[str, float]] = {}
+
+    @rule(target=minted, node=st.sampled_from(["a", "b"]), ttl=st.integers(1, 100))
+    def mint(self, node: str, ttl: int) -> str:
+        token = self.store.mint(node, ttl)
+        self.open[token] = (node, self.clock.now + ttl)
+        return token
+
+    @rule(token=minted, node=st.sampled_from(["a", "b"]))
+    def redeem(self, token: str, node: str) -> None:
+        bound, expires = self.open.get(token, ("", 0.0))
+        try:
+            self.store.redeem(node, token)
+            admitted = True
+        except TokenRefused:
+            admitted = False
+        assert admitted == (bound == node and self.clock.now < expires)
+        if admitted:
+            del self.open[token]
+
+    @rule(seconds=st.integers(1, 60))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def restart(self) -> None:
+        if self.path.exists():
+            json.loads(self.path.read_text())
+        self.store = TokenStore(self.path, self.clock)
+
+    def teardown(self) -> None:
+        if hasattr(self, "directory"):
+            self.directory.cleanup()
+
+
+TestTokens = Tokens.TestCase
+TestTokens.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
