@@ -89,7 +89,9 @@ class Api:
     async def _apply(self, request: web.Request) -> web.Response:
         body = await _body(request, _Apply)
         if not body.dry_run:
-            self._audit.record("apply", uid=_uid(request), files=", ".join(file.source for file in body.files))
+            self._audit.record(
+                "apply", result="requested", uid=_uid(request), files=", ".join(file.source for file in body.files)
+            )
         result = await self._live.apply(_inputs(body), dry_run=body.dry_run)
         return web.json_response(_result(result))
 
@@ -116,7 +118,7 @@ class Api:
         key = ObjectKey(_kind(request), "" if namespace == "-" else namespace, request.match_info["name"])
         dry_run = request.query.get("dry_run") == "true"
         if not dry_run:
-            self._audit.record("delete", uid=_uid(request), object=str(key))
+            self._audit.record("delete", result="requested", uid=_uid(request), object=str(key))
         return web.json_response(_result(await self._live.delete(key, dry_run=dry_run)))
 
     async def _mesh(self, _: web.Request) -> web.Response:
@@ -135,7 +137,7 @@ class Api:
 
     async def _token(self, request: web.Request) -> web.Response:
         body = await _body(request, _Token)
-        self._audit.record("token", uid=_uid(request), node=body.node, ttl=body.ttl)
+        self._audit.record("token", result="requested", uid=_uid(request), node=body.node, ttl=body.ttl)
         try:
             token = self._tokens.mint(body.node, body.ttl)
         except ValueError as error:

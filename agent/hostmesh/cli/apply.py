@@ -1,0 +1,76 @@
+"""`hostmesh apply`, `diff` and `delete`: kubectl's verbs over the control plane's socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostmesh.cli.client import Client, problem_line, socket_option
+from hostmesh.cli.files import files_option, read_files
+from hostmesh.cli.kinds import document_kind
+
+_DIFFERENT = 1
+_output = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print what was done."
+)
+
+
+@click.command()
+@files_option
+@click.option("--dry-run", is_flag=True, help="Check everything against what is live, change nothing.")
+@_output
+@socket_option
+def apply(names: tuple[str, ...], dry_run: bool, output: str, path: Path) -> None:
+    """Create or change objects: all of them, or on any mistake none."""
+    result = Client(path).apply(read_files(names), dry_run=dry_run)
+    _print(result, output, dry_run=dry_run)
+
+
+@click.command()
+@files_option
+@_output
+@socket_option
+def diff(names: tuple[str, ...], output: str, path: Path) -> None:
+    """Show what apply would change.
+
+    Exit status 0 if nothing, 1 if something, 2 if that cannot be told.
+    """
+    try:
+        result = Client(path).diff(read_files(names))
+    except click.ClickException as error:
+        error.exit_code = 2
+        raise
+    if output == "json":
+        click.echo(json.dumps(result, indent=2))
+    else:
+        for outcome in result["outcomes"]:
+            click.echo(outcome["diff"], nl=False)
+    if any(outcome["action"] != "unchanged" for outcome in result["outcomes"]):
+        raise SystemExit(_DIFFERENT)
+
+
+@click.command()
+@click.argument("kind", type=document_kind)
+@click.argument("name")
+@click.option("-n", "--namespace", default="default", show_default=True, help="Where it is.")
+@click.option("--dry-run", is_flag=True, help="Change nothing.")
+@_output
+@socket_option
+def delete(kind: str, name: str, namespace: str, dry_run: bool, output: str, path: Path) -> None:
+    """Delete an object."""
+    result = Client(path).delete(kind, "" if kind == "Namespace" else namespace, name, dry_run=dry_run)
+    _print(result, output, dry_run=dry_run)
+
+
+def _print(result: dict[str, Any], output: str, *, dry_run: bool) -> None:
+    for warning in result["warnings"]:
+        click.echo(f"warning: {problem_line(warning)}", err=True)
+    if output == "json":
+        click.echo(json.dumps(result, indent=2))
+        return
+    for outcome in result["outcomes"]:
+        name = "/".join(filter(None, (outcome["kind"], outcome["namespace"], outcome["name"])))
+        click.echo(f"{name} {outcome['action']}{' (dry run)' if dry_run else ''}")

@@ -1,0 +1,126 @@
+"""The CLI's side of the control plane's unix socket: requests, and errors as users should read them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+
+Json = dict[str, Any]
+
+DEFAULT_SOCKET = Path("/run/hostmesh-control-plane/control.sock")
+_TIMEOUT = 60.0
+
+
+class ControlPlaneUnreachable(click.ClickException):
+    """Nobody answers on the socket."""
+
+
+class RequestRefused(click.ClickException):
+    """The control plane says no; the message holds every problem, one a line."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("control-plane", timeout=_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """One control plane, by its socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def apply(self, files: list[dict[str, str]], *, dry_run: bool) -> Json:
+        """Create and change objects; `files` are `source` and `text`."""
+        return self._request("POST", "/v1/apply", {"files": files, "dry_run": dry_run})
+
+    def diff(self, files: list[dict[str, str]]) -> Json:
+        """What apply would change."""
+        return self._request("POST", "/v1/diff", {"files": files})
+
+    def objects(self, kind: str, namespace: str | None, name: str | None) -> list[Json]:
+        """Live documents of a kind."""
+        query = urlencode({k: v for k, v in (("namespace", namespace), ("name", name)) if v is not None})
+        items: list[Json] = self._request("GET", f"/v1/objects/{kind}?{query}")["items"]
+        return items
+
+    def delete(self, kind: str, namespace: str, name: str, *, dry_run: bool) -> Json:
+        """Remove an object; `namespace` is empty for kinds without."""
+        path = f"/v1/objects/{kind}/{quote(namespace or '-', safe='')}/{quote(name, safe='')}"
+        return self._request("DELETE", path + ("?dry_run=true" if dry_run else ""))
+
+    def mesh(self) -> Json:
+        """What agents are told."""
+        return self._request("GET", "/v1/mesh")
+
+    def status(self) -> Json:
+        """The control plane's own state."""
+        return self._request("GET", "/v1/status")
+
+    def token(self, node: str, ttl: float) -> Json:
+        """A new join token."""
+        return self._request("POST", "/v1/tokens", {"node": node, "ttl": ttl})
+
+    def _request(self, method: str, path: str, body: Json | None = None) -> Json:
+        connection = _UnixConnection(self._path)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            data = response.read()
+        except FileNotFoundError as error:
+            why = "the control plane is not running on this host: there is no such socket"
+            raise ControlPlaneUnreachable(f"{self._path}: {why}; {_NEXT}") from error
+        except PermissionError as error:
+            why = "not permitted; run as root, or as a member of the socket's group"
+            raise ControlPlaneUnreachable(f"{self._path}: {why}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlPlaneUnreachable(
+                f"{self._path}: the control plane does not answer: {error}; {_NEXT}"
+            ) from error
+        finally:
+            connection.close()
+        return _answer(response.status, data, self._path)
+
+
+_NEXT = "see `systemctl status hostmesh-control-plane`, or give another --socket"
+
+
+def _answer(status: int, data: bytes, path: Path) -> Json:
+    try:
+        value: Json = json.loads(data)
+    except ValueError as error:
+        text = data[:200].decode(errors="replace")
+        raise ControlPlaneUnreachable(f"{path}: unexpected answer {status}: {text}") from error
+    if status >= 400:
+        problems = [problem_line(problem) for problem in value.get("problems", ())]
+        raise RequestRefused("\n".join([*problems, value["error"]]) if problems else value["error"])
+    return value
+
+
+def problem_line(problem: Json) -> str:
+    """`file:line: field: why`."""
+    where = f"{problem['source']}:{problem['line']}"
+    return f"{where}: {problem['field']}: {problem['why']}" if problem["field"] else f"{where}: {problem['why']}"
+
+
+socket_option = click.option(
+    "--socket",
+    "path",
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    envvar="HOSTMESH_CONTROL_SOCKET",
+    type=click.Path(path_type=Path),
+    help="The control plane's socket.",
+)

@@ -1,0 +1,44 @@
+"""What the CLI calls kinds: any case, plurals and kubectl's short names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from hostmesh.config.strict_yaml import suggest
+
+DOCUMENTS: Mapping[str, tuple[str, ...]] = {
+    "WorkloadEntry": ("workloadentry", "workloadentries", "we", "wle"),
+    "ServiceEntry": ("serviceentry", "serviceentries", "se"),
+    "AuthorizationPolicy": ("authorizationpolicy", "authorizationpolicies", "ap"),
+    "PeerAuthentication": ("peerauthentication", "peerauthentications", "pa"),
+    "Service": ("service", "services", "svc"),
+    "Namespace": ("namespace", "namespaces", "ns"),
+}
+"""Kinds of documents, with the words for them."""
+
+DERIVED: Mapping[str, tuple[str, ...]] = {
+    "workloads": ("workload", "workloads", "w"),
+    "meshservices": ("meshservice", "meshservices", "ms"),
+    "policies": ("policy", "policies", "pol"),
+    "nodes": ("node", "nodes", "no"),
+}
+"""What agents are told, as istioctl ztunnel-config calls it."""
+
+
+class _Kind(click.ParamType):
+    name = "kind"
+
+    def __init__(self, *tables: Mapping[str, tuple[str, ...]]) -> None:
+        self._words = {word: kind for table in tables for kind, words in table.items() for word in words}
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kind = self._words.get(value.lower())
+        if kind is None:
+            self.fail(f"unknown kind {value!r}; {suggest(value.lower(), self._words)}", param, ctx)
+        return kind
+
+
+document_kind = _Kind(DOCUMENTS)
+any_kind = _Kind(DOCUMENTS, DERIVED)
