@@ -75,18 +75,8 @@ enrolled:
   description: Whether the host holds a node certificate.
   type: bool
   returned: always
-workloads:
-  description: Names of the files in C(/etc/hostmesh/workloads.d).
-  type: list
-  elements: str
-  returned: always
 documents:
   description: Names of the files in C(/etc/hostmesh/documents).
-  type: list
-  elements: str
-  returned: always
-drop_ins:
-  description: Units of C(/etc/systemd/system) that carry hostmesh's drop-in.
   type: list
   elements: str
   returned: always
@@ -101,10 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 PREFIX = Path("/opt/hostmesh")
 COMMAND = Path("/usr/local/bin/hostmesh")
 NODE_CERTIFICATE = Path("/var/lib/hostmesh/node-cert.pem")
-WORKLOADS = Path("/etc/hostmesh/workloads.d")
 DOCUMENTS = Path("/etc/hostmesh/documents")
-UNITS = Path("/etc/systemd/system")
-DROP_IN = "50-hostmesh.conf"
 
 
 def installed() -> str:
@@ -136,9 +123,7 @@ def main() -> None:
         nft=module.get_bin_path("nft") or "",
         installed=installed(),
         enrolled=NODE_CERTIFICATE.exists(),
-        workloads=yaml_files(WORKLOADS),
         documents=yaml_files(DOCUMENTS),
-        drop_ins=sorted(path.parent.name[: -len(".d")] for path in UNITS.glob(f"*.d/{DROP_IN}")),
     )
 
 

@@ -1,0 +1,216 @@
+#!/usr/bin/python
+# Copyright: The hostmesh authors
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""Which services of a host are in the mesh, as one declarative list."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: workloads
+short_description: Say which services of a host are in the mesh
+version_added: 0.1.0
+description:
+  - Writes one enrolment for each service into C(/etc/hostmesh/workloads.d) and gives its unit the drop-in that captures
+    every start of it. Services are not restarted and their connections are left alone.
+  - What an earlier call enrolled and the list no longer holds is withdrawn. Enrolments that were written by other means
+    are left alone.
+options:
+  workloads:
+    description: All services of this host that are to be in the mesh.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the workload, as the control plane knows it.
+        type: str
+        required: true
+      namespace:
+        description: Its namespace.
+        type: str
+        required: true
+      service_account:
+        description: The account in its identity.
+        type: str
+        required: true
+      unit:
+        description: Full name of the systemd service.
+        type: str
+        required: true
+  drop_in:
+    description: Text of the drop-in.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    description: Says what would change.
+    support: full
+  diff_mode:
+    description: Shows the files before and after.
+    support: full
+  platform:
+    description: Linux with systemd.
+    platforms: linux
+    support: full
+author:
+  - The hostmesh authors (@hostmesh)
+"""
+
+EXAMPLES = r"""
+- name: One service of this host is in the mesh
+  hostmesh.mesh.workloads:
+    workloads:
+      - name: web-api-mesh1
+        namespace: default
+        service_account: web-api
+        unit: web-api.service
+    drop_in: "{{ lookup('ansible.builtin.file', '50-hostmesh.conf') }}"
+  notify: Reload hostmesh-agent
+"""
+
+RETURN = r"""
+enrolled:
+  description: Units that were not in the mesh before.
+  type: list
+  elements: str
+  returned: always
+withdrawn:
+  description: Units that are no longer in the mesh.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+WORKLOADS = Path("/etc/hostmesh/workloads.d")
+UNITS = Path("/etc/systemd/system")
+DROP_IN = "50-hostmesh.conf"
+HEADER = "# Written by the Ansible collection hostmesh.mesh; changes are lost.\n"
+UNIT_LINE = re.compile(r"^  unit: (\S+)$", re.MULTILINE)
+
+
+def enrolment(workload: dict[str, str]) -> str:
+    """The text of one file of workloads.d."""
+    return (
+        f"{HEADER}workload: {workload['namespace']}/{workload['name']}\n"
+        f"serviceAccount: {workload['service_account']}\n"
+        f"capture:\n  unit: {workload['unit']}\n"
+    )
+
+
+def written_before() -> dict[Path, str]:
+    """The enrolments that this module wrote, by file."""
+    texts = {path: path.read_text(encoding="utf-8") for path in WORKLOADS.glob("*.yaml")}
+    return {path: text for path, text in texts.items() if text.startswith(HEADER)}
+
+
+def units_of(texts: dict[Path, str]) -> set[str]:
+    """The units that the given enrolments name."""
+    return {unit for text in texts.values() for unit in UNIT_LINE.findall(text)}
+
+
+def drop_in_path(unit: str) -> Path:
+    """Where systemd looks for the drop-in of a unit."""
+    return UNITS / f"{unit}.d" / DROP_IN
+
+
+def plan(workloads: list[dict[str, str]], drop_in: str) -> dict[Path, str | None]:
+    """Every file that has to be as given; None for one that has to be absent."""
+    before = written_before()
+    wanted: dict[Path, str | None] = {
+        WORKLOADS / f"{one['namespace']}.{one['name']}.yaml": enrolment(one) for one in workloads
+    }
+    units = {one["unit"] for one in workloads}
+    wanted |= {drop_in_path(unit): drop_in for unit in units}
+    gone = [path for path in before if path not in wanted]
+    return {**wanted, **dict.fromkeys([*gone, *map(drop_in_path, units_of(before) - units)])}
+
+
+def current(path: Path) -> str | None:
+    """What is in a file; None if it is not there."""
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def put(path: Path, text: str | None) -> None:
+    """Make one file as planned."""
+    if text is None:
+        path.unlink()
+        if path.name == DROP_IN and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+        return
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.chmod(0o644)
+    fresh.replace(path)
+
+
+def check_units(module: AnsibleModule, units: set[str]) -> None:
+    """Refuse units that systemd does not know: nothing would ever be captured."""
+    unknown = []
+    for unit in sorted(units):
+        _, state, _ = module.run_command(["systemctl", "show", "--property=LoadState", "--value", "--", unit], True)
+        if state.strip() == "not-found":
+            unknown.append(unit)
+    if not unknown:
+        return
+    text = (
+        f"systemd on this host does not know {', '.join(unknown)}; "
+        "install the service first, or correct `unit` of the workload in the inventory "
+        "(see: systemctl list-unit-files --type=service)"
+    )
+    if module.check_mode:
+        module.warn(text)
+    else:
+        module.fail_json(msg=text)
+
+
+def check_duplicates(module: AnsibleModule, workloads: list[dict[str, str]]) -> None:
+    """Refuse two workloads for one unit, and one workload twice."""
+    for field, why in (("unit", "a unit has one identity"), ("name", "a workload is one unit")):
+        seen: set[str] = set()
+        for one in workloads:
+            key = one["unit"] if field == "unit" else f"{one['namespace']}/{one['name']}"
+            if key in seen:
+                module.fail_json(msg=f"{key} is listed twice; {why}: remove one of them from the inventory")
+            seen.add(key)
+
+
+def main() -> None:
+    """Answer Ansible's call."""
+    fields = {name: {"type": "str", "required": True} for name in ("name", "namespace", "service_account", "unit")}
+    module = AnsibleModule(
+        argument_spec={
+            "workloads": {"type": "list", "elements": "dict", "required": True, "options": fields},
+            "drop_in": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    workloads: list[dict[str, str]] = module.params["workloads"]
+    check_duplicates(module, workloads)
+    units, before = {one["unit"] for one in workloads}, units_of(written_before())
+    drop_in = module.params["drop_in"].rstrip("\n") + "\n"
+    changes = {path: text for path, text in plan(workloads, drop_in).items() if current(path) != text}
+    if units - before:
+        check_units(module, units - before)
+    diff: list[dict[str, Any]] = [
+        {"before_header": str(path), "after_header": str(path), "before": current(path) or "", "after": text or ""}
+        for path, text in changes.items()
+    ]
+    if not module.check_mode:
+        for path, text in changes.items():
+            put(path, text)
+        if any(path.name == DROP_IN for path in changes):
+            module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+    module.exit_json(
+        changed=bool(changes), diff=diff, enrolled=sorted(units - before), withdrawn=sorted(before - units)
+    )
+
+
+if __name__ == "__main__":
+    main()
