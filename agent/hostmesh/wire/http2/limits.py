@@ -38,7 +38,7 @@ answer; a peer that makes us fill it does not read what it asks for. Holds 200 s
 
 STREAM_CREDIT_STEP = 1 << 20
 CONNECTION_CREDIT_STEP = 4 << 20
-"""Credit goes back in steps of this size, or of a quarter of a smaller window: one WINDOW_UPDATE per MiB, not per read."""
+"""Credit goes back in steps of this size, or of a quarter of a smaller window: a WINDOW_UPDATE per MiB."""
 
 # Floods are counted between our own keepalive pings, which serve as the clock: `ping()` forgives what came before.
 MAX_PINGS = 1000
@@ -49,6 +49,9 @@ MAX_RAPID_RESETS = 1000
 """Streams that the peer opened and reset before we answered (CVE-2023-44487); an answered one forgives one."""
 MAX_IDLE_FRAMES = 10_000
 """Frames that carry nothing: empty DATA, PRIORITY, unknown types, anything on a stream that is gone."""
+
+MAX_SLOTS = 64
+"""Frames that one scattered read may fill: 1 MiB in frames of 16 KiB."""
 
 MAX_CONTINUATIONS = 64
 """Per header block; the largest block we take fits in five of the smallest permitted maximum frame size."""
