@@ -6,6 +6,7 @@ import errno
 import os
 from dataclasses import dataclass
 
+from hostmesh.model.address import SocketAddress
 from hostmesh.telemetry.labels import NO_FLAGS
 
 
@@ -20,15 +21,19 @@ class Failure:
 
 RECURSIVE_CALL = "attempted recursive call to ourselves"
 
+SUCCESS = Failure("")
 DRAINED = Failure("connection closed due to connection drain")
-POLICY_CHANGED = Failure("connection closed due to policy change", "DENY")
-
-PEER_CERTIFICATE_EXPIRED = Failure("connection closed: certificate expired", "IDENTITY_ERROR")
+CERTIFICATE_EXPIRED = Failure("connection closed: certificate expired", "IDENTITY_ERROR")
 
 
 def denied(reason: str, policies: tuple[str, ...]) -> Failure:
     """RBAC said no before the connection was let through."""
     return Failure(f"connection closed due to policy rejection: {reason}", "DENY", policies)
+
+
+def policy_changed(policies: tuple[str, ...]) -> Failure:
+    """RBAC says no after the fact: a policy came or changed."""
+    return Failure("connection closed due to policy change", "DENY", policies)
 
 
 def app_connect(number: int) -> Failure:
@@ -47,6 +52,11 @@ def hbone_connect(number: int, port: int) -> Failure:
         return connect(number)
     text = f"connection timed out, maybe a NetworkPolicy is blocking HBONE port {port}: {_io(number)}"
     return Failure(text, "NETWORK_POLICY")
+
+
+def queue_full(address: SocketAddress) -> Failure:
+    """Outbound: too many connections wait for one tunnel."""
+    return Failure(f"io error: too many connections wait for a tunnel to {address}", "CONNECT")
 
 
 def tls_handshake(reason: str) -> Failure:

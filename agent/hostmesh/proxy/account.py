@@ -1,0 +1,61 @@
+"""Account: a connection's life as metrics and the access log see it."""
+
+from __future__ import annotations
+
+from hostmesh.proxy import failure as failures
+from hostmesh.proxy.context import Context
+from hostmesh.proxy.failure import Failure
+from hostmesh.telemetry.access_log import Outcome, Parties, completion
+from hostmesh.telemetry.metrics import Traffic
+
+
+class Account:
+    """Opened once the parties are known, closed exactly once.
+
+    Args:
+        context: the worker's.
+        traffic: counters of the label set.
+        parties: what the log says about both ends.
+        source: the client's address.
+        destination: what the log calls `dst.addr`.
+        hbone: the CONNECT authority, `""` for plain TCP.
+    """
+
+    __slots__ = ("_context", "_destination", "_hbone", "_open", "_parties", "_source", "_started", "traffic")
+
+    def __init__(
+        self, context: Context, traffic: Traffic, parties: Parties, source: str, destination: str, hbone: str = ""
+    ) -> None:
+        self._context = context
+        self.traffic = traffic
+        self._parties = parties
+        self._source = source
+        self._destination = destination
+        self._hbone = hbone
+        self._started = context.loop.now()
+        self._open = True
+        traffic.opened.value += 1
+
+    def close(self, sent: int, received: int, failure: Failure | None) -> None:
+        """Count and log the end.
+
+        Args:
+            sent: bytes that the reporter's own workload sent.
+            received: bytes that it received.
+            failure: None for success.
+        """
+        if not self._open:
+            return
+        self._open = False
+        outcome = failure or failures.SUCCESS
+        self.traffic.ended(outcome.flags, outcome.policies)
+        duration = self._context.loop.now() - self._started
+        self._context.journal.add(
+            completion(
+                self._parties,
+                self._source,
+                self._destination,
+                self._hbone,
+                Outcome(sent, received, duration, outcome.error, outcome.flags),
+            )
+        )

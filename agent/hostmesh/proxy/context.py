@@ -1,0 +1,39 @@
+"""Context: what all parts of one worker's proxy share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hostmesh.config.proxy import ProxyConfig
+from hostmesh.proxy.attribution import Attribution
+from hostmesh.proxy.certificates import Certificates
+from hostmesh.proxy.connections import Connections
+from hostmesh.proxy.journal import Journal
+from hostmesh.proxy.locals import LocalWorkloads
+from hostmesh.proxy.tunnel import Buffers
+from hostmesh.state.store import MeshState
+from hostmesh.telemetry.metrics import Metrics
+from hostmesh.transport.loop import Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once by the server. `clock` is wall time in seconds, `rng` uniform in [0, 1)."""
+
+    loop: Loop
+    config: ProxyConfig
+    state: MeshState
+    metrics: Metrics
+    journal: Journal
+    certificates: Certificates
+    locals: LocalWorkloads
+    connections: Connections
+    attribution: Attribution
+    clock: Callable[[], float]
+    rng: Callable[[], float]
+    buffers: Buffers = field(default_factory=Buffers)
+
+    def mark(self, number: int = 0) -> int | None:
+        """SO_MARK of a socket of the proxy; with a workload's number it can reach only that workload."""
+        return None if self.config.mark is None else self.config.mark | number << 12

@@ -1,0 +1,136 @@
+"""Handshake: drives one TLS handshake over a registered socket, for either side."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from collections.abc import Callable
+
+from hostmesh.model.identity import Identity
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
+from hostmesh.proxy.tunnel import Buffers
+from hostmesh.transport.loop import Loop
+from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError
+from hostmesh.wire.x509 import BadCertificate, expires_at, spiffe_identities
+
+
+class Handshake:
+    """Owns the socket until `then` is called, with None when the engine is ready, else with the reason.
+
+    After a failure the socket is closed. The caller bounds the time with `cancel`.
+    """
+
+    __slots__ = ("_blocked", "_buffers", "_loop", "_then", "engine", "sock")
+
+    def __init__(
+        self,
+        loop: Loop,
+        buffers: Buffers,
+        sock: _socket.socket,
+        engine: Engine,
+        then: Callable[[Handshake, str | None], None],
+    ) -> None:
+        self._loop = loop
+        self._buffers = buffers
+        self.sock = sock
+        self.engine = engine
+        self._then: Callable[[Handshake, str | None], None] | None = then
+        self._blocked = False
+
+    def start(self, first: bytes = b"") -> None:
+        """Begin; `first` is what was read from the peer already."""
+        self._loop.replace_handler(self.sock.fileno(), self._ready)
+        if first:
+            self.engine.feed(memoryview(first))
+        if self._step():
+            self._read()
+
+    def cancel(self, reason: str) -> None:
+        """End it with a reason."""
+        self._fail(reason)
+
+    def _ready(self, mask: int) -> None:
+        del mask
+        if self._blocked:
+            self._blocked = False
+            self._send()
+        self._read()
+
+    def _read(self) -> None:
+        buffer = self._buffers.ciphertext
+        while self._then is not None:
+            try:
+                n = self.sock.recv_into(buffer, 0, DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._fail(_reason(error))
+                return
+            if n:
+                self.engine.feed(buffer[:n])
+            else:
+                self.engine.feed_eof()
+            if not self._step() or n < len(buffer):
+                return
+
+    def _step(self) -> bool:
+        """Whether more is needed from the peer."""
+        try:
+            done = self.engine.handshake()
+        except (TlsError, TlsClosed) as error:
+            self._send()  # the alert that tells the peer why
+            self._fail(getattr(error, "reason", "closed by peer"))
+            return False
+        if not self._send():
+            return False
+        if not done:
+            return True
+        then, self._then = self._then, None
+        if then is not None:
+            then(self, None)
+        return False
+
+    def _send(self) -> bool:
+        """Whether the connection lives."""
+        pending = self.engine.pending_out()
+        size = len(pending)
+        if not size:
+            return True
+        try:
+            n = self.sock.send(pending, DONTWAIT_NOSIGNAL)
+        except BlockingIOError:
+            n = 0
+        except OSError as error:
+            self._fail(_reason(error))
+            return False
+        self.engine.sent(n)
+        if n < size:
+            self._blocked = True
+            self._loop.watch_writable(self.sock.fileno())
+        return True
+
+    def _fail(self, reason: str) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            self._loop.close_later(self.sock)
+            then(self, reason)
+
+
+def verified_peer(engine: Engine) -> tuple[tuple[Identity, ...], float]:
+    """Who the peer's verified leaf names, perhaps nobody, and when it expires (seconds since the epoch).
+
+    Raises:
+        TlsError: there is no leaf, or it cannot be read.
+    """
+    chain = engine.peer_chain
+    if not chain:
+        raise TlsError("peer sent no certificate")
+    try:
+        return spiffe_identities(chain[0]), expires_at(chain[0])
+    except BadCertificate as error:
+        raise TlsError(str(error)) from error
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or errno.EIO)

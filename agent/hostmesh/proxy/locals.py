@@ -1,0 +1,112 @@
+"""LocalWorkloads: the captured workloads of this host joined with what the control plane says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hostmesh.model.address import IPAddress
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload, server_name
+from hostmesh.model.workload import Workload
+from hostmesh.proxy.waiting import WaitingRoom
+from hostmesh.state.store import MeshState
+from hostmesh.transport.loop import Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A captured workload whose description has arrived."""
+
+    captured: LocalWorkload
+    workload: Workload
+
+    @property
+    def identity(self) -> Identity:
+        """Whose certificate it uses."""
+        return self.workload.identity
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    generation: int
+    by_number: dict[int, Local]
+    by_server_name: dict[str, Local]
+    by_ip: dict[IPAddress, list[Local]]
+
+
+class LocalWorkloads:
+    """Look-ups by mark number, by TLS server name and by address; connections may wait for an answer.
+
+    Rebuilt at the first look-up after a change: there are few workloads on one host.
+    """
+
+    def __init__(self, loop: Loop, state: MeshState, node: str, wait: float) -> None:
+        self._state = state
+        self._node = node
+        self._captured: Sequence[LocalWorkload] = ()
+        self._index = _Index(-1, {}, {}, {})
+        self._waiting: WaitingRoom[int, Local] = WaitingRoom(loop, wait)
+
+    def set(self, captured: Sequence[LocalWorkload]) -> None:
+        """Replace the list of captured workloads."""
+        self._captured = tuple(captured)
+        self._index = _Index(-1, {}, {}, {})
+        self.changed()
+
+    def changed(self) -> None:
+        """Let go the connections whose workload is known now."""
+        for number in self._waiting.awaited():
+            local = self.by_number(number)
+            if local is not None:
+                self._waiting.answer(number, local)
+
+    def all(self) -> list[Local]:
+        """Every captured workload that is known."""
+        return list(self._fresh().by_number.values())
+
+    def by_number(self, number: int) -> Local | None:
+        """The workload that a mark means."""
+        return self._fresh().by_number.get(number)
+
+    def wait_for(self, number: int, then: Callable[[Local | None, str], None]) -> None:
+        """Answer once the workload is known, or with None and the reason when it did not come in time."""
+        self._waiting.enter(number, self._unknown(number), then)
+
+    def for_server(self, name: str | None, ip: IPAddress) -> Local | None:
+        """Who is asked for by a TLS client: by server name, else the only workload that owns the address."""
+        index = self._fresh()
+        if name is not None and (named := index.by_server_name.get(name)) is not None:
+            return named
+        owners = index.by_ip.get(ip, ())
+        return owners[0] if len(owners) == 1 else None
+
+    def _unknown(self, number: int) -> str:
+        for local in self._captured:
+            if local.number == number:
+                identity = local.identity
+                who = f"{identity.service_account}.{identity.namespace} ({local.name})"
+                return f"failed to fetch information about local workload: {who}"
+        return f"failed to fetch information about local workload: no captured workload has the number {number}"
+
+    def _fresh(self) -> _Index:
+        index = self._index
+        if index.generation != self._state.generation:
+            index = self._index = self._build()
+        return index
+
+    def _build(self) -> _Index:
+        index = _Index(self._state.generation, {}, {}, {})
+        for captured in self._captured:
+            identity = captured.identity
+            workload = self._state.local_workload(
+                captured.name, identity.namespace, identity.service_account, self._node
+            )
+            if workload is None:
+                continue
+            local = Local(captured, workload)
+            index.by_number[captured.number] = local
+            index.by_server_name[server_name(workload.uid)] = local
+            for ip in workload.addresses:
+                index.by_ip.setdefault(ip, []).append(local)
+        return index

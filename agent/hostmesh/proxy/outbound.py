@@ -1,0 +1,315 @@
+"""Outbound: connections of captured workloads, redirected here (15001), on their way to the next hop."""
+
+from __future__ import annotations
+
+import _socket
+import random
+from collections.abc import Sequence
+
+from hostmesh.kernel.sockets import local_address
+from hostmesh.model.address import SocketAddress
+from hostmesh.model.workload import Workload
+from hostmesh.proxy import failure as failures
+from hostmesh.proxy.account import Account
+from hostmesh.proxy.connections import OpenConnection
+from hostmesh.proxy.context import Context
+from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.locals import Local
+from hostmesh.proxy.pool import Pool
+from hostmesh.proxy.prepared import Prepared, prepare
+from hostmesh.proxy.relay import Relay
+from hostmesh.proxy.route import Refused, route
+from hostmesh.proxy.sockets import Connect, reset
+from hostmesh.proxy.splice import Splice
+from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.telemetry.access_log import early_failure
+from hostmesh.transport.timers import Timer
+from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, parse_response
+from hostmesh.wire.http2.errors import ErrorCode
+
+MAX_TRIES = 3
+"""Tunnels that one connection is tried on when peers go away before they look at it."""
+
+MAX_ROUTES = 4096
+"""Routes remembered between two changes of the state."""
+
+
+class Outbound:
+    """Accepts for the outbound listener."""
+
+    def __init__(self, context: Context, pool: Pool, listener: SocketAddress) -> None:
+        self.context = context
+        self.pool = pool
+        self._listener = listener
+        self._routes: dict[tuple[str, SocketAddress], Prepared] = {}
+        self._generation = -1
+
+    def accepted(self, sock: _socket.socket, peer: SocketAddress) -> None:
+        """A captured connection."""
+        self.context.metrics.sockets_open["source"] += 1
+        OutboundConnection(self, sock, peer).begin()
+
+    def loops_back(self, sock: _socket.socket, destination: SocketAddress) -> bool:
+        """Whether the connection was made to the listener itself, and not redirected here."""
+        if destination.port != self._listener.port:
+            return destination.ip.is_loopback and destination.port in self.context.config.illegal_ports
+        return destination == self._listener or destination == local_address(sock)
+
+    def prepared(self, source: Workload, destination: SocketAddress) -> Prepared | Refused:
+        """The route, remembered until the state changes."""
+        context = self.context
+        if context.state.generation != self._generation or len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+            self._generation = context.state.generation
+        key = (source.uid, destination)
+        known = self._routes.get(key)
+        if known is not None:
+            return known
+        found = route(
+            context.state,
+            source,
+            destination,
+            network=context.config.network,
+            rng=context.rng,
+            illegal_ports=context.config.illegal_ports,
+        )
+        if isinstance(found, Refused):
+            return found
+        made = prepare(context, source, found)
+        if made.cacheable:
+            self._routes[key] = made
+        return made
+
+
+class OutboundConnection:
+    """Owns the application's socket until a splice or relay does."""
+
+    __slots__ = (
+        "_account",
+        "_connect",
+        "_context",
+        "_destination",
+        "_ended",
+        "_outbound",
+        "_peer",
+        "_prepared",
+        "_relay",
+        "_sock",
+        "_splice",
+        "_stream",
+        "_timer",
+        "_tries",
+        "_tunnel",
+    )
+
+    def __init__(self, outbound: Outbound, sock: _socket.socket, peer: SocketAddress) -> None:
+        self._outbound = outbound
+        self._context = outbound.context
+        self._sock = sock
+        self._peer = peer
+        self._destination: SocketAddress | None = None
+        self._prepared: Prepared | None = None
+        self._account: Account | None = None
+        self._connect: Connect | None = None
+        self._relay: Relay | None = None
+        self._splice: Splice | None = None
+        self._tunnel: Tunnel | None = None
+        self._stream = 0
+        self._timer: Timer | None = None
+        self._tries = 0
+        self._ended = False
+
+    def begin(self) -> None:
+        """Find out who calls and where to."""
+        try:
+            attributed = self._context.attribution(self._sock)
+            self._destination = attributed.destination
+            loops = self._outbound.loops_back(self._sock, attributed.destination)
+        except OSError as error:
+            self._refuse(f"original destination unknown: {error.strerror}")
+            return
+        if loops:
+            self._refuse(failures.RECURSIVE_CALL)
+            return
+        local = self._context.locals.by_number(attributed.number)
+        if local is not None:
+            self._with_local(local, "")
+        else:
+            self._context.locals.wait_for(attributed.number, self._with_local)
+
+    def describe(self) -> OpenConnection:
+        """For the admin's list."""
+        prepared = self._prepared
+        return OpenConnection(
+            direction="outbound",
+            source=str(self._peer),
+            original_destination=str(self._destination),
+            actual_destination=prepared.connect_text if prepared is not None else "",
+            protocol=prepared.protocol if prepared is not None else "",
+            workload=prepared.source if prepared is not None else "",
+        )
+
+    def close(self, failure: Failure) -> None:
+        """End it now."""
+        if self._splice is not None:
+            self._splice.abort(failure)
+        elif self._relay is not None:
+            self._end(self._relay.bytes_up, self._relay.bytes_down, failure)
+            self._relay.abort()
+        else:
+            self._fail(failure)
+
+    def _with_local(self, local: Local | None, reason: str) -> None:
+        if local is None:
+            self._refuse(reason)
+            return
+        assert self._destination is not None
+        prepared = self._outbound.prepared(local.workload, self._destination)
+        if isinstance(prepared, Refused):
+            self._refuse(prepared.reason)
+            return
+        context = self._context
+        self._prepared = prepared
+        tunnelled = prepared.tunnelled
+        self._account = Account(
+            context,
+            prepared.traffic,
+            prepared.parties,
+            str(self._peer),
+            prepared.connect_text,
+            tunnelled.authority if tunnelled is not None else "",
+        )
+        context.connections.add(self)
+        if tunnelled is not None:
+            self._outbound.pool.acquire(tunnelled.target, tunnelled.key, self)
+        else:
+            self._connect = Connect(
+                context.loop, prepared.connect, context.config.connect_timeout, self._connected, context.mark()
+            )
+
+    # Through a tunnel
+
+    def tunnel_ready(self, tunnel: Tunnel) -> None:
+        """Ask the peer's proxy for the application."""
+        if self._ended:
+            return
+        assert self._prepared is not None
+        assert self._prepared.tunnelled is not None
+        self._tries += 1
+        tunnelled, config = self._prepared.tunnelled, self._context.config
+        block = encode_connect(tunnelled.prefix, forwarded(str(self._peer), tunnelled.forwarded_host), _traceparent())
+        self._tunnel = tunnel
+        self._stream = tunnel.open(block, self)
+        # The peer may need all of its own time for the application's TCP connection.
+        limit = config.connect_timeout + config.handshake_timeout
+        self._timer = self._context.loop.call_later(limit, self._no_response)
+
+    def tunnel_failed(self, failure: Failure) -> None:
+        """No tunnel could be made."""
+        self._fail(failure)
+
+    def headers(self, fields: Fields, end: bool) -> None:
+        """The peer's proxy has answered."""
+        self._cancel_timer()
+        assert self._tunnel is not None
+        try:
+            status = parse_response(fields)
+        except BadResponse as error:
+            self._fail(failures.http2(str(error)))
+            return
+        if status != 200:
+            self._fail(failures.http_status(status))
+            return
+        assert self._prepared is not None
+        traffic = self._prepared.traffic
+        self._splice = Splice(
+            self._context.loop, self._sock, self._tunnel, self._stream, self, traffic.received, traffic.sent
+        )
+        self._splice.start(registered=False, peer_ended=end)
+
+    def data(self, views: Sequence[memoryview], size: int, end: bool) -> None:
+        """Payload before the response: HTTP/2 does not let it through."""
+        raise AssertionError(f"{len(views)} pieces, {size} bytes, end={end} before the response")
+
+    def writable(self) -> None:
+        """Nothing has been written yet."""
+
+    def reset(self, code: ErrorCode) -> None:
+        """The peer ended the stream without an answer; what it has not looked at may be tried elsewhere."""
+        self._cancel_timer()
+        self._tunnel = None
+        if code is ErrorCode.REFUSED_STREAM and self._tries < MAX_TRIES and not self._ended:
+            assert self._prepared is not None
+            assert self._prepared.tunnelled is not None
+            tunnelled = self._prepared.tunnelled
+            self._outbound.pool.acquire(tunnelled.target, tunnelled.key, self)
+        else:
+            self._fail(failures.http2(f"stream error received: {code.name}"))
+
+    def lost(self, failure: Failure) -> None:
+        """The tunnel died before the answer."""
+        self._tunnel = None
+        self._fail(failure)
+
+    def spliced(self, splice: Splice, failure: Failure | None) -> None:
+        """Both ways are done; the socket is closed."""
+        self._end(splice.bytes_from_app, splice.bytes_to_app, failure)
+
+    def _no_response(self) -> None:
+        self._timer = None
+        self._fail(failures.http2("no response to CONNECT in time"))
+
+    # In plaintext
+
+    def _connected(self, connect: Connect, number: int) -> None:
+        self._connect = None
+        if number:
+            self._fail(failures.connect(number))
+            return
+        assert self._prepared is not None
+        traffic = self._prepared.traffic
+        self._relay = Relay(self._context.loop, self._sock, connect.sock, self._relayed, traffic.received, traffic.sent)
+        self._relay.start()
+
+    def _relayed(self) -> None:
+        assert self._relay is not None
+        self._end(self._relay.bytes_up, self._relay.bytes_down, None)
+
+    # Ends
+
+    def _refuse(self, reason: str) -> None:
+        """Nothing is known that could be counted: only the log says it."""
+        self._context.journal.add(early_failure(str(self._peer), str(self._destination or ""), "outbound", reason))
+        self._fail(Failure(reason))
+
+    def _fail(self, failure: Failure) -> None:
+        if self._ended:
+            return
+        self._cancel_timer()
+        if self._connect is not None:
+            self._connect.cancel()
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None and not tunnel.is_closed:
+            tunnel.http2.reset_stream(self._stream, ErrorCode.CANCEL)
+            tunnel.detach(self._stream)
+        reset(self._context.loop, self._sock)
+        self._end(0, 0, failure)
+
+    def _end(self, sent: int, received: int, failure: Failure | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._context.metrics.sockets_open["source"] -= 1
+        self._context.connections.remove(self)
+        if self._account is not None:
+            self._account.close(sent, received, failure)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _traceparent() -> str:
+    """W3C Trace Context; not sampled. Unique, not secret."""
+    return f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00"

@@ -1,0 +1,235 @@
+"""Pool: client tunnels shared by connections of one workload to one peer (ztunnel's HBONE pool).
+
+A tunnel takes up to a hundred streams, fewer if its peer says so; when all are full another one is dialled. Who
+comes while one is dialled shares its fate. A tunnel that was full takes new streams again when old ones end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from hostmesh.model.identity import Identity
+from hostmesh.proxy import failure as failures
+from hostmesh.proxy.context import Context
+from hostmesh.proxy.dial import Dial, Target
+from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.transport.timers import Timer
+from hostmesh.wire.http2.errors import ErrorCode
+
+MAX_WAITERS = 4096
+"""Connections that may wait for one dial."""
+
+
+class Candidate(Protocol):
+    """A tunnel as the decision sees it."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes new streams at all."""
+
+    @property
+    def streams(self) -> int:
+        """Streams in use."""
+
+    @property
+    def capacity(self) -> int:
+        """Streams it may carry."""
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+def choose(candidates: Iterable[C]) -> C | None:
+    """The oldest tunnel with room for one more stream; None: another one must be dialled."""
+    return next((one for one in candidates if one.usable and one.streams < one.capacity), None)
+
+
+class Waiter(Protocol):
+    """A connection that needs a stream."""
+
+    def tunnel_ready(self, tunnel: Tunnel) -> None:
+        """It has room: open the stream now."""
+
+    def tunnel_failed(self, failure: Failure) -> None:
+        """There will be none."""
+
+
+class PooledTunnel:
+    """One tunnel in the pool. It is also the tunnel's owner."""
+
+    __slots__ = ("_last_used", "_pool", "_release", "bucket", "retired", "tunnel")
+
+    def __init__(self, pool: Pool, bucket: Bucket, tunnel: Tunnel) -> None:
+        self._pool = pool
+        self.bucket = bucket
+        self.tunnel = tunnel
+        self.retired = False
+        self._last_used = pool.context.loop.now()
+        unused = pool.context.config.pool_unused_release
+        self._release: Timer = pool.context.loop.call_later(unused, self._release_if_unused)
+
+    @property
+    def usable(self) -> bool:
+        """Neither retired nor unable to open a stream now."""
+        return not self.retired and self.tunnel.http2.can_open
+
+    @property
+    def streams(self) -> int:
+        """Streams in use."""
+        return self.tunnel.streams
+
+    @property
+    def capacity(self) -> int:
+        """The smaller of our own limit and the peer's."""
+        return min(self._pool.context.config.pool_max_streams, self.tunnel.http2.remote_max_streams)
+
+    def retire(self) -> None:
+        """Take no new streams; close after the last one."""
+        if not self.retired:
+            self.retired = True
+            self.bucket.tunnels.remove(self)
+            self._release.cancel()
+            self._pool.retiring[self] = None
+            if not self.tunnel.streams:
+                self.tunnel.close()
+
+    def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
+        """A server opens no streams."""
+        del fields, end
+        tunnel.http2.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
+        tunnel.wake()
+
+    def settled(self, tunnel: Tunnel) -> None:
+        """A changed limit may let waiters in."""
+        del tunnel
+        self._pool.serve(self.bucket)
+
+    def going_away(self, tunnel: Tunnel) -> None:
+        """The peer takes no new streams."""
+        del tunnel
+        self.retire()
+
+    def stream_ended(self, tunnel: Tunnel) -> None:
+        """Room for one more, or the end of a retired tunnel."""
+        self._last_used = self._pool.context.loop.now()
+        if not self.retired:
+            if self.bucket.waiters:
+                self._pool.serve(self.bucket)
+        elif not tunnel.streams:
+            # At the end of the turn: the stream that ended may still have frames to send before.
+            self._pool.context.loop.at_turn_end(tunnel.close)
+
+    def closed(self, tunnel: Tunnel, failure: Failure | None) -> None:
+        """Its socket is gone."""
+        del tunnel, failure
+        self._release.cancel()
+        self._pool.retiring.pop(self, None)
+        if not self.retired:
+            self.retired = True
+            self.bucket.tunnels.remove(self)
+            self._pool.serve(self.bucket)
+
+    def _release_if_unused(self) -> None:
+        loop, limit = self._pool.context.loop, self._pool.context.config.pool_unused_release
+        unused = loop.now() - self._last_used
+        if self.tunnel.streams or unused < limit:
+            wait = limit if self.tunnel.streams else limit - unused
+            self._release = loop.call_later(max(wait, 0.001), self._release_if_unused)
+        else:
+            self.retire()
+
+
+class Bucket:
+    """The tunnels to one target, oldest first, and who waits for the next one."""
+
+    __slots__ = ("dialling", "target", "tunnels", "waiters")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.tunnels: list[PooledTunnel] = []
+        self.waiters: deque[Waiter] = deque()
+        self.dialling = False
+
+
+class Pool:
+    """All client tunnels of a worker."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._buckets: dict[str, Bucket] = {}
+        self.retiring: dict[PooledTunnel, None] = {}
+
+    def acquire(self, target: Target, key: str, waiter: Waiter) -> None:
+        """Answer with a tunnel that has room, at once if there is one.
+
+        Args:
+            target: who to reach.
+            key: `target.key`.
+            waiter: answered exactly once.
+        """
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(target)
+        pooled = None if bucket.waiters else choose(bucket.tunnels)
+        if pooled is not None:
+            waiter.tunnel_ready(pooled.tunnel)
+        elif len(bucket.waiters) >= MAX_WAITERS:
+            waiter.tunnel_failed(failures.queue_full(target.address))
+        else:
+            bucket.waiters.append(waiter)
+            self._dial(bucket)
+
+    def retire(self, source: Identity) -> None:
+        """The identity has new credentials, or none any more: its tunnels take no new streams."""
+        for bucket in list(self._buckets.values()):
+            if bucket.target.source == source:
+                for pooled in list(bucket.tunnels):
+                    pooled.retire()
+
+    def retire_all(self) -> None:
+        """The worker drains."""
+        for bucket in list(self._buckets.values()):
+            for pooled in list(bucket.tunnels):
+                pooled.retire()
+
+    def close_all(self, failure: Failure) -> None:
+        """End every tunnel, streams included."""
+        self.retire_all()
+        for pooled in list(self.retiring):
+            pooled.tunnel.close(failure)
+
+    def __len__(self) -> int:
+        """Tunnels that are open."""
+        return len(self.retiring) + sum(len(bucket.tunnels) for bucket in self._buckets.values())
+
+    def serve(self, bucket: Bucket) -> None:
+        """Give waiters what room there is; dial for the rest."""
+        while bucket.waiters:
+            pooled = choose(bucket.tunnels)
+            if pooled is None:
+                self._dial(bucket)
+                return
+            bucket.waiters.popleft().tunnel_ready(pooled.tunnel)
+        if not bucket.tunnels and not bucket.dialling:
+            self._buckets.pop(bucket.target.key, None)
+
+    def _dial(self, bucket: Bucket) -> None:
+        if not bucket.dialling:
+            bucket.dialling = True
+            Dial(self.context, bucket.target, lambda tunnel, failure: self._dialled(bucket, tunnel, failure)).start()
+
+    def _dialled(self, bucket: Bucket, tunnel: Tunnel | None, failure: Failure | None) -> None:
+        bucket.dialling = False
+        if tunnel is None:
+            assert failure is not None
+            waiters, bucket.waiters = bucket.waiters, deque()
+            for waiter in waiters:
+                waiter.tunnel_failed(failure)
+        else:
+            pooled = PooledTunnel(self, bucket, tunnel)
+            tunnel.hand_over(pooled)
+            bucket.tunnels.append(pooled)
+        self.serve(bucket)

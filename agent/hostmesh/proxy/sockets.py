@@ -1,0 +1,114 @@
+"""Sockets as the byte path uses them: accepted in batches, connected without waiting, closed by reset on failure."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
+
+from hostmesh.kernel import sockets as options
+from hostmesh.model.address import SocketAddress
+from hostmesh.transport.loop import BROKEN, Loop
+from hostmesh.transport.timers import Timer
+
+DONTWAIT = _socket.MSG_DONTWAIT
+DONTWAIT_NOSIGNAL = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
+
+ACCEPT_BATCH = 64
+"""Connections accepted in one turn; the listener is level-triggered, so the rest come in the next one."""
+
+_GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
+"""The connection in front of the queue died or was filtered; the next one may be fine (accept(2))."""
+
+_NONBLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+Accepted = tuple[_socket.socket, SocketAddress]
+
+
+def accept_all(listener: socket.socket, batch: int = ACCEPT_BATCH) -> Iterator[Accepted]:
+    """Sockets that wait in the listener's queue, with their peers' addresses.
+
+    They are used with MSG_DONTWAIT only, which saves the call that would make them non-blocking.
+
+    Raises:
+        OSError: no descriptors or memory left.
+    """
+    for _ in range(batch):
+        try:
+            fd, name = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001  `accept` adds two calls
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _GONE:
+                continue
+            raise
+        sock = _socket.socket(listener.family, _socket.SOCK_STREAM, 0, fd)
+        yield sock, SocketAddress.of(name[0].partition("%")[0], name[1])
+
+
+class Connect:
+    """A TCP connection being made. It owns the socket until `then` is called with it.
+
+    Args:
+        loop: registers the socket; on success it stays registered and gets a new handler.
+        address: where to.
+        limit: seconds.
+        then: gets this object and an errno, 0 when connected. After a failure the socket is closed.
+    """
+
+    __slots__ = ("_loop", "_then", "_timer", "sock")
+
+    def __init__(
+        self, loop: Loop, address: SocketAddress, limit: float, then: Callable[[Connect, int], None], mark: int | None
+    ) -> None:
+        self._loop = loop
+        self._then: Callable[[Connect, int], None] | None = then
+        self._timer: Timer | None = None
+        family = _socket.AF_INET6 if isinstance(address.ip, IPv6Address) else _socket.AF_INET
+        self.sock = _socket.socket(family, _NONBLOCKING_STREAM)
+        try:
+            if mark is not None:
+                options.set_mark(self.sock, mark)
+            self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            self.sock.connect((str(address.ip), address.port))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            number = error.errno or errno.EIO
+            loop.call_later(0, lambda: self._finish(number))
+            return
+        self._timer = loop.call_later(limit, self._expired)
+        loop.register(self.sock.fileno(), self._ready, writable=True)
+
+    def cancel(self) -> None:
+        """Nobody wants it any more; `then` will not be called."""
+        self._then = None
+        self._finish(errno.ECANCELED)
+
+    def _ready(self, mask: int) -> None:
+        self._finish(self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR) if mask & BROKEN else 0)
+
+    def _expired(self) -> None:
+        self._finish(errno.ETIMEDOUT)
+
+    def _finish(self, number: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        then, self._then = self._then, None
+        if number:
+            self._loop.close_later(self.sock)
+        if then is not None:
+            then(self, number)
+
+
+def reset(loop: Loop, sock: _socket.socket) -> None:
+    """Close so that the other side sees a failure and not the end of an answer."""
+    try:
+        options.reset_on_close(sock)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what a socket that died before says
+            raise
+    loop.close_later(sock)

@@ -1,0 +1,321 @@
+"""Splice: one application socket joined with one HTTP/2 stream, half-closed each way on its own.
+
+The application's bytes are received straight into the tunnel's output buffer; the tunnel's bytes go straight to the
+application. Only what the application does not take is copied, bounded by the stream's window: credit is given
+back after the application has taken the bytes.
+
+An application that resets its connection looks to the other side like one that ended (END_STREAM, then a reset
+without error), as other ambient proxies do it. A tunnel that dies resets the application's connection, so that
+half an answer never looks like a whole one.
+"""
+
+from __future__ import annotations
+
+import _socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from hostmesh.proxy import failure as failures
+from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
+from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.telemetry.metrics import Counter
+from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
+from hostmesh.wire.http2.errors import ErrorCode
+
+CHUNK = 1 << 20
+"""Bytes taken from the application at once, if the windows and the tunnel's buffer have room."""
+
+MAX_GATHER = 512
+"""Pieces in one sendmsg; the kernel takes 1024."""
+
+_CLEAN = frozenset({ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.STREAM_CLOSED})
+"""Resets that mean no more than `I am done`."""
+
+_READ = READABLE | PEER_SHUT | BROKEN
+
+
+class SpliceOwner(Protocol):
+    """Whose connection it is."""
+
+    def spliced(self, splice: Splice, failure: Failure | None) -> None:
+        """It is over, the socket is closed; None: in good order."""
+
+
+class Splice:
+    """Owns the application's socket until the end.
+
+    Args:
+        loop: the worker's.
+        sock: connected.
+        tunnel: carries `stream`.
+        stream: open both ways.
+        owner: told about the end, once.
+        from_app: counts the application's bytes.
+        to_app: counts the peer's bytes.
+    """
+
+    __slots__ = (
+        "_app_dead",
+        "_app_ended",
+        "_app_shut",
+        "_from_app",
+        "_loop",
+        "_owner",
+        "_peer_ended",
+        "_pending",
+        "_sock",
+        "_stream",
+        "_to_app",
+        "_tunnel",
+        "bytes_from_app",
+        "bytes_to_app",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: _socket.socket,
+        tunnel: Tunnel,
+        stream: int,
+        owner: SpliceOwner,
+        from_app: Counter,
+        to_app: Counter,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._tunnel = tunnel
+        self._stream = stream
+        self._owner: SpliceOwner | None = owner
+        self._from_app = from_app
+        self._to_app = to_app
+        self._pending: deque[memoryview] = deque()
+        self._app_shut = False  # its FIN has arrived, perhaps behind bytes that are still to be read
+        self._app_ended = False  # nothing more will come from it, and the peer was told
+        self._app_dead = False  # it takes nothing any more
+        self._peer_ended = False
+        self.bytes_from_app = 0
+        self.bytes_to_app = 0
+
+    def start(self, *, registered: bool, early: Sequence[memoryview] = (), peer_ended: bool = False) -> None:
+        """Begin to carry.
+
+        Args:
+            registered: whether the loop watches the socket already.
+            early: what the peer sent before there was an application to take it.
+            peer_ended: whether the peer is already done.
+        """
+        self._tunnel.attach(self._stream, self)
+        if registered:
+            self._loop.replace_handler(self._sock.fileno(), self._ready)
+        else:
+            self._loop.register(self._sock.fileno(), self._ready)
+        size = sum(map(len, early))
+        if size or peer_ended:
+            self.data(early, size, peer_ended)
+
+    def abort(self, failure: Failure) -> None:
+        """End it now, both ways, visibly."""
+        if self._owner is not None:
+            self._tunnel.http2.reset_stream(self._stream, ErrorCode.CANCEL)
+            self._fail(failure)
+
+    # From the application
+
+    def _ready(self, mask: int) -> None:
+        if mask & PEER_SHUT:
+            self._app_shut = True
+        if mask & WRITABLE and self._pending:
+            self._write_pending()
+        if mask & _READ and self._owner is not None:
+            if not self._app_ended:
+                self.writable()
+            elif mask & BROKEN:
+                self._app_is_dead()
+
+    def writable(self) -> None:
+        """Take what the application has sent, as far as the tunnel has room."""
+        http2, stream = self._tunnel.http2, self._stream
+        taken = 0
+        while not self._app_ended:
+            slots = http2.reserve_slots(stream, CHUNK)
+            if not slots:
+                self._tunnel.starved(stream, self)
+                break
+            try:
+                n, size = self._receive(slots)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._app_is_dead()
+                break
+            taken += n
+            drained = n < size
+            if n == 0 or (drained and self._app_shut):
+                http2.commit(stream, n, end=True)
+                self._app_ended = True
+                break
+            http2.commit(stream, n)
+            if drained:
+                break
+        if taken or self._app_ended:
+            self.bytes_from_app += taken
+            self._from_app.value += taken
+            self._tunnel.wake()
+            self._finish_if_done()
+
+    def _receive(self, slots: list[memoryview]) -> tuple[int, int]:
+        """Bytes received, and how many there was room for."""
+        if len(slots) == 1:
+            room = slots[0]
+            return self._sock.recv_into(room, 0, DONTWAIT), len(room)
+        return self._sock.recvmsg_into(slots, 0, DONTWAIT)[0], sum(map(len, slots))
+
+    # From the peer
+
+    def headers(self, fields: Fields, end: bool) -> None:
+        """A second response: HTTP/2 does not let it through."""
+        raise AssertionError(f"headers on a running stream: {fields}, end={end}")
+
+    def data(self, views: Sequence[memoryview], size: int, end: bool) -> None:
+        """Give payload to the application."""
+        if end:
+            self._peer_ended = True
+        if size:
+            if self._pending:
+                self._keep(views)
+            else:
+                self._write(views, size)
+        if end and self._owner is not None and not self._pending:
+            self._end_to_app()
+
+    def reset(self, code: ErrorCode) -> None:
+        """The peer will neither send nor take anything more."""
+        if code not in _CLEAN:
+            self._fail(failures.receive(f"stream error received: {code.name}"))
+            return
+        self._app_ended = self._peer_ended = True
+        if not self._pending:
+            self._end_to_app()
+
+    def lost(self, failure: Failure) -> None:
+        """The tunnel died under it."""
+        self._fail(failure)
+
+    def _write(self, views: Sequence[memoryview], size: int) -> None:
+        if self._app_dead:
+            self._credit(size)
+            return
+        try:
+            n = self._sock.send(views[0], DONTWAIT_NOSIGNAL) if len(views) == 1 else self._gather(views, size)
+        except BlockingIOError:
+            n = 0
+        except OSError:
+            self._app_dead = True
+            self._credit(size)
+            self.writable()  # what it sent before it died is still to be read
+            return
+        if n:
+            self._written(n)
+        if n < size:
+            self._keep(_rest(views, n))
+            self._loop.watch_writable(self._sock.fileno())
+
+    def _gather(self, views: Sequence[memoryview], size: int) -> int:
+        if len(views) <= MAX_GATHER:
+            return self._sock.sendmsg(views, (), DONTWAIT_NOSIGNAL)
+        return self._sock.send(memoryview(b"".join(views))[:size], DONTWAIT_NOSIGNAL)
+
+    def _keep(self, views: Sequence[memoryview]) -> None:
+        """One copy of what is left; the peer's window bounds it."""
+        self._pending.append(memoryview(b"".join(views)))
+
+    def _write_pending(self) -> None:
+        while self._pending:
+            view = self._pending[0]
+            try:
+                n = self._sock.send(view, DONTWAIT_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._app_dead = True
+                self._credit(sum(map(len, self._pending)))
+                self._pending.clear()
+                self.writable()
+                break
+            self._written(n)
+            if n < len(view):
+                self._pending[0] = view[n:]
+                return
+            self._pending.popleft()
+        if self._peer_ended and self._owner is not None:
+            self._end_to_app()
+
+    def _written(self, n: int) -> None:
+        self.bytes_to_app += n
+        self._to_app.value += n
+        self._credit(n)
+
+    def _credit(self, n: int) -> None:
+        self._tunnel.http2.credit(self._stream, n)
+        if self._tunnel.http2.pending_output:
+            self._tunnel.wake()
+
+    # Ends
+
+    def _end_to_app(self) -> None:
+        """All of the peer's bytes are delivered and no more will come."""
+        if self._app_ended or self._app_dead:
+            self._finish_if_done()
+            return
+        try:
+            self._sock.shutdown(_socket.SHUT_WR)
+        except OSError:
+            self._app_is_dead()
+
+    def _app_is_dead(self) -> None:
+        """It reset its connection: for the peer it ended, and takes no more."""
+        self._app_dead = True
+        if self._pending:
+            self._credit(sum(map(len, self._pending)))
+            self._pending.clear()
+        if not self._app_ended:
+            self._app_ended = True
+            self._tunnel.http2.end_stream(self._stream)
+            self._tunnel.wake()
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if not self._app_ended or self._pending or self._owner is None:
+            return
+        if not self._peer_ended:
+            if not self._app_dead:
+                return
+            self._tunnel.http2.reset_stream(self._stream, ErrorCode.NO_ERROR)
+        self._finish(None)
+
+    def _fail(self, failure: Failure) -> None:
+        if self._owner is not None:
+            reset(self._loop, self._sock)
+            self._finish(failure, closed=True)
+
+    def _finish(self, failure: Failure | None, *, closed: bool = False) -> None:
+        owner, self._owner = self._owner, None
+        if not closed:
+            self._loop.close_later(self._sock)
+        self._pending.clear()
+        self._tunnel.detach(self._stream)
+        if owner is not None:
+            owner.spliced(self, failure)
+
+
+def _rest(views: Sequence[memoryview], taken: int) -> list[memoryview]:
+    left = []
+    for view in views:
+        if taken >= len(view):
+            taken -= len(view)
+        else:
+            left.append(view[taken:])
+            taken = 0
+    return left

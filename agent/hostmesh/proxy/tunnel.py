@@ -1,0 +1,437 @@
+"""Tunnel: one peer's socket, TLS engine and HTTP/2 connection joined; knows streams, not what they carry.
+
+Everything that any stream produced in one turn of the loop leaves in one TLS write and one send at its end.
+A tunnel is never paused for reading: what a stream may have in flight is bounded by its flow-control window.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from hostmesh.model.identity import Identity
+from hostmesh.proxy import failure as failures
+from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
+from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
+from hostmesh.transport.timers import Timer
+from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError, TlsTruncated
+from hostmesh.wire.http2.connection import Http2Connection
+from hostmesh.wire.http2.errors import ErrorCode, Http2Error
+from hostmesh.wire.http2.events import Data, Event, GoAway, Headers, PingAck, Reset, SettingsChanged, WindowOpened
+
+Fields = list[tuple[bytes, bytes]]
+
+CIPHERTEXT_BUFFER = 1 << 18
+PLAINTEXT_BUFFER = 1 << 20
+"""Shared by all tunnels of the process: nothing stays in them between two events."""
+
+READS_PER_EVENT = 8
+"""Full buffers read from one tunnel before the others get their turn."""
+
+_KEEPALIVE = b"alive..."
+_DRAIN = b"draining"
+_ALL_STREAMS = 2**31 - 1
+
+_READ = READABLE | PEER_SHUT | BROKEN
+
+
+class Buffers:
+    """Scratch space of one process."""
+
+    __slots__ = ("ciphertext", "plaintext")
+
+    def __init__(self) -> None:
+        self.ciphertext = memoryview(bytearray(CIPHERTEXT_BUFFER))
+        self.plaintext = memoryview(bytearray(PLAINTEXT_BUFFER))
+
+
+class StreamHandler(Protocol):
+    """What a tunnel tells the owner of one stream. After `reset`, `lost` or `detach` it hears nothing more."""
+
+    def headers(self, fields: Fields, end: bool) -> None:
+        """The response."""
+
+    def data(self, views: Sequence[memoryview], size: int, end: bool) -> None:
+        """Payload in order; the views are valid during the call. `size` is their sum and may be 0."""
+
+    def reset(self, code: ErrorCode) -> None:
+        """The peer reset the stream."""
+
+    def writable(self) -> None:
+        """A stream that found no room before may try again."""
+
+    def lost(self, failure: Failure) -> None:
+        """The tunnel is gone."""
+
+
+class TunnelOwner(Protocol):
+    """What a tunnel tells whoever made it."""
+
+    def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
+        """The peer opened a stream (servers only)."""
+
+    def settled(self, tunnel: Tunnel) -> None:
+        """The peer's SETTINGS arrived or changed."""
+
+    def going_away(self, tunnel: Tunnel) -> None:
+        """The peer takes no new streams."""
+
+    def stream_ended(self, tunnel: Tunnel) -> None:
+        """One stream fewer."""
+
+    def closed(self, tunnel: Tunnel, failure: Failure | None) -> None:
+        """The socket is closed; None: in good order."""
+
+
+class Tunnel:
+    """One HBONE connection, after the TLS handshake. Owns the socket, which is registered with the loop.
+
+    Args:
+        loop: the worker's.
+        buffers: the worker's scratch space.
+        sock: connected and registered; gets this tunnel's handler.
+        engine: handshaken.
+        http2: fresh.
+        owner: told about streams and the end.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_buffers",
+        "_closed",
+        "_engine",
+        "_expiry",
+        "_keepalive",
+        "_loop",
+        "_owner",
+        "_ping_interval",
+        "_ping_timeout",
+        "_scheduled",
+        "_sock",
+        "_starved",
+        "_streams",
+        "_wants_close",
+        "http2",
+        "peer",
+        "peer_address",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        buffers: Buffers,
+        sock: _socket.socket,
+        engine: Engine,
+        http2: Http2Connection,
+        owner: TunnelOwner,
+    ) -> None:
+        self._loop = loop
+        self._buffers = buffers
+        self._sock = sock
+        self._engine = engine
+        self.http2 = http2
+        self._owner = owner
+        self.peer: Identity | None = None
+        self._streams: dict[int, StreamHandler] = {}
+        self._starved: dict[int, StreamHandler] = {}
+        self._scheduled = False
+        self._blocked = False
+        self._closed = False
+        self._wants_close = False
+        self._keepalive: Timer | None = None
+        self._expiry: Timer | None = None
+        self._ping_interval = 0.0
+        self._ping_timeout = 0.0
+
+    # Life
+
+    def start(self) -> None:
+        """Take over from the handshake: send the preface, look at what came with the last handshake bytes."""
+        self._loop.replace_handler(self._sock.fileno(), self._ready)
+        self.wake()
+        self._loop.at_turn_end(self._begin)
+
+    def keep_alive(self, interval: float, timeout: float) -> None:
+        """Ping every `interval` seconds; no answer within `timeout` ends the tunnel."""
+        self._ping_interval, self._ping_timeout = interval, timeout
+        self._keepalive = self._loop.call_later(interval, self._ping)
+
+    def expire_in(self, seconds: float) -> None:
+        """End the tunnel, streams included, when a certificate of either end expires."""
+        self._expiry = self._loop.call_later(max(0.0, seconds), self._expired)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the socket is gone."""
+        return self._closed
+
+    @property
+    def streams(self) -> int:
+        """Streams that are in use."""
+        return len(self._streams)
+
+    def drain(self) -> None:
+        """Take no new streams, tell the peer, close after the last one (RFC 9113 §6.8)."""
+        if self._closed or self._wants_close:
+            return
+        self._wants_close = True
+        self.http2.goaway(ErrorCode.NO_ERROR, _ALL_STREAMS)
+        self.http2.ping(_DRAIN)
+        self.wake()
+
+    def close(self, failure: Failure | None = None) -> None:
+        """Say GOAWAY and close_notify as far as the socket takes them, then close. Streams are lost."""
+        if not self._closed:
+            self.http2.goaway(ErrorCode.NO_ERROR)
+            self._say_goodbye()
+            self._shut(failure)
+
+    def hand_over(self, owner: TunnelOwner) -> None:
+        """From now on somebody else is told."""
+        self._owner = owner
+
+    # Streams
+
+    def open(self, block: bytes, handler: StreamHandler) -> int:
+        """Client: open a stream with an encoded header block.
+
+        Raises:
+            StreamLimit: the peer allows no more at this time.
+        """
+        stream = self.http2.open_stream(block)
+        self._streams[stream] = handler
+        self.wake()
+        return stream
+
+    def attach(self, stream: int, handler: StreamHandler) -> None:
+        """Make `handler` the one that hears about the stream from now on."""
+        self._streams[stream] = handler
+
+    def detach(self, stream: int) -> None:
+        """The stream is over on this side (ended both ways, or reset)."""
+        self._starved.pop(stream, None)
+        if self._streams.pop(stream, None) is not None and not self._closed:
+            self.wake()
+            self._owner.stream_ended(self)
+
+    def starved(self, stream: int, handler: StreamHandler) -> None:
+        """`reserve` had no room for the stream: tell it when that may have changed."""
+        self._starved[stream] = handler
+
+    def wake(self) -> None:
+        """Something waits to be sent: it leaves at the end of this turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.at_turn_end(self._flush)
+
+    # Reading
+
+    def _ready(self, mask: int) -> None:
+        if mask & WRITABLE and self._blocked:
+            self._blocked = False
+            self._flush()
+        if mask & _READ and not self._closed:
+            self._read()
+
+    def _read(self) -> None:
+        if self._closed:
+            return
+        buffer = self._buffers.ciphertext
+        for _ in range(READS_PER_EVENT):
+            try:
+                n = self._sock.recv_into(buffer, 0, DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
+                return
+            if n:
+                self._engine.feed(buffer[:n])
+            else:
+                self._engine.feed_eof()
+            self._decrypt()
+            if n < CIPHERTEXT_BUFFER or self._closed:
+                return
+        self._loop.call_later(0, self._read)
+
+    def _begin(self) -> None:
+        if not self._closed:
+            self._decrypt()
+            self._read()
+
+    def _decrypt(self) -> None:
+        plaintext = self._buffers.plaintext
+        try:
+            while not self._closed:
+                n = self._engine.read_into(plaintext)
+                if not n:
+                    return
+                self._dispatch(self.http2.receive(plaintext[:n]))
+        except Http2Error as error:
+            self._say_goodbye()
+            self._shut(failures.http2(str(error)))
+        except (TlsClosed, TlsTruncated):
+            # A peer may vanish without close_notify; HTTP/2 says itself which streams were complete.
+            self._shut(failures.http2("connection closed by peer") if self._streams else None)
+        except TlsError as error:
+            self._say_goodbye()
+            self._shut(failures.http2(error.reason))
+        if self.http2.pending_output:
+            self.wake()
+
+    def _dispatch(self, events: Sequence[Event]) -> None:
+        position, count = 0, len(events)
+        while position < count and not self._closed:
+            event = events[position]
+            position += 1
+            if type(event) is Data:
+                position = self._deliver(events, position, event)
+            else:
+                self._handle(event)
+
+    def _deliver(self, events: Sequence[Event], position: int, first: Data) -> int:
+        """Hand consecutive DATA of one stream on together; returns the position behind them."""
+        views, size, end = [first.view], len(first.view), first.end
+        while position < len(events):
+            event = events[position]
+            if type(event) is not Data or event.stream != first.stream:
+                break
+            views.append(event.view)
+            size += len(event.view)
+            end = event.end
+            position += 1
+        handler = self._streams.get(first.stream)
+        if handler is not None:
+            handler.data(views, size, end)
+        return position
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Headers(stream, fields, end):
+                handler = self._streams.get(stream)
+                if handler is not None:
+                    handler.headers(fields, end)
+                else:
+                    self._owner.accept_stream(self, stream, fields, end)
+            case Reset(stream, code):
+                handler = self._streams.pop(stream, None)
+                self._starved.pop(stream, None)
+                if handler is not None:
+                    handler.reset(code)
+                    self._owner.stream_ended(self)
+            case WindowOpened(stream):
+                self._window_opened(stream)
+            case GoAway():
+                self._owner.going_away(self)
+            case PingAck(payload):
+                self._pong(bytes(payload))
+            case SettingsChanged():
+                self._owner.settled(self)
+            case Data():
+                raise AssertionError("DATA is delivered in runs")
+
+    def _window_opened(self, stream: int) -> None:
+        if stream:
+            handler = self._starved.pop(stream, None)
+            if handler is not None:
+                handler.writable()
+        else:
+            self._feed_starved()
+
+    # Writing
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._closed or self._blocked:
+            return
+        output = self.http2.take()
+        size = len(output)
+        if size:
+            self._engine.write(output)
+            self.http2.sent(size)
+        if not self._send():
+            return
+        if self._starved:
+            self._loop.call_later(0, self._feed_starved)
+        elif self._wants_close and not self._streams:
+            self.close()
+
+    def _send(self) -> bool:
+        """Whether the socket took everything."""
+        pending = self._engine.pending_out()
+        size = len(pending)
+        if not size:
+            return True
+        try:
+            n = self._sock.send(pending, DONTWAIT_NOSIGNAL)
+        except BlockingIOError:
+            n = 0
+        except OSError as error:
+            self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
+            return False
+        self._engine.sent(n)
+        if n < size:
+            self._blocked = True
+            self._loop.watch_writable(self._sock.fileno())
+            return False
+        return True
+
+    def _feed_starved(self) -> None:
+        starved, self._starved = self._starved, {}
+        for stream, handler in starved.items():
+            if stream in self._streams and not self._closed:
+                handler.writable()
+
+    def _say_goodbye(self) -> None:
+        """Best effort: what the socket does not take now is dropped with it."""
+        try:
+            output = self.http2.take()
+            size = len(output)
+            if size:
+                self._engine.write(output)
+                self.http2.sent(size)
+            self._engine.close()
+        except TlsError:
+            return
+        if not self._blocked:
+            self._send()
+
+    # Ends
+
+    def _shut(self, failure: Failure | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for timer in (self._keepalive, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        self._loop.close_later(self._sock)
+        streams, self._streams, self._starved = self._streams, {}, {}
+        for handler in streams.values():
+            handler.lost(failure or failures.http2("connection closed"))
+        self._owner.closed(self, failure)
+
+    def _expired(self) -> None:
+        self.close(failures.CERTIFICATE_EXPIRED)
+
+    # Keepalive
+
+    def _ping(self) -> None:
+        self.http2.ping(_KEEPALIVE)
+        self.wake()
+        self._keepalive = self._loop.call_later(self._ping_timeout, self._unanswered)
+
+    def _unanswered(self) -> None:
+        self._shut(failures.http2("HBONE ping timeout/error"))
+
+    def _pong(self, payload: bytes) -> None:
+        if payload == _DRAIN:
+            self.http2.goaway(ErrorCode.NO_ERROR)
+            self.wake()
+        elif payload == _KEEPALIVE and self._keepalive is not None:
+            self._keepalive.cancel()
+            self._keepalive = self._loop.call_later(self._ping_interval, self._ping)
