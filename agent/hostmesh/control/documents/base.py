@@ -114,11 +114,13 @@ def check_selector(labels: Mapping[str, str], path: Path) -> Iterator[Finding]:
         yield warning(path, why)
     for key, value in labels.items():
         if not key:
-            yield Finding((*path, key), "the key is empty")
+            yield Finding((*path, "matchLabels", key), "the key is empty")
         elif "*" in key or "*" in value:
-            yield Finding((*path, key), "wildcards are not supported in a selector; name the label's exact value")
+            yield Finding(
+                (*path, "matchLabels", key), "wildcards are not supported in a selector; name the label's exact value"
+            )
         else:
-            yield from check_labels({key: value}, path)
+            yield from check_labels({key: value}, (*path, "matchLabels"))
 
 
 def _check_namespace(resource: Resource, *, namespaced: bool) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def check_rule(rule: Rule, path: Path) -> Iterator[Finding]:
     """Everything about one rule that its own text tells."""
     for name, entries in (("from", rule.from_), ("to", rule.to)):
         if entries is not None and not entries:
-            why = f"empty list, found at rule {path[-1]}: it matches nothing in no way; remove it to match everything"
+            why = f"empty list, found at rule {path[-1]}: it could mean all or none; remove it to match all"
             yield Finding((*path, name), why)
     for number, entry in enumerate(rule.from_ or ()):
         yield from _check_source(entry.source, (*path, "from", number, "source"))
