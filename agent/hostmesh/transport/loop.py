@@ -174,7 +174,8 @@ class Loop:
         return wait if max_wait is None else min(wait, max_wait)
 
     def _run_timers(self) -> None:
-        while (callback := self._timers.pop_due(self._now)) is not None:
+        last = self._timers.last  # those that these set are the next turn's, or a delay of nothing would hold this one
+        while (callback := self._timers.pop_due(self._now, last)) is not None:
             self._call(callback)
 
     def _run_turn_end(self) -> None:

@@ -69,10 +69,15 @@ class Timers:
             self._garbage -= 1
         return None
 
-    def pop_due(self, now: float) -> Callable[[], None] | None:
-        """Remove and return the earliest callback due at `now`; None when nothing is due."""
+    @property
+    def last(self) -> int:
+        """The number of the timer set last; each is one higher than the one before."""
+        return self._sequence
+
+    def pop_due(self, now: float, last: int) -> Callable[[], None] | None:
+        """Remove and return the earliest callback due at `now` of those numbered up to `last`; None without any."""
         when = self.next_due()
-        if when is None or when > now:
+        if when is None or when > now or self._heap[0][1] > last:
             return None
         timer = heapq.heappop(self._heap)[2]
         callback, timer.callback = timer.callback, None

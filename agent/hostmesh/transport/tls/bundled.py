@@ -349,8 +349,9 @@ class BundledEngine:
         lib.ERR_clear_error()  # what stays would be taken for the next connection's
         text = lib.ERR_reason_error_string(code) if code else ffi.NULL
         reason = "" if text == ffi.NULL else ffi.string(text).decode()
-        verify = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(self._ssl))
-        return partial(TlsError, reasons.explain(reason, ffi.string(verify).decode()))
+        verify = lib.SSL_get_verify_result(self._ssl)
+        verify_text = ffi.string(lib.X509_verify_cert_error_string(verify)).decode()
+        return partial(TlsError, reasons.explain(reason, verify, verify_text))
 
     def _fail(self, failure: Callable[[], Exception]) -> Exception:
         """Remember a failure without its traceback, which would tie the engine to itself until the collector comes."""

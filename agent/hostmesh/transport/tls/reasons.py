@@ -36,30 +36,34 @@ _LOCAL: Final = {
     "decryption failed or bad record mac": "a TLS record of the peer fails its integrity check",
 }
 
+_UNKNOWN_ISSUER: Final = "the peer's certificate has an unknown issuer"
+
 _VERIFY: Final = {
-    "certificate has expired": "the peer's certificate has expired",
-    "certificate is not yet valid": "the peer's certificate is not yet valid",
-    "unable to get local issuer certificate": "the peer's certificate has an unknown issuer",
-    "unable to get issuer certificate": "the peer's certificate has an unknown issuer",
-    "unable to verify the first certificate": "the peer's certificate has an unknown issuer",
-    "self-signed certificate in certificate chain": "the peer's certificate has an unknown issuer",
-    "self-signed certificate": "the peer's certificate has an unknown issuer",
-    "certificate signature failure": "the peer's certificate has an unknown issuer",
-    "unsuitable certificate purpose": "the peer's certificate is not meant for this use",
-    "unsupported certificate purpose": "the peer's certificate is not meant for this use",
+    2: _UNKNOWN_ISSUER,  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
+    7: _UNKNOWN_ISSUER,  # X509_V_ERR_CERT_SIGNATURE_FAILURE
+    9: "the peer's certificate is not yet valid, or a clock is wrong",
+    10: "the peer's certificate has expired",
+    18: _UNKNOWN_ISSUER,  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
+    19: _UNKNOWN_ISSUER,  # X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+    20: _UNKNOWN_ISSUER,  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    21: _UNKNOWN_ISSUER,  # X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
+    23: "the peer's certificate is revoked",
+    26: "the peer's certificate is not meant for this use",
 }
+"""By X509_V_ERR number (openssl/x509_vfy.h): the texts differ from one version to the next."""
 
 
-def explain(library: str, verify: str = "") -> str:
+def explain(library: str, verify: int = 0, verify_text: str = "") -> str:
     """One line for a failure.
 
     Args:
         library: OpenSSL's reason, as text or as symbol (`tlsv1 alert unknown ca`, `TLSV1_ALERT_UNKNOWN_CA`).
-        verify: OpenSSL's result of the certificate check if that is what failed.
+        verify: X509_V_ERR number if the certificate check is what failed.
+        verify_text: the library's words for it.
     """
     text = library.lower().replace("_", " ")
     if text == "certificate verify failed":
-        return _VERIFY.get(verify, f"the peer's certificate is not acceptable: {verify or 'verification failed'}")
+        return _VERIFY.get(verify, f"the peer's certificate is not acceptable: {verify_text or verify}")
     _, is_alert, alert = text.partition(" alert ")
     if is_alert:
         return _ALERTS.get(alert, f"the peer ended the TLS connection: {alert}")

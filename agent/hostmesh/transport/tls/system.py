@@ -232,4 +232,5 @@ def _load_key(context: ssl.SSLContext, credentials: Credentials) -> None:
 
 def _explain(error: OSError) -> Callable[[], TlsError]:
     reason = getattr(error, "reason", None) or error.strerror or str(error)
-    return partial(TlsError, reasons.explain(reason, getattr(error, "verify_message", "")))
+    verify, verify_text = getattr(error, "verify_code", 0), getattr(error, "verify_message", "")
+    return partial(TlsError, reasons.explain(reason, verify, verify_text))

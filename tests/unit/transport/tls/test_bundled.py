@@ -1,0 +1,95 @@
+"""What is particular to the bundled engine."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+
+import pytest
+from tests.support.pki import ALICE, BOB, Authority
+
+from hostmesh.transport.tls import bundled
+from hostmesh.transport.tls.bundled import BundledContext, BundledEngine, BundledTls, missing_names
+from hostmesh.transport.tls.engine import TlsError
+
+ROOT = Authority()
+
+
+def pair() -> tuple[BundledEngine, BundledEngine]:
+    tls = BundledTls()
+    client = tls.client_context(ROOT.issue(ALICE)).engine()
+    server = tls.server_context(ROOT.issue(BOB)).engine()
+    for _ in range(3):
+        for engine, other in ((client, server), (server, client)):
+            engine.handshake()
+            view = engine.pending_out()
+            other.feed(view)
+            engine.sent(len(view))
+    return client, server
+
+
+def test_the_installed_library_has_every_name() -> None:
+    """A dependency's new version that lacks one fails here first."""
+    assert missing_names() == []
+
+
+def test_a_missing_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the choice can fall on the other engine with a reason."""
+    names = {name: None for name in bundled._NAMES if name != "SSL_write"}
+    monkeypatch.setattr(bundled, "lib", SimpleNamespace(**names))
+    assert missing_names() == ["SSL_write"]
+
+
+def test_idle_engines_share_one_output_buffer() -> None:
+    """An engine holds a buffer from `pending_out` until all is sent."""
+    client, _ = pair()
+    spare = client._buffers._spare
+    before = len(spare)
+    client.write(memoryview(b"x"))
+    view = client.pending_out()
+    assert len(spare) == before - 1
+    client.sent(len(view) - 1)
+    assert len(spare) == before - 1
+    client.sent(1)
+    assert len(spare) == before
+
+
+def test_buffers_that_grew_are_not_kept() -> None:
+    """One blocked peer does not make the process larger for good."""
+    client, _ = pair()
+    for _ in range(6):
+        client.write(memoryview(bytes(1 << 19)))
+    view = client.pending_out()
+    assert len(view) > bundled._OUT_SIZE
+    client.sent(len(view))
+    assert all(buffer.size == bundled._OUT_SIZE for buffer in client._buffers._spare)
+
+
+def test_only_the_leaf_and_what_came_with_it_is_sent() -> None:
+    """Never the root, which the peer must have anyway."""
+    client, server = pair()
+    assert len(client.peer_chain) == len(server.peer_chain) == 1
+
+
+def test_a_failed_engine_is_freed_at_once() -> None:
+    """Nothing ties it to its own error: memory of refused connections does not wait for the collector."""
+    gc.disable()
+    try:
+        server = BundledTls().server_context(ROOT.issue()).engine()
+        server.feed(memoryview(b"GET / HTTP/1.1\r\n\r\n"))
+        with pytest.raises(TlsError) as refusal:
+            server.handshake()
+        freed = []
+        weakref.finalize(server._ssl, freed.append, True)
+        del refusal, server
+        assert freed
+    finally:
+        gc.enable()
+
+
+def test_contexts_are_made_per_identity() -> None:
+    """One context serves any number of connections."""
+    context = BundledTls().server_context(ROOT.issue())
+    assert isinstance(context, BundledContext)
+    assert context.engine() is not context.engine()
