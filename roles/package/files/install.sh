@@ -26,6 +26,7 @@ install -m 0644 "$bundle"/systemd/*.service "$units/"
 install -m 0644 "$bundle/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
 install -m 0644 "$bundle/systemd/hostmesh.sysctl" /etc/sysctl.d/60-hostmesh.conf
 systemd-sysusers /etc/sysusers.d/hostmesh.conf
+install -d -m 0700 /var/lib/hostmesh
 # `hostmesh apply` writes here, through the control plane.
 install -d -m 0755 -o hostmesh-cp -g hostmesh /etc/hostmesh/documents
 sysctl --quiet --load /etc/sysctl.d/60-hostmesh.conf
@@ -40,4 +41,4 @@ systemctl daemon-reload
 # The version before stays, to go back to.
 find "$prefix" -mindepth 1 -maxdepth 1 -type d ! -name "$version" ! -name "${previous:-none}" -exec rm -rf {} +
 # What runs now goes on with the new version, as after the upgrade of any package.
-systemctl try-reload-or-restart hostmesh-control-plane.service hostmesh-agent.service
+systemctl try-restart hostmesh-control-plane.service hostmesh-agent.service

@@ -1,0 +1,76 @@
+# Every door of the project. The first run of a target installs what it lacks and says so.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+SYSTEM_PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+COLLECTION := .ansible/collections/ansible_collections/hostmesh/mesh
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+unexport PYTHONPATH
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.PHONY: prerequisites
+prerequisites: ## Install what is missing: system packages, a virtual environment
+	@lab/prerequisites.sh "$(SYSTEM_PYTHON)" "$(VENV)"
+
+# The collection is this repository; Ansible looks for it by its name.
+.PHONY: collection
+collection:
+	@mkdir -p $(dir $(COLLECTION)) && ln -sfn ../../../.. $(COLLECTION)
+
+.PHONY: demo
+demo: prerequisites collection ## Boot hosts, put them into the mesh, show what then holds
+	@$(SYSTEM_PYTHON) -m demo
+
+.PHONY: demo-shell
+demo-shell: ## A shell in a host of the demo: make demo-shell HOST=mesh2
+	@$(SYSTEM_PYTHON) -m lab exec demo $(or $(HOST),$(error name a host: make demo-shell HOST=mesh2))
+
+.PHONY: demo-down
+demo-down: ## Remove the demo without a trace
+	@$(SYSTEM_PYTHON) -m lab down demo
+
+.PHONY: fmt
+fmt: ## Format the code
+	ruff check --fix --select I,F401 . && ruff format .
+
+.PHONY: check
+check: ## Lint, types, direction of imports, unit tests: no root, no network
+	ruff check .
+	ruff format --check .
+	mypy
+	mypy --strict -p lab -p demo
+	lint-imports
+	pytest -q tests/unit
+
+.PHONY: netns
+netns: ## Tests on the real kernel, in namespaces of their own (root)
+	$(if $(wildcard tests/netns/test_*.py tests/netns/**/test_*.py),pytest -q tests/netns,@echo "no tests of this kind")
+
+.PHONY: interop
+interop: ## Tests against foreign implementations
+	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
+
+.PHONY: lint
+lint: collection ## Ansible and YAML
+	yamllint .
+	ansible-lint --offline
+
+.PHONY: molecule
+molecule: collection ## Run the roles on hosts of their own: create, check, converge, idempotence, verify, destroy
+	NO_COLOR=1 COLUMNS=160 molecule test
+
+.PHONY: test
+test: prerequisites ## Everything that CI runs
+	@$(MAKE) --no-print-directory check lint netns interop molecule
+
+.PHONY: proto
+proto: ## Generate code from proto/
+	cd proto && python -m grpc_tools.protoc -I. --python_out=../agent --pyi_out=../agent hostmesh/wire/proto/*.proto
+	cd proto && python -m grpc_tools.protoc -I. --grpclib_python_out=../agent \
+	  $$(grep -l '^service ' hostmesh/wire/proto/*.proto)

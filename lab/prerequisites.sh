@@ -1,0 +1,40 @@
+#!/bin/bash
+# Install what the project needs and the machine lacks; says what it does and is quiet where nothing is to be done.
+# Arguments: the system's interpreter, the folder of the virtual environment.
+set -euo pipefail
+python=$1 venv=$2
+cd "$(dirname "$0")/.."
+
+packages=(
+  python3-venv python3-dev gcc pkg-config libsystemd-dev   # wheels of python-iptables and systemd-python
+  mmdebstrap systemd-container zstd                        # hosts of the lab
+  iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl procps util-linux git
+)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query --showformat='${db:Status-Status}' --show "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "packages are missing; as root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "prerequisites: installing packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  # Lists that are younger than a day are good enough, and fetching them takes a while.
+  if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -1 -print -quit 2>/dev/null)" ]; then
+    apt-get -q update
+  fi
+  apt-get -q install -y --no-install-recommends "${missing[@]}" | grep -E '^(Get|Unpacking|Setting up)' || true
+fi
+
+stamp=$venv/.hostmesh-$(sha256sum pyproject.toml | cut -c1-16)
+if [ ! -e "$stamp" ]; then
+  echo "prerequisites: virtual environment $venv (about a minute the first time)"
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --upgrade --progress-bar off pip | grep -E '^(Collecting|Installing|Successfully)' || true
+  "$venv/bin/python" -m pip install --progress-bar off --editable '.[dev,deploy,interop]' \
+    | grep -E '^(Collecting|Building|Installing|Successfully)' | cut -c1-150
+  rm -f "$venv"/.hostmesh-*
+  touch "$stamp"
+fi
