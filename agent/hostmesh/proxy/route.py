@@ -102,6 +102,8 @@ def _addressed_service(call: _Call, network: str) -> Service | None:
 
 def _service_waypoint(service: Service, rng: Rng) -> tuple[GatewayAddress | None, bool]:
     """The waypoint for this call, and whether it was drawn by lot."""
+    if not service.weighted_waypoints:
+        return service.waypoint, False
     weighted = [waypoint for waypoint in service.weighted_waypoints if waypoint.weight > 0]
     chosen = pick_weighted(tuple(accumulate(waypoint.weight for waypoint in weighted)), rng)
     if chosen is None:
@@ -183,6 +185,8 @@ def _passes_through(service: Service) -> bool:
 def _expected(upstream: Upstream) -> tuple[Identity, ...]:
     """Who may answer: the service's names that are SPIFFE ids, in order, then the workload itself."""
     names = upstream.service.subject_alt_names if upstream.service is not None else ()
+    if not names:
+        return (upstream.workload.identity,)
     identities = [identity for identity in map(_parse_or_none, names) if identity is not None]
     return tuple(dict.fromkeys([*identities, upstream.workload.identity]))
 

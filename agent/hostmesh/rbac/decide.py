@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from operator import attrgetter, eq
 
 from hostmesh.model.address import IPAddress, IPNetwork
 from hostmesh.model.authorization import (
@@ -21,8 +21,6 @@ from hostmesh.model.connection import Connection
 from hostmesh.model.identity import Identity
 
 NONE_ALLOWED = "allow policies exist, but none allowed"
-
-_Pattern = TypeVar("_Pattern")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,39 +91,26 @@ def _clause_matches(clause: Clause, connection: Connection) -> bool:
 
 
 def _group_matches(group: Match, connection: Connection) -> bool:
-    if group == _EMPTY:
-        return False
-    identity = connection.source_identity
-    namespace = identity.namespace if identity is not None else ""
-    principal = identity.principal if identity is not None else None
-    source, destination = connection.source.ip, connection.destination
-    return (
-        _passes(group.destination_ports, group.not_destination_ports, destination.port, _equal)
-        and _passes(group.source_ips, group.not_source_ips, source, _contains)
-        and _passes(group.destination_ips, group.not_destination_ips, destination.ip, _contains)
-        and _passes(group.namespaces, group.not_namespaces, namespace, _string_hits)
-        and _passes(group.principals, group.not_principals, principal, _principal_hits)
-        and _passes(group.service_accounts, group.not_service_accounts, identity, _account_hits)
-    )
+    constrained = False
+    for lists, fact, hits in _ATTRIBUTES:
+        positive, negative = lists(group)
+        if not positive and not negative:
+            continue
+        constrained = True
+        value = fact(connection)
+        if positive and not any(hits(pattern, value) for pattern in positive):
+            return False
+        if any(hits(pattern, value) for pattern in negative):
+            return False
+    return constrained
 
 
-_EMPTY = Match()
-_Value = TypeVar("_Value")
+def _source_namespace(connection: Connection) -> str:
+    return connection.source_identity.namespace if connection.source_identity is not None else ""
 
 
-def _passes(
-    positive: tuple[_Pattern, ...],
-    negative: tuple[_Pattern, ...],
-    value: _Value,
-    hits: Callable[[_Pattern, _Value], bool],
-) -> bool:
-    if positive and not any(hits(pattern, value) for pattern in positive):
-        return False
-    return not any(hits(pattern, value) for pattern in negative)
-
-
-def _equal(port: int, value: int) -> bool:
-    return port == value
+def _source_principal(connection: Connection) -> str | None:
+    return connection.source_identity.principal if connection.source_identity is not None else None
 
 
 def _contains(cidr: IPNetwork, value: IPAddress) -> bool:
@@ -152,3 +137,16 @@ def _account_hits(pattern: ServiceAccountMatch, identity: Identity | None) -> bo
     if identity is None:
         return False
     return pattern.namespace == identity.namespace and pattern.service_account == identity.service_account
+
+
+_ATTRIBUTES: tuple[
+    tuple[attrgetter[tuple[tuple[object, ...], ...]], Callable[..., object], Callable[..., bool]], ...
+] = (
+    (attrgetter("destination_ports", "not_destination_ports"), attrgetter("destination.port"), eq),
+    (attrgetter("namespaces", "not_namespaces"), _source_namespace, _string_hits),
+    (attrgetter("principals", "not_principals"), _source_principal, _principal_hits),
+    (attrgetter("service_accounts", "not_service_accounts"), attrgetter("source_identity"), _account_hits),
+    (attrgetter("source_ips", "not_source_ips"), attrgetter("source.ip"), _contains),
+    (attrgetter("destination_ips", "not_destination_ips"), attrgetter("destination.ip"), _contains),
+)
+"""For each attribute: its two lists in a group, the fact of the connection, and what a hit is."""

@@ -294,6 +294,8 @@ def _claim_on_address(workload: Workload) -> tuple[bool, bool, str]:
 
 def _ranked(services: tuple[Service, ...], client_namespace: str) -> tuple[Service, ...]:
     """Visible ones, best first; `services` come in the order in which they were added."""
+    if len(services) == 1 and services[0].visibility is Visibility.PUBLIC:
+        return services
     visible = [service for service in reversed(services) if _visible(service, client_namespace)]
     if len(visible) > 1:
         visible.sort(key=lambda service: (service.namespace != client_namespace, not service.canonical))

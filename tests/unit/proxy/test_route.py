@@ -535,3 +535,11 @@ def test_an_answer_follows_the_state() -> None:
     assert now() == "hbone 10.0.0.3:15008 10.0.0.3:8080 =two @api"
     state.remove_address("shop/api")
     assert now() == f"passthrough {VIP}:80"
+
+
+def test_service_waypoints_are_looked_up_on_the_hosts_network() -> None:
+    """Everything else is looked up on the source's; operators keep the two equal."""
+    elsewhere = service(vips=(NetworkAddress("dc1", parse_ip(VIP)),), waypoint=BY_NAME)
+    state, destination = mesh(elsewhere, *WAYPOINTS), SocketAddress.parse(TO_VIP)
+    answers = [told(route(state, CLIENT, destination, network=of, rng=lambda: 0.0)) for of in ("dc1", "")]
+    assert answers == [VIA_WAYPOINT, f"passthrough {VIP}:80"]
