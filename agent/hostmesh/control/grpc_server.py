@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _HANDSHAKE_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 1.0
 _LONGEST_SLEEP = 3600.0
-_RETRY = 60.0
+_SHORTEST_SLEEP = 60.0  # also between failures, and when the root itself is about to expire
 _CONFIGURATION = Configuration(
     _keepalive_time=30,
     _keepalive_timeout=10,
@@ -124,13 +124,12 @@ class GrpcServer:
     async def run(self) -> None:
         """Renew the server's certificate in time until cancelled; connections notice nothing."""
         while True:
-            await asyncio.sleep(min(max(self._renew_at - self._now(), 0.0), _LONGEST_SLEEP))
+            await asyncio.sleep(min(max(self._renew_at - self._now(), _SHORTEST_SLEEP), _LONGEST_SLEEP))
             try:
                 if self._now() >= self._renew_at:
                     self._load_certificate()
             except CaBroken as error:
                 _log.error("the control plane's own certificate could not be renewed: %s", error)
-                await asyncio.sleep(_RETRY)
 
     async def stop(self) -> None:
         """Close the port and every connection; drain the services first."""

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from hostmesh.rpc.failure import (
     alert_text,
     clock_text,
     connect_text,
+    hung_up_text,
     is_clock,
     untrusted_text,
 )
@@ -53,9 +54,14 @@ class NodeFiles:
 
 
 class _Protocol(H2Protocol):
-    """Keeps what ended the connection: a TLS alert about our certificate arrives after the handshake (TLS 1.3)."""
+    """Keeps how the connection ended: that our certificate is not accepted shows after the handshake (TLS 1.3)."""
 
+    heard = False
     lost: BaseException | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.lost = exc
@@ -168,6 +174,9 @@ class ControlPlane:
             case TimeoutError():
                 text = f"the control plane {self.endpoint} did not answer in time; look at its log"
                 return ControlPlaneError(Failure.LOST, text)
+            case _ if self._node is not None and channel.current is not None and not channel.current.heard:
+                text = hung_up_text(str(self.endpoint), self._node_validity(), self._now())
+                return ControlPlaneError(Failure.NOT_ADMITTED, text)
             case _:
                 return self._lost(str(lost or error) or type(error).__name__)
 
@@ -218,8 +227,9 @@ async def _presented(endpoint: Endpoint) -> Validity | None:
             try:
                 der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             finally:
-                writer.close()
-                await writer.wait_closed()
+                writer.transport.abort()  # nothing was said, so nothing needs a farewell
+                with suppress(OSError):
+                    await writer.wait_closed()
     except OSError:
         return None
     return _validity(x509.load_der_x509_certificate(der)) if der else None

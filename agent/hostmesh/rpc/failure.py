@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _errno_text(error: OSError) -> str:
     if error.errno is None:  # asyncio joins the texts of several addresses
         return str(error)
     name = errno.errorcode.get(error.errno, str(error.errno))
-    return f"{error.strerror or error} ({name})"
+    return f"{os.strerror(error.errno)} ({name})"
 
 
 def is_clock(error: ssl.SSLCertVerificationError) -> bool:
@@ -128,8 +129,17 @@ def alert_text(endpoint: str, error: ssl.SSLError, node: Validity | None, now: f
     why = next((text for fragment, text in _ALERT_TEXTS if fragment in reason), None)
     if why is None:
         return None
-    validity = f" It is valid {node}; this host's clock says {timestamp(now)}." if node else ""
+    return f"the control plane {endpoint} did not accept this node's certificate: {why}.{_way_back(node, now)}"
+
+
+def hung_up_text(endpoint: str, node: Validity | None, now: float) -> str:
+    """For a connection that ended after the handshake without a byte; asyncio servers send no alert."""
     return (
-        f"the control plane {endpoint} did not accept this node's certificate: {why}.{validity} "
-        "If the clocks agree, enrol this node again with a new join token"
+        f"the control plane {endpoint} hung up as it does when it does not accept this node's certificate."
+        f"{_way_back(node, now)}"
     )
+
+
+def _way_back(node: Validity | None, now: float) -> str:
+    validity = f" It is valid {node}; this host's clock says {timestamp(now)}." if node else ""
+    return f"{validity} If the clocks of both hosts agree, enrol this node again with a new join token"
