@@ -1,0 +1,198 @@
+"""HBONE: the CONNECT request and its answer as header blocks (Istio ambient; RFC 9113 §8.5, RFC 7239)."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hostmesh.model.address import SocketAddress
+from hostmesh.wire.http2.events import Field
+from hostmesh.wire.http2.headers import encode, encode_field, encode_integer, encode_string
+
+_HOST_PORT = re.compile(r"([A-Za-z0-9_*](?:[A-Za-z0-9._*-]{0,252}[A-Za-z0-9_*.])?):([0-9]{1,5})")
+_NUMERIC = re.compile(r"[0-9.]+")
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_READABLE = re.compile(rb"[\t\x20-\x7e]*")
+
+_MAX_SHOWN = 512
+"""Of a text that a peer chose; above the longest authority."""
+
+_FORWARDED_NAME = encode_integer(0, 0x0F) + encode_string(b"forwarded")
+_TRACEPARENT_NAME = encode_integer(0, 0x0F) + encode_string(b"traceparent")
+
+
+class BadConnect(ValueError):
+    """A request that is no HBONE: to be answered with `status`; `reason` is for the log, not for the peer."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class BadResponse(ValueError):
+    """An answer without a status."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """An authority that names a service; as it came, because hostnames are compared exactly."""
+
+    hostname: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """A CONNECT as received; only `authority` was checked, all else is what the peer says.
+
+    `baggage` is "" where absent or not printable ASCII; several lines are joined by commas. `forwarded_for` is as
+    written, quotes removed, or "". `traceparent` is "" unless valid. `network` is None without x-forwarded-network.
+    """
+
+    authority: str
+    baggage: str = ""
+    forwarded_for: str = ""
+    forwarded_host: str | None = None
+    traceparent: str = ""
+    network: str | None = None
+
+    @property
+    def target(self) -> SocketAddress | HostPort:
+        """What the authority means."""
+        return parse_authority(self.authority)
+
+
+def connect_prefix(authority: str, baggage: str) -> bytes:
+    """The part of a request's header block that stays the same for a route; ends with the baggage."""
+    return encode(
+        (
+            (b":method", b"CONNECT"),
+            (b":authority", authority.encode()),
+            (b"baggage", baggage.encode()),
+        )
+    )
+
+
+def encode_connect(prefix: bytes, forwarded_value: str, traceparent: str, network: str | None = None) -> bytes:
+    """A whole request's header block. `network` only on the inner CONNECT of a double tunnel."""
+    block = (
+        prefix
+        + _FORWARDED_NAME
+        + encode_string(forwarded_value.encode())
+        + _TRACEPARENT_NAME
+        + encode_string(traceparent.encode())
+    )
+    return block if network is None else block + encode_field(b"x-forwarded-network", network.encode())
+
+
+def forwarded(client: str, host: str | None) -> str:
+    """The `forwarded` value for a client's `ip:port` (IPv6 in brackets) and the service that it called, if known."""
+    return f'for="{client}";host={host}' if host else f'for="{client}"'
+
+
+def new_traceparent() -> str:
+    """A fresh trace, not sampled (W3C Trace Context). Unique, not secret."""
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+
+
+def parse_connect(fields: Sequence[Field]) -> ConnectRequest:
+    """Read a request that the HTTP/2 connection has found well formed.
+
+    Raises:
+        BadConnect: not CONNECT, or an authority that is neither `ip:port`, `[v6]:port` nor `host:port`.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name not in found:
+            found[name] = value
+        elif name == b"baggage":
+            found[name] += b"," + value
+    method = found.get(b":method", b"")
+    if method != b"CONNECT":
+        raise BadConnect(f"expected method CONNECT, got {_printable(method)}")
+    authority = _printable(found.get(b":authority", b""))
+    try:
+        parse_authority(authority)
+    except ValueError as error:
+        raise BadConnect(f"no valid authority pseudo header: {error}") from None
+    forwarded_for, forwarded_host = _parse_forwarded(found.get(b"forwarded", b""))
+    traceparent = found.get(b"traceparent", b"")
+    network = found.get(b"x-forwarded-network")
+    return ConnectRequest(
+        authority,
+        _text(found.get(b"baggage", b"")),
+        forwarded_for,
+        forwarded_host,
+        traceparent.decode() if _TRACEPARENT.fullmatch(traceparent) else "",
+        None if network is None else _text(network),
+    )
+
+
+@lru_cache(maxsize=4096)
+def parse_authority(authority: str) -> SocketAddress | HostPort:
+    """Read `ip:port`, `[v6]:port` or `host:port`.
+
+    Raises:
+        ValueError: none of them.
+    """
+    host_port = _HOST_PORT.fullmatch(authority)
+    if host_port is None or _NUMERIC.fullmatch(host_port[1]):
+        return SocketAddress.parse(authority)
+    port = int(host_port[2])
+    if port > 65535:
+        raise ValueError(f"{authority!r}: port above 65535")
+    return HostPort(host_port[1], port)
+
+
+def encode_response(status: int, baggage: str = "") -> bytes:
+    """An answer's header block; only a 200 says whose it is."""
+    block = encode_field(b":status", str(status).encode())
+    return block + encode_field(b"baggage", baggage.encode()) if baggage else block
+
+
+def parse_response(fields: Sequence[Field]) -> int:
+    """The status of an answer; only 200 opens the tunnel.
+
+    Raises:
+        BadResponse: no status in three digits.
+    """
+    if not fields or fields[0][0] != b":status":
+        raise BadResponse("an answer without :status")
+    status = fields[0][1]
+    if len(status) != 3 or not status.isdigit():
+        raise BadResponse(f"status {_printable(status)!r}")
+    return int(status)
+
+
+def _text(value: bytes) -> str:
+    return value.decode() if _READABLE.fullmatch(value) else ""
+
+
+def _printable(value: bytes) -> str:
+    """For reasons, which end in logs: bounded, one line, no control characters."""
+    value = value[:_MAX_SHOWN]
+    return value.decode() if _READABLE.fullmatch(value) else ascii(value)[2:-1]
+
+
+def _parse_forwarded(value: bytes) -> tuple[str, str | None]:
+    if not _READABLE.fullmatch(value):
+        return "", None
+    forwarded_for = host = ""
+    for part in value.decode().split(";"):
+        part = part.strip()
+        if not forwarded_for and part.startswith("for="):
+            forwarded_for = _unquote(part[4:])
+        elif not host and part.startswith("host="):
+            host = _unquote(part[5:])
+    return forwarded_for, host or None
+
+
+def _unquote(text: str) -> str:
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
