@@ -32,7 +32,7 @@ from hostmesh.telemetry.labels import Peer, traffic_labels
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.wire import baggage
 from hostmesh.wire.hbone import BadConnect, ConnectRequest, encode_response, parse_connect
-from hostmesh.wire.http2.errors import ErrorCode
+from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 
 
 class Arrival(Protocol):
@@ -167,6 +167,12 @@ class InboundStream:
 
     def _connected(self, connect: Connect, number: int) -> None:
         self._connect = None
+        try:
+            self._answer(connect, number)
+        except Http2Error as error:
+            self._tunnel.broken(error)
+
+    def _answer(self, connect: Connect, number: int) -> None:
         if number:
             self._answer_and_end(503, failures.app_connect(number))
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import random
 from collections.abc import Sequence
 
 from hostmesh.kernel.sockets import local_address
@@ -24,7 +23,7 @@ from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Fields, Tunnel
 from hostmesh.telemetry.access_log import early_failure
 from hostmesh.transport.timers import Timer
-from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, parse_response
+from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, new_traceparent, parse_response
 from hostmesh.wire.http2.errors import ErrorCode
 
 MAX_TRIES = 3
@@ -197,7 +196,9 @@ class OutboundConnection:
         assert self._prepared.tunnelled is not None
         self._tries += 1
         tunnelled, config = self._prepared.tunnelled, self._context.config
-        block = encode_connect(tunnelled.prefix, forwarded(str(self._peer), tunnelled.forwarded_host), _traceparent())
+        block = encode_connect(
+            tunnelled.prefix, forwarded(str(self._peer), tunnelled.forwarded_host), new_traceparent()
+        )
         self._tunnel = tunnel
         self._stream = tunnel.open(block, self)
         # The peer may need all of its own time for the application's TCP connection.
@@ -308,8 +309,3 @@ class OutboundConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _traceparent() -> str:
-    """W3C Trace Context; not sampled. Unique, not secret."""
-    return f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00"

@@ -22,7 +22,7 @@ from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
 from hostmesh.proxy.tunnel import Fields, Tunnel
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
-from hostmesh.wire.http2.errors import ErrorCode
+from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 
 CHUNK = 1 << 20
 """Bytes taken from the application at once, if the windows and the tunnel's buffer have room."""
@@ -124,6 +124,12 @@ class Splice:
     # From the application
 
     def _ready(self, mask: int) -> None:
+        try:
+            self._carry(mask)
+        except Http2Error as error:
+            self._tunnel.broken(error)
+
+    def _carry(self, mask: int) -> None:
         if mask & PEER_SHUT:
             self._app_shut = True
         if mask & WRITABLE and self._pending:

@@ -222,6 +222,11 @@ class Tunnel:
         """`reserve` had no room for the stream: tell it when that may have changed."""
         self._starved[stream] = handler
 
+    def broken(self, error: Http2Error) -> None:
+        """The peer reads so little that not even control frames fit any more, or leaves the protocol."""
+        self._say_goodbye()
+        self._shut(failures.http2(str(error)))
+
     def wake(self) -> None:
         """Something waits to be sent: it leaves at the end of this turn."""
         if not self._scheduled:
@@ -272,8 +277,7 @@ class Tunnel:
                     return
                 self._dispatch(self.http2.receive(plaintext[:n]))
         except Http2Error as error:
-            self._say_goodbye()
-            self._shut(failures.http2(str(error)))
+            self.broken(error)
         except (TlsClosed, TlsTruncated):
             # A peer may vanish without close_notify; HTTP/2 says itself which streams were complete.
             self._shut(failures.http2("connection closed by peer") if self._streams else None)
