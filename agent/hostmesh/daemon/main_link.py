@@ -22,6 +22,9 @@ from hostmesh.xds.codec import decode_address, decode_authorization
 MAX_WAITING = 8 << 20
 """Bytes that may wait for main to read; log records beyond it are dropped and counted, everything else is small."""
 
+ORPHAN_DEADLINE = 5.0
+"""Seconds that open connections get when main is gone."""
+
 _READ = 1 << 18
 
 
@@ -36,6 +39,7 @@ class MainLink:
         self._out = bytearray()
         self._flush_due = False
         self._dropped = 0
+        self._main_gone = False
         self._server: ProxyServer | None = None
         self._listeners: list[tuple[str, socket.socket]] = []
 
@@ -73,19 +77,34 @@ class MainLink:
             self._flush()
         self._read()
         if mask & BROKEN:
-            self._loop.stop()
+            self._orphaned()
 
     def _read(self) -> None:
-        while True:
+        while not self._main_gone:
             try:
                 data = self._control.recv(_READ)
             except BlockingIOError:
                 return
+            except OSError:
+                data = b""
             if not data:
-                self._loop.stop()
+                self._orphaned()
                 return
             for body in self._frames.feed(data):
                 self._apply(pb.ToWorker.FromString(body))
+
+    def _orphaned(self) -> None:
+        """Main is gone: accept nothing more, let what is open finish, then end."""
+        assert self._server is not None
+        if not self._main_gone:
+            self._main_gone = True
+            self._loop.unregister(self._control.fileno())
+            self._server.drain(ORPHAN_DEADLINE, self._end)
+
+    def _end(self) -> None:
+        """Nothing is open any more: hand the last records over in the turn that is the loop's last."""
+        self._flush()
+        self._loop.stop()
 
     def _apply(self, message: pb.ToWorker) -> None:
         assert self._server is not None
@@ -98,7 +117,7 @@ class MainLink:
         elif kind == "credentials":
             self._apply_credentials(message.credentials)
         elif kind == "drain":
-            self._server.drain(message.drain.deadline_seconds)
+            self._server.drain(message.drain.deadline_seconds, self._end)
         elif kind == "report":
             self._send(pb.FromWorker(report=self._report(message.report.id)))
         elif kind == "log_level":
@@ -156,6 +175,8 @@ class MainLink:
         )
 
     def _send(self, message: pb.FromWorker) -> None:
+        if self._main_gone:
+            return
         self._out += frame(message)
         if not self._flush_due:
             self._flush_due = True
@@ -170,7 +191,7 @@ class MainLink:
         except BlockingIOError:
             self._loop.watch_writable(self._control.fileno())
         except OSError:
-            self._loop.stop()
+            self._out.clear()
 
 
 def _log_record(record: LogRecord) -> pb.LogRecord:

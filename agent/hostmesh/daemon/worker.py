@@ -15,6 +15,7 @@ from hostmesh.daemon.frames import LENGTH
 from hostmesh.daemon.main_link import MainLink
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
+from hostmesh.telemetry.logs import set_up_forwarding
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.select import provider
 from hostmesh.wire.proto import worker_pb2 as pb
@@ -32,6 +33,7 @@ def main() -> None:
     loop = Loop()
     state = MeshState()
     link = MainLink(control, loop, state)
+    set_up_forwarding(lambda record: link.log([record]), {})
     server = ProxyServer(loop, config, provider(config.tls_engine), state, link)
     listeners = [(kind, socket.socket(fileno=fd)) for kind, fd in zip(start.listeners, descriptors, strict=True)]
     link.begin(server, listeners, HEARTBEAT_INTERVAL)
