@@ -1,0 +1,74 @@
+"""What `hostmesh status` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from click.testing import CliRunner
+
+from hostmesh.cli.status import render, status
+
+FACTS: dict[str, Any] = {
+    "node": "mesh2",
+    "version": "1.0",
+    "ready": True,
+    "pending": [],
+    "controlPlane": {"address": "192.0.2.1:15012", "connected": True, "error": ""},
+    "mesh": {"workloads": 5, "services": 3, "policies": 4},
+    "workers": [{"pid": 11, "ready": True}, {"pid": 12, "ready": False}],
+    "tlsEngine": "bundled",
+    "workloads": [
+        {
+            "name": "recommendation",
+            "namespace": "default",
+            "identity": "spiffe://cluster.local/ns/default/sa/recommendation",
+            "unit": "recommendation.service",
+            "capture": "captured",
+            "certificate": {"state": "Available", "expires": 1000.0 + 3 * 3600 + 62, "serial": "1"},
+        },
+        {
+            "name": "batch",
+            "namespace": "prod",
+            "identity": "spiffe://cluster.local/ns/prod/sa/batch",
+            "unit": "batch.service",
+            "capture": "drop-in missing",
+            "certificate": {"state": "Initializing", "expires": None, "serial": None},
+        },
+    ],
+}
+
+SCREEN = """\
+node            mesh2 (hostmesh 1.0): ready
+control plane   192.0.2.1:15012: connected
+mesh            5 workloads, 3 services, 4 policies
+proxy workers   11, 12 (starting); TLS engine bundled
+
+WORKLOAD                 UNIT                     CAPTURE           IDENTITY                                              CERTIFICATE
+default/recommendation   recommendation.service   captured          spiffe://cluster.local/ns/default/sa/recommendation   Available, 3h01m02s left
+prod/batch               batch.service            drop-in missing   spiffe://cluster.local/ns/prod/sa/batch               Initializing"""  # noqa: E501 -- a screen
+
+
+def test_one_screen_says_what_the_agent_is_doing() -> None:
+    """Control plane, workers, and each workload with its certificate's time left."""
+    assert render(FACTS, 1000.0) == SCREEN
+
+
+def test_what_is_wrong_stands_in_capitals() -> None:
+    """Not ready, not connected, expired."""
+    facts = FACTS | {
+        "ready": False,
+        "pending": ["certificates", "state manager"],
+        "controlPlane": {"address": "a:1", "connected": False, "error": "unreachable"},
+    }
+    screen = render(facts, 1000.0 + 4 * 3600)
+    assert "NOT READY, pending: certificates, state manager" in screen
+    assert "NOT CONNECTED (unreachable)" in screen
+    assert "Available, expired" in screen
+
+
+def test_an_agent_that_does_not_answer_is_told_with_the_next_step() -> None:
+    """Exit status 1; port 1 is nobody's."""
+    result = CliRunner().invoke(status, ["--port", "1"])
+    assert result.exit_code == 1
+    assert "the agent does not answer on http://127.0.0.1:1/status" in result.output
+    assert "systemctl status hostmesh-agent" in result.output
