@@ -85,7 +85,7 @@ def _ambiguous_ports(described: Sequence[Described]) -> Iterator[Problem]:
                 owner = owners.setdefault((workload.network, str(address), port), item)
                 if owner is not item:
                     why = (
-                        f"{owner.key} at {owner.where} has port {port} of {address} too: connections to it "
-                        "reach neither by name; give each workload its own port or address"
+                        f"{owner.key} at {owner.where} has port {port} of {address} too: nobody can tell which one "
+                        "a connection is for; give each workload its own port or address"
                     )
                     yield item.document.problem(("spec", "address"), why)

@@ -89,8 +89,8 @@ DEAD = [
     (
         "action: DENY\nrules:\n- when: [{key: 'request.headers[x]', values: [a]}]",
         (
-            f"7: spec.rules[0]: the rule would silently deny nothing: it has only HTTP attributes (request.headers[x]), "
-            f"which no agent sees; {HINT}"
+            f"7: spec.rules[0]: the rule would silently deny nothing: it has only HTTP attributes "
+            f"(request.headers[x]), which no agent sees; {HINT}"
         ),
     ),
     (

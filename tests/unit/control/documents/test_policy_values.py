@@ -59,8 +59,8 @@ SOURCES = [
     (
         "{trustDomains: [example.org]}",
         (
-            "7: spec.rules[0].from[0].source.trustDomains: agents do not compare trust domains, the field would vanish; "
-            'write principals: ["example.org/*"]'
+            "7: spec.rules[0].from[0].source.trustDomains: agents do not compare trust domains, the field would "
+            'vanish; write principals: ["example.org/*"]'
         ),
     ),
     (
@@ -164,8 +164,8 @@ CONDITIONS = [
     (
         "{key: source.namespac, values: [a]}",
         (
-            "7: spec.rules[0].when[0].key: unknown attribute 'source.namespac'; did you mean 'source.namespace'? allowed: "
-            "connection.sni, destination.ip, destination.port, remote.ip, request.auth.audiences, "
+            "7: spec.rules[0].when[0].key: unknown attribute 'source.namespac'; did you mean 'source.namespace'? "
+            "allowed: connection.sni, destination.ip, destination.port, remote.ip, request.auth.audiences, "
             "request.auth.claims[name], request.auth.presenter, request.auth.principal, request.headers[name], "
             "source.ip, source.namespace, source.principal, source.serviceAccount, source.trustDomain"
         ),

@@ -41,8 +41,8 @@ REFUSED = [
             "8: spec.ports[1].number: port 1 stands twice",
             "9: spec.ports[2].name: the port name 'A' is not a DNS label",
             (
-                "9: spec.ports[2].protocol: unknown protocol 'HTP'; did you mean 'HTTP'? allowed: GRPC, GRPC-WEB, HTTP, "
-                "HTTP2, HTTPS, MONGO, MYSQL, REDIS, TCP, TLS, UDP"
+                "9: spec.ports[2].protocol: unknown protocol 'HTP'; did you mean 'HTTP'? allowed: GRPC, GRPC-WEB, "
+                "HTTP, HTTP2, HTTPS, MONGO, MYSQL, REDIS, TCP, TLS, UDP"
             ),
         ],
     ),
