@@ -132,17 +132,23 @@ class _Buffer:
 class _Buffers:
     """Output buffers that no engine holds: idle connections have none, the last one used is the warmest."""
 
-    __slots__ = ("_spare",)
+    __slots__ = ("_spare", "next")
 
     def __init__(self) -> None:
-        self._spare = [_Buffer(_OUT_SIZE)]
+        self.next = _Buffer(_OUT_SIZE)
+        self._spare: list[_Buffer] = []
 
     def take(self) -> _Buffer:
-        return self._spare.pop() if self._spare else _Buffer(_OUT_SIZE)
+        """`next`, which somebody has written to."""
+        taken, self.next = self.next, self._spare.pop() if self._spare else _Buffer(_OUT_SIZE)
+        return taken
 
     def give(self, buffer: _Buffer) -> None:
-        if buffer.size == _OUT_SIZE and len(self._spare) < _SPARE_BUFFERS:
-            self._spare.append(buffer)
+        """A buffer that is free again."""
+        if buffer.size == _OUT_SIZE:
+            if len(self._spare) < _SPARE_BUFFERS:
+                self._spare.append(self.next)
+            self.next = buffer
 
 
 class BundledEngine:
@@ -243,16 +249,16 @@ class BundledEngine:
             raise TlsError(reasons.UNFINISHED)
         if self._closed:
             raise TlsError(reasons.WRITE_AFTER_CLOSE)
-        length = len(data)
-        if not length:
+        size = len(data)
+        if not size:
             return
         address = ffi.from_buffer(data)
-        for start in range(0, length, _PIECE):
-            if start:
-                self._drain()
-            size = min(_PIECE, length - start)
-            if lib.SSL_write(self._ssl, address + start, size) != size:
-                raise self._fail(self._explain())
+        while size > _PIECE:
+            self._write(address, _PIECE)
+            self._drain()
+            address += _PIECE
+            size -= _PIECE
+        self._write(address, size)
 
     def pending_out(self) -> memoryview:
         """See `Engine`."""
@@ -309,20 +315,28 @@ class BundledEngine:
         version: str = ffi.string(lib.SSL_get_version(self._ssl)).decode()
         return version
 
+    def _write(self, address: Any, size: int) -> None:  # noqa: ANN401  cffi
+        if lib.SSL_write(self._ssl, address, size) != size:
+            raise self._fail(self._explain())
+
     def _drain(self) -> None:
         """Move what the library made behind what waits in the buffer."""
-        buffer = self._buffer or self._buffers.take()
-        while True:
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffers.next
+            n = lib.BIO_read(self._out, buffer.address, buffer.size)
+            if n <= 0:
+                return
+            self._buffer = self._buffers.take()
+            self._end = n
+        else:
             n = lib.BIO_read(self._out, buffer.address + self._end, buffer.size - self._end)
             if n > 0:
                 self._end += n
-            if self._end < buffer.size:
-                break
-            buffer = self._grown(buffer)
-        if self._end:
-            self._buffer = buffer
-        else:
-            self._buffers.give(buffer)
+        while self._end == buffer.size:
+            self._buffer = buffer = self._grown(buffer)
+            n = lib.BIO_read(self._out, buffer.address + self._end, buffer.size - self._end)
+            self._end += max(n, 0)
 
     def _grown(self, buffer: _Buffer) -> _Buffer:
         """The buffer is full, because its owner writes while it cannot send: go on with a larger one."""

@@ -43,16 +43,27 @@ def test_a_missing_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_idle_engines_share_one_output_buffer() -> None:
     """An engine holds a buffer from `pending_out` until all is sent."""
-    client, _ = pair()
-    spare = client._buffers._spare
-    before = len(spare)
+    client, server = pair()
+    shared = client._buffers.next
+    assert client._buffer is server._buffer is None
     client.write(memoryview(b"x"))
     view = client.pending_out()
-    assert len(spare) == before - 1
+    assert client._buffer is shared is not client._buffers.next
     client.sent(len(view) - 1)
-    assert len(spare) == before - 1
+    assert client._buffer is shared
     client.sent(1)
-    assert len(spare) == before
+    assert client._buffer is None
+    assert client._buffers.next is shared
+
+
+def test_blocked_engines_do_not_share() -> None:
+    """What one waits to send, another does not overwrite."""
+    client, server = pair()
+    client.write(memoryview(b"from the client"))
+    waiting = bytes(client.pending_out())
+    server.write(memoryview(b"from the server"))
+    assert bytes(server.pending_out()) != waiting
+    assert bytes(client.pending_out()) == waiting
 
 
 def test_buffers_that_grew_are_not_kept() -> None:
@@ -63,7 +74,9 @@ def test_buffers_that_grew_are_not_kept() -> None:
     view = client.pending_out()
     assert len(view) > bundled._OUT_SIZE
     client.sent(len(view))
-    assert all(buffer.size == bundled._OUT_SIZE for buffer in client._buffers._spare)
+    kept = [client._buffers.next, *client._buffers._spare]
+    assert all(buffer.size == bundled._OUT_SIZE for buffer in kept)
+    assert len(kept) <= bundled._SPARE_BUFFERS + 1
 
 
 def test_only_the_leaf_and_what_came_with_it_is_sent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +14,22 @@ from hostmesh.transport.tls.bundled import BundledTls
 from hostmesh.transport.tls.engine import ClientContext, ServerContext, TlsError
 from hostmesh.transport.tls.select import EngineUnusable, provider, self_test
 from hostmesh.transport.tls.system import SystemTls
+
+HARDENED = """
+import ctypes, OpenSSL.SSL
+from hostmesh.transport.tls.select import provider
+assert ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) == 0  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+try:
+    OpenSSL.SSL.Context(OpenSSL.SSL.TLS_METHOD).set_verify(OpenSSL.SSL.VERIFY_PEER, lambda *_: True)
+except MemoryError:
+    print("callbacks impossible,", provider("bundled").name, "works")
+"""
+
+
+def test_the_bundled_engine_works_where_memory_is_never_written_and_executed() -> None:
+    """MemoryDenyWriteExecute=yes of the worker's unit, in a process of its own; there cffi's callbacks do not work."""
+    run = subprocess.run([sys.executable, "-c", HARDENED], capture_output=True, text=True, check=True)
+    assert run.stdout == "callbacks impossible, bundled works\n"
 
 
 @pytest.mark.parametrize(("setting", "name"), [("auto", "bundled"), ("bundled", "bundled"), ("system", "system")])
