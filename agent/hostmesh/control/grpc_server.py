@@ -111,15 +111,16 @@ class GrpcServer:
         """
         logging.getLogger("grpclib").setLevel(logging.WARNING)  # it reports every client that goes away
         self._load_certificate()
-        self._server = _Server(self._services)
+        server = _Server(self._services)
         try:
-            self.port = await self._server.listen(self._bind, self.port, self._context)
+            self.port = await server.listen(self._bind, self.port, self._context)
         except OSError as error:
             address = f"{self._bind or '*'}:{self.port}"
             raise CannotListen(
                 f"cannot listen on {address}: {error.strerror or error}; stop what uses the port "
                 f"(ss -tlnp 'sport = :{self.port}') or set another one"
             ) from error
+        self._server = server
 
     async def run(self) -> None:
         """Renew the server's certificate in time until cancelled; connections notice nothing."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from hostmesh.identity.failure import FetchFailed
 from hostmesh.identity.manager import Fetch, SecretManager
 from hostmesh.kernel.files import write_atomically
 from hostmesh.model.identity import Credentials, Identity
@@ -93,8 +94,15 @@ class NodeRenewal:
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._store = store
+        self._fetch = fetch
         self._manager = SecretManager(
-            fetch, on_credentials=store.save, on_failure=_say_expired, now=now, jitter=jitter, max_concurrent=1
+            self._fetch_and_save,
+            on_credentials=lambda _credentials: None,
+            on_failure=_say_expired,
+            now=now,
+            jitter=jitter,
+            max_concurrent=1,
         )
         self._manager.adopt(credentials)
 
@@ -110,6 +118,14 @@ class NodeRenewal:
     async def run(self) -> None:
         """Renew until cancelled."""
         await self._manager.run()
+
+    async def _fetch_and_save(self, identity: Identity) -> Credentials:
+        renewed = await self._fetch(identity)
+        try:
+            self._store.save(renewed)
+        except OSError as error:
+            raise FetchFailed(f"{self._store.files.key}: cannot be written ({error.strerror or error})") from error
+        return renewed
 
 
 def _say_expired(identity: Identity, reason: str) -> None:
