@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Iterable
@@ -26,6 +25,7 @@ from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeRenewal, NodeStore
 from hostmesh.kernel import systemd
+from hostmesh.kernel.process import may_change_user
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
@@ -70,7 +70,7 @@ class Agent:
             pb.Start(config_json=config.proxy().to_json()),
             open_listeners(),
             WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials),
-            user=settings.proxy_user if os.geteuid() == 0 else None,
+            user=settings.proxy_user if may_change_user() else None,
         )
         self._view = View(
             config,

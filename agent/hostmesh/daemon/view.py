@@ -12,6 +12,7 @@ from hostmesh.config.agent import AgentConfig
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh
+from hostmesh.daemon.metrics import own_metrics
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.identity.manager import SecretManager
 from hostmesh.model.service import Service
@@ -45,6 +46,7 @@ class View:
         self._capture = capture
         self._waiting_for_enrolment = waiting_for_enrolment
         self._stop = stop
+        self._own_metrics = own_metrics(secrets, xds, workers)
 
     def pending(self) -> list[str]:
         """Names of what is not ready yet, sorted."""
@@ -99,11 +101,10 @@ class View:
 
     async def metrics(self, openmetrics: bool) -> str:
         """Traffic of every worker merged, and what main knows."""
-        del openmetrics
         reports = await self._workers.reports()
         counters = merge([_series(series) for series in report.counters] for report in reports)
         gauges = merge([_series(series) for series in report.gauges] for report in reports)
-        return render([*counters, *gauges])
+        return render([*counters, *gauges], self._own_metrics, openmetrics=openmetrics)
 
     async def status(self) -> dict[str, Any]:
         """What `hostmesh status` prints."""

@@ -1,10 +1,16 @@
-"""Text exposition of metrics (OpenMetrics 1.0; HELP and TYPE carry the family name without `_total`)."""
+"""Text exposition of metrics by prometheus-client (OpenMetrics 1.0, and Prometheus' older text format)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest as prometheus_text
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
+from prometheus_client.registry import Collector
 
 from hostmesh.telemetry.labels import TRAFFIC_LABEL_NAMES
 from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED, RECEIVED, SENT, SOCKETS_OPEN, Series
@@ -35,31 +41,45 @@ FAMILIES: Mapping[str, Family] = {
     SOCKETS_OPEN: Family("gauge", "The current number of open TCP sockets (unstable).", ("reporter",)),
 }
 
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
+def render(
+    series: Iterable[Series],
+    own: CollectorRegistry | None = None,
+    *,
+    openmetrics: bool = True,
+    families: Mapping[str, Family] = FAMILIES,
+) -> str:
+    """The workers' series in the order of `families`, then what the process itself has registered.
 
-def render(series: Iterable[Series], families: Mapping[str, Family] = FAMILIES) -> str:
-    """Text in the order of `families`; families without samples are left out.
+    Args:
+        series: merged over the workers; families without samples are left out.
+        own: collectors of the calling process.
+        openmetrics: OpenMetrics if the scraper takes it, else Prometheus' text format.
+        families: what the series may be of.
 
     Raises:
         KeyError: a series of a family that is not listed.
     """
-    by_family: dict[str, list[Series]] = {name: [] for name in families}
+    metrics = _metrics(series, families)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot([*metrics, *(own.collect() if own is not None else ())]))
+    text: bytes = (openmetrics_text if openmetrics else prometheus_text)(registry)
+    return text.decode()
+
+
+class _Snapshot(Collector):
+    """Metrics that are collected already."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._collected = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collected
+
+
+def _metrics(series: Iterable[Series], families: Mapping[str, Family]) -> list[Metric]:
+    metrics = {name: Metric(name.removesuffix("_total"), family.help, family.kind) for name, family in families.items()}
     for one in series:
-        by_family[one.metric].append(one)
-    lines = [line for name, samples in by_family.items() if samples for line in _family(name, families[name], samples)]
-    lines.append("# EOF\n")
-    return "\n".join(lines)
-
-
-def _family(name: str, family: Family, samples: Sequence[Series]) -> Iterable[str]:
-    base = name.removesuffix("_total") if family.kind == "counter" else name
-    yield f"# HELP {base} {family.help}"
-    yield f"# TYPE {base} {family.kind}"
-    for sample in samples:
-        yield f"{name}{_labels(family.label_names, sample.labels)} {sample.value}"
-
-
-def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    pairs = [f'{name}="{value.translate(_ESCAPES)}"' for name, value in zip(names, values, strict=True) if value]
-    return "{" + ",".join(pairs) + "}" if pairs else ""
+        pairs = zip(families[one.metric].label_names, one.labels, strict=True)
+        metrics[one.metric].add_sample(one.metric, {name: value for name, value in pairs if value}, one.value)
+    return [metric for metric in metrics.values() if metric.samples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hostmesh.telemetry.exposition import Family, render
@@ -40,18 +41,27 @@ def test_families_without_samples_are_left_out() -> None:
 
 def test_help_and_type_lack_the_suffix_total() -> None:
     """OpenMetrics names the family, not the sample."""
-    text = render([Series("x_total", ("v",), 1)], {"x_total": Family("counter", "Things.", ("kind",))})
-    assert text == '# HELP x Things.\n# TYPE x counter\nx_total{kind="v"} 1\n# EOF\n'
+    text = render([Series("x_total", ("v",), 1)], families={"x_total": Family("counter", "Things.", ("kind",))})
+    assert text == '# HELP x Things.\n# TYPE x counter\nx_total{kind="v"} 1.0\n# EOF\n'
 
 
 @pytest.mark.parametrize(("value", "escaped"), [('a"b', r"a\"b"), ("a\\b", r"a\\b"), ("a\nb", r"a\nb")])
 def test_label_values_are_escaped(value: str, escaped: str) -> None:
     """A label value from the network cannot end its line or its quotes."""
-    text = render([Series("x", (value,), 1)], {"x": Family("gauge", "X.", ("kind",))})
-    assert f'x{{kind="{escaped}"}} 1' in text.splitlines()
+    text = render([Series("x", (value,), 1)], families={"x": Family("gauge", "X.", ("kind",))})
+    assert f'x{{kind="{escaped}"}} 1.0' in text.splitlines()
 
 
 def test_an_unlisted_family_is_a_mistake() -> None:
     """Nothing is shown without help and type."""
     with pytest.raises(KeyError):
         render([Series("surprise", (), 1)])
+
+
+def test_what_the_process_registered_follows_the_workers_series() -> None:
+    """One text for one agent, in the format that the scraper takes."""
+    own = CollectorRegistry()
+    Gauge("own", "Its own.", registry=own).set(2)
+    series = [Series(SOCKETS_OPEN, ("source",), 1)]
+    assert render(series, own).splitlines()[-2:] == ["own 2.0", "# EOF"]
+    assert render(series, own, openmetrics=False).splitlines()[-1] == "own 2.0"

@@ -1,0 +1,59 @@
+"""Main's own metrics: build, certificates, control plane, workers, process (names after Istio's where it has them)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hostmesh import __version__
+from hostmesh.daemon.workers import ProxyWorkers
+from hostmesh.identity.manager import SecretManager
+from hostmesh.xds.client import XdsClient
+
+
+def own_metrics(secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers) -> CollectorRegistry:
+    """A registry that reads main's parts when it is scraped."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Main(secrets, xds, workers))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class _Main(Collector):
+    def __init__(self, secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers) -> None:
+        self._secrets = secrets
+        self._xds = xds
+        self._workers = workers
+
+    def collect(self) -> Iterable[Metric]:
+        build = GaugeMetricFamily("istio_build", "Istio component build info.", labels=["component", "tag"])
+        build.add_metric(["hostmesh-agent", __version__], 1)
+        yield build
+        yield self._certificates()
+        status = self._xds.status()
+        yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
+        yield CounterMetricFamily("istio_xds_message", "Responses from the control plane (unstable).", status.responses)
+        yield CounterMetricFamily(
+            "hostmesh_xds_rejected_resources",
+            "Resources of the control plane that were refused.",
+            status.rejected_resources,
+        )
+        yield CounterMetricFamily(
+            "hostmesh_proxy_worker_restarts", "Proxy workers that ended and were replaced.", self._workers.restarts
+        )
+
+    def _certificates(self) -> Metric:
+        family = GaugeMetricFamily(
+            "hostmesh_certificate_expiry_seconds",
+            "Seconds until the certificate of an identity expires; 0 when there is none.",
+            labels=["identity"],
+        )
+        now = time.time()
+        for status in self._secrets.statistics():
+            left = max(0.0, status.credentials.not_after - now) if status.credentials is not None else 0.0
+            family.add_metric([str(status.identity)], left)
+        return family
