@@ -1,108 +1,35 @@
-"""What is particular to the bundled engine."""
+"""What is particular to the bundled provider."""
 
 from __future__ import annotations
 
-import gc
-import weakref
-from types import SimpleNamespace
-
-import pytest
 from tests.support.pki import ALICE, BOB, Authority
 
-from hostmesh.transport.tls import bundled
-from hostmesh.transport.tls.bundled import BundledContext, BundledEngine, BundledTls, missing_names
-from hostmesh.transport.tls.engine import TlsError
+from hostmesh.transport.tls.bundled import BundledTls
 
 ROOT = Authority()
 
 
-def pair() -> tuple[BundledEngine, BundledEngine]:
+def test_only_the_leaf_and_what_came_with_it_is_sent() -> None:
+    """Never the root, which the peer must have anyway."""
     tls = BundledTls()
-    client = tls.client_context(ROOT.issue(ALICE)).engine()
-    server = tls.server_context(ROOT.issue(BOB)).engine()
+    client, server = tls.client_context(ROOT.issue(ALICE)).engine(), tls.server_context(ROOT.issue(BOB)).engine()
     for _ in range(3):
         for engine, other in ((client, server), (server, client)):
             engine.handshake()
             view = engine.pending_out()
             other.feed(view)
             engine.sent(len(view))
-    return client, server
-
-
-def test_the_installed_library_has_every_name() -> None:
-    """A dependency's new version that lacks one fails here first."""
-    assert missing_names() == []
-
-
-def test_a_missing_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the choice can fall on the other engine with a reason."""
-    names = {name: None for name in bundled._NAMES if name != "SSL_write"}
-    monkeypatch.setattr(bundled, "lib", SimpleNamespace(**names))
-    assert missing_names() == ["SSL_write"]
-
-
-def test_idle_engines_share_one_output_buffer() -> None:
-    """An engine holds a buffer from `pending_out` until all is sent."""
-    client, server = pair()
-    shared = client._buffers.next
-    assert client._buffer is server._buffer is None
-    client.write(memoryview(b"x"))
-    view = client.pending_out()
-    assert client._buffer is shared is not client._buffers.next
-    client.sent(len(view) - 1)
-    assert client._buffer is shared
-    client.sent(1)
-    assert client._buffer is None
-    assert client._buffers.next is shared
-
-
-def test_blocked_engines_do_not_share() -> None:
-    """What one waits to send, another does not overwrite."""
-    client, server = pair()
-    client.write(memoryview(b"from the client"))
-    waiting = bytes(client.pending_out())
-    server.write(memoryview(b"from the server"))
-    assert bytes(server.pending_out()) != waiting
-    assert bytes(client.pending_out()) == waiting
-
-
-def test_buffers_that_grew_are_not_kept() -> None:
-    """One blocked peer does not make the process larger for good."""
-    client, _ = pair()
-    for _ in range(6):
-        client.write(memoryview(bytes(1 << 19)))
-    view = client.pending_out()
-    assert len(view) > bundled._OUT_SIZE
-    client.sent(len(view))
-    kept = [client._buffers.next, *client._buffers._spare]
-    assert all(buffer.size == bundled._OUT_SIZE for buffer in kept)
-    assert len(kept) <= bundled._SPARE_BUFFERS + 1
-
-
-def test_only_the_leaf_and_what_came_with_it_is_sent() -> None:
-    """Never the root, which the peer must have anyway."""
-    client, server = pair()
     assert len(client.peer_chain) == len(server.peer_chain) == 1
 
 
-def test_a_failed_engine_is_freed_at_once() -> None:
-    """Nothing ties it to its own error: memory of refused connections does not wait for the collector."""
-    gc.disable()
-    try:
-        server = BundledTls().server_context(ROOT.issue()).engine()
-        server.feed(memoryview(b"GET / HTTP/1.1\r\n\r\n"))
-        with pytest.raises(TlsError) as refusal:
-            server.handshake()
-        freed = []
-        weakref.finalize(server._ssl, freed.append, True)
-        del refusal, server
-        assert freed
-    finally:
-        gc.enable()
+def test_engines_outlive_their_context() -> None:
+    """Credentials are renewed while connections made with the old ones go on."""
+    client = BundledTls().client_context(ROOT.issue()).engine()
+    assert client.handshake() is False
+    assert len(client.pending_out()) > 0
 
 
-def test_contexts_are_made_per_identity() -> None:
-    """One context serves any number of connections."""
-    context = BundledTls().server_context(ROOT.issue())
-    assert isinstance(context, BundledContext)
-    assert context.engine() is not context.engine()
+def test_the_library_is_cryptographys() -> None:
+    """Shown to people beside the engine's name."""
+    assert BundledTls().name == "bundled"
+    assert BundledTls().library.startswith("OpenSSL ")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hostmesh.model.identity import Credentials
-from hostmesh.transport.tls import bundled, select
+from hostmesh.transport.tls import openssl, select
 from hostmesh.transport.tls.bundled import BundledTls
 from hostmesh.transport.tls.engine import ClientContext, ServerContext, TlsError
 from hostmesh.transport.tls.select import EngineUnusable, provider, self_test
@@ -47,7 +47,7 @@ def test_another_setting_is_refused_with_those_there_are() -> None:
 
 
 def lacks_a_name(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(bundled, "missing_names", lambda: ["SSL_write"])
+    monkeypatch.setattr(openssl, "missing_names", lambda: ["SSL_write"])
     return "lacks SSL_write in the installed cryptography"
 
 
