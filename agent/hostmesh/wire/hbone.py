@@ -117,9 +117,8 @@ def parse_connect(fields: Sequence[Field]) -> ConnectRequest:
     method = found.get(b":method", b"")
     if method != b"CONNECT":
         raise BadConnect(f"expected method CONNECT, got {_printable(method)}")
-    authority = _printable(found.get(b":authority", b""))
     try:
-        parse_authority(authority)
+        authority = _checked_authority(found.get(b":authority", b""))
     except ValueError as error:
         raise BadConnect(f"no valid authority pseudo header: {error}") from None
     forwarded_for, forwarded_host = _parse_forwarded(found.get(b"forwarded", b""))
@@ -171,8 +170,19 @@ def parse_response(fields: Sequence[Field]) -> int:
     return int(status)
 
 
+@lru_cache(maxsize=4096)
+def _checked_authority(value: bytes) -> str:
+    authority = _printable(value)
+    parse_authority(authority)
+    return authority
+
+
 def _text(value: bytes) -> str:
-    return value.decode() if _READABLE.fullmatch(value) else ""
+    if value.isascii():
+        text = value.decode()
+        if text.isprintable() or _READABLE.fullmatch(value):
+            return text
+    return ""
 
 
 def _printable(value: bytes) -> str:
@@ -182,10 +192,8 @@ def _printable(value: bytes) -> str:
 
 
 def _parse_forwarded(value: bytes) -> tuple[str, str | None]:
-    if not _READABLE.fullmatch(value):
-        return "", None
     forwarded_for = host = ""
-    for part in value.decode().split(";"):
+    for part in _text(value).split(";"):
         part = part.strip()
         if not forwarded_for and part.startswith("for="):
             forwarded_for = _unquote(part[4:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.blocks import HeaderBlocks
@@ -18,12 +19,19 @@ from hostmesh.wire.http2.limits import (
 )
 from hostmesh.wire.http2.state import ConnectionState
 
-_EXACT_LENGTH = {frames.RST_STREAM: 4, frames.PING: 8, frames.WINDOW_UPDATE: 4}
 _PRIORITY_LENGTH = 5
-_CONNECTION_FRAMES = frozenset((frames.SETTINGS, frames.PING, frames.GOAWAY))
-_STREAM_FRAMES = frozenset((frames.DATA, frames.HEADERS, frames.PRIORITY, frames.RST_STREAM, frames.CONTINUATION))
 _BLOCK_OVERHEAD = 512
 """Padding, priority and length octets beside a header list of the largest permitted size."""
+
+
+class _Rule(NamedTuple):
+    """What a frame's header may say: payload lengths, and whether it belongs to a stream, the connection or both."""
+
+    shortest: int
+    longest: int
+    on_stream: bool
+    on_connection: bool
+
 
 _Handler = Callable[[int, int, bytes, list[Event]], None]
 
@@ -31,13 +39,26 @@ _Handler = Callable[[int, int, bytes, list[Event]], None]
 class ControlFrames:
     """The handlers, and the counts of what costs us work and the peer nothing."""
 
-    __slots__ = ("_blocks", "_greeted", "_handlers", "_idle_frames", "_max_block", "_pings", "_settings", "_state")
+    __slots__ = ("_blocks", "_greeted", "_handlers", "_idle_frames", "_pings", "_rules", "_settings", "_state")
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
         self._blocks = HeaderBlocks(state)
         self._greeted = False
-        self._max_block = state.limits.max_header_list_size + _BLOCK_OVERHEAD
+        longest = state.limits.max_frame_size
+        block = min(state.limits.max_header_list_size + _BLOCK_OVERHEAD, longest)
+        self._rules = {
+            frames.DATA: _Rule(0, longest, True, False),
+            frames.HEADERS: _Rule(0, block, True, False),
+            frames.PRIORITY: _Rule(0, longest, True, False),
+            frames.RST_STREAM: _Rule(4, 4, True, False),
+            frames.SETTINGS: _Rule(0, MAX_SETTINGS_PAYLOAD, False, True),
+            frames.PUSH_PROMISE: _Rule(0, longest, True, False),
+            frames.PING: _Rule(8, 8, False, True),
+            frames.GOAWAY: _Rule(8, MAX_GOAWAY_PAYLOAD, False, True),
+            frames.WINDOW_UPDATE: _Rule(4, 4, True, True),
+            frames.CONTINUATION: _Rule(0, block, True, False),
+        }
         self._pings = 0
         self._settings = 0
         self._idle_frames = 0
@@ -82,33 +103,30 @@ class ControlFrames:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} inside the header block of {continuing}")
         if not self._greeted and kind != frames.SETTINGS:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} before SETTINGS")
+        rule = self._rules.get(kind)
+        if rule is None:
+            self.count_idle()
+            return
+        shortest, longest, on_stream, on_connection = rule
+        if not (on_stream if number else on_connection):
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} on stream {number}")
+        if not shortest <= length <= longest:
+            # Sizes that the protocol leaves open are bounded by us.
+            code = ErrorCode.FRAME_SIZE_ERROR if shortest else ErrorCode.ENHANCE_YOUR_CALM
+            raise Http2Error(code, f"frame of type {kind} with {length} bytes")
         if kind == frames.PUSH_PROMISE:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody asked for")
-        if kind in _CONNECTION_FRAMES if number else kind in _STREAM_FRAMES:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} on stream {number}")
-        if kind == frames.PRIORITY or kind > frames.CONTINUATION:
-            self.count_idle()
-            if kind == frames.PRIORITY and length != _PRIORITY_LENGTH:
-                self._refuse_priority(number, length, events)
-        else:
-            self._judge_length(kind, length)
+        if kind == frames.PRIORITY:
+            self._judge_priority(number, length, events)
 
-    def _refuse_priority(self, number: int, length: int, events: list[Event]) -> None:
+    def _judge_priority(self, number: int, length: int, events: list[Event]) -> None:
+        self.count_idle()
+        if length == _PRIORITY_LENGTH:
+            return
         reason = f"PRIORITY of {length} bytes"
         if self._state.is_idle(number):
             raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, reason)
         self._state.fail_stream(StreamError(number, ErrorCode.FRAME_SIZE_ERROR, reason), events)
-
-    def _judge_length(self, kind: int, length: int) -> None:
-        exact = _EXACT_LENGTH.get(kind)
-        if exact is not None and length != exact:
-            raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"frame of type {kind} with {length} bytes, not {exact}")
-        if kind in {frames.HEADERS, frames.CONTINUATION} and length > self._max_block:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, f"a header block above {self._max_block} bytes")
-        if kind == frames.SETTINGS and length > MAX_SETTINGS_PAYLOAD:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, f"SETTINGS of {length} bytes")
-        if kind == frames.GOAWAY and not 8 <= length <= MAX_GOAWAY_PAYLOAD:
-            raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {length} bytes")
 
     def handle(self, kind: int, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
         """Process one admitted frame.

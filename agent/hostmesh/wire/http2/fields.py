@@ -11,10 +11,11 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"),
 )
-_BLANK = frozenset((b" ", b"\t"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
 _RESPONSE_PSEUDO = frozenset((b":status",))
 _NO_PSEUDO: frozenset[bytes] = frozenset()
+
+_LF, _CR = b"\n\r"
 
 _good_names: set[bytes] = set()
 _MAX_GOOD_NAMES = 1024
@@ -69,15 +70,16 @@ def _check(fields: Sequence[Field], allowed: frozenset[bytes]) -> dict[bytes, by
     pseudo: dict[bytes, bytes] = {}
     regular = False
     for name, value in fields:
-        if name[:1] == b":":
+        if name in _good_names:
+            regular = True
+        elif name[:1] == b":":
             if regular or name not in allowed or name in pseudo:
                 raise Malformed(f"pseudo field {name!r} is unknown, repeated or out of place")
             pseudo[name] = value
         else:
             regular = True
-            if name not in _good_names:
-                _check_name(name, value)
-        if b"\n" in value or b"\r" in value or b"\0" in value or value[:1] in _BLANK or value[-1:] in _BLANK:
+            _check_name(name, value)
+        if _LF in value or _CR in value or 0 in value or value.strip(b" \t") != value:
             raise Malformed(f"field {name!r} has a line break, a zero or outer white space in its value")
     return pseudo
 

@@ -76,7 +76,8 @@ class Receiver:
                 stream is not None
                 and stream.receiving
                 and end <= size
-                and 0 < length <= stream.receive
+                and (length or flags & frames.END_STREAM)
+                and length <= stream.receive
                 and length <= flow.receive
                 and length <= self._max_frame
                 and not self.control.continuing
