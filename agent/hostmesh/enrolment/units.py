@@ -21,6 +21,8 @@ from hostmesh.redirect.plan import CapturedUnit, Ruleset, unit_text
 
 UNITS_DIRECTORY = Path("/run/hostmesh/units")
 DROP_IN_NAME = "50-hostmesh.conf"
+DROP_IN_TRIES = 10
+"""Seconds that a start waits for rules which another tool has flushed: the agent puts them back sooner."""
 
 Show = Callable[[Sequence[str]], Mapping[str, Unit]]
 
@@ -93,6 +95,13 @@ def drop_in_path(unit: str, root: Path = Path("/etc/systemd/system")) -> Path:
 
 def drop_in() -> str:
     """The drop-in, the same for every unit (`%n` is the unit's name)."""
+    file = f'"{UNITS_DIRECTORY}/%n.nft"'
+    tries = " ".join(map(str, range(1, DROP_IN_TRIES + 1)))
+    complaint = "hostmesh cannot capture %n, so it is not started; next: systemctl status hostmesh-agent"
+    script = (
+        f"for try in {tries}; do nft -f {file} 2>/dev/null && exit 0; sleep 1; done; "
+        f'nft -f {file} || {{ echo "{complaint}" >&2; exit 255; }}'
+    )
     return f"""\
 # Every start of this unit is captured by hostmesh before anything of it runs, or fails.
 [Unit]
@@ -100,8 +109,7 @@ After=hostmesh-agent.service
 Wants=hostmesh-agent.service
 
 [Service]
-ExecCondition=+/bin/sh -c 'nft -f "{UNITS_DIRECTORY}/%n.nft" || {{ echo "hostmesh cannot capture %n, so it is not \
-started; next: systemctl status hostmesh-agent" >&2; exit 255; }}'
+ExecCondition=+/bin/sh -c '{script}'
 """
 
 

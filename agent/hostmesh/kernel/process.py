@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+
+_CAP_SETUID = 7
+
+
+def may_change_user(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process can start another one as somebody else: root can, and who was given CAP_SETUID."""
+    effective = next(line for line in status.read_text().splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> _CAP_SETUID & 1)
 
 
 def with_capabilities(argv: Sequence[str], user: str, capabilities: Sequence[str]) -> list[str]:
