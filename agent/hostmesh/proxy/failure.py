@@ -27,8 +27,10 @@ CERTIFICATE_EXPIRED = Failure("connection closed: certificate expired", "IDENTIT
 
 
 def denied(reason: str, policies: tuple[str, ...]) -> Failure:
-    """RBAC said no before the connection was let through."""
-    return Failure(f"connection closed due to policy rejection: {reason}", "DENY", policies)
+    """RBAC said no before the connection was let through. The text names the policies, which ztunnel's need not."""
+    unnamed = [policy for policy in policies if policy not in reason]
+    named = f" ({', '.join(unnamed)})" if unnamed else ""
+    return Failure(f"connection closed due to policy rejection: {reason}{named}", "DENY", policies)
 
 
 def policy_changed(policies: tuple[str, ...]) -> Failure:
