@@ -74,7 +74,8 @@ def certificate_der(certificate: Any) -> bytes:  # noqa: ANN401  cffi
     """A certificate of the library's as bytes."""
     bio = lib.BIO_new(lib.BIO_s_mem())
     try:
-        assert lib.i2d_X509_bio(bio, certificate) == 1
+        if lib.i2d_X509_bio(bio, certificate) != 1:
+            raise MemoryError("no memory for a certificate")
         pieces = []
         piece = ffi.new("char[4096]")
         while (n := lib.BIO_read(bio, piece, 4096)) > 0:
