@@ -43,14 +43,16 @@ class Mesh:
 
     def open(self) -> None:
         """Read the state directory, as a (re)start does."""
-        self.ca = CertificateAuthority(self.directory / "ca", TRUST_DOMAIN, max_ttl=self.max_ttl)
+        self.ca = CertificateAuthority(
+            self.directory / "ca", TRUST_DOMAIN, max_ttl=self.max_ttl, node_ttl=self.node_ttl
+        )
         self.tokens = TokenStore(self.directory / "tokens.json")
         self.audit = AuditLog(self.directory / "audit.log")
         self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05))
         services = [
             self.ads,
             CertificateService(self.ca, lambda node: self.registered.get(node, set()), self.audit),
-            EnrolmentService(self.ca, self.tokens, self.audit, self.node_ttl),
+            EnrolmentService(self.ca, self.tokens, self.audit),
         ]
         self.server = GrpcServer(self.ca, services, hosts=["127.0.0.1"], bind="127.0.0.1", port=self.port)
 

@@ -18,10 +18,13 @@ from hostmesh.control.csr import BadRequest, public_key
 from hostmesh.control.issue import Signer, self_signed_root, server_certificate, workload_certificate
 from hostmesh.kernel.files import write_atomically
 from hostmesh.model.identity import Identity
+from hostmesh.model.node import node_identity
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_TTL = 86400.0
+NODE_TTL = 7 * 86400.0
+"""A host that was off for longer needs a new join token, so nodes' certificates outlive a weekend."""
 MIN_TTL = 30.0
 SERVER_TTL = 30 * 86400.0
 ALWAYS_NAMED = ("istiod.istio-system.svc",)
@@ -56,7 +59,8 @@ class CertificateAuthority:
     Args:
         directory: `ca/` of the state directory; root-key.pem (0600) and root-cert.pem are made there at first start.
         trust_domain: of every certificate signed here.
-        max_ttl: longest lifetime granted, in seconds; longer requests are cut.
+        max_ttl: longest lifetime granted to workloads, in seconds; longer requests are cut.
+        node_ttl: lifetime of nodes' certificates, in seconds, whatever they ask for.
         now: seconds since the epoch.
 
     Raises:
@@ -69,13 +73,15 @@ class CertificateAuthority:
         trust_domain: str,
         *,
         max_ttl: float = DEFAULT_TTL,
+        node_ttl: float = NODE_TTL,
         now: Callable[[], float] = time.time,
     ) -> None:
-        if max_ttl < MIN_TTL:
+        if min(max_ttl, node_ttl) < MIN_TTL:
             raise ValueError(f"certificates cannot live shorter than {MIN_TTL:.0f} s")
         self.trust_domain = trust_domain
         self._directory = directory
         self._max_ttl = max_ttl
+        self._node_ttl = node_ttl
         self._now = now
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._signer = self._load_or_create()
@@ -107,6 +113,17 @@ class CertificateAuthority:
         granted = min(ttl, self._max_ttl) if ttl > 0 else self._max_ttl
         if granted < MIN_TTL:
             raise BadRequest(f"a certificate lives {MIN_TTL:.0f} s at least, not {ttl:g} s")
+        return self._issue(csr_pem, identity, granted)
+
+    def sign_node(self, csr_pem: str, node: str) -> Issued:
+        """Certify the request's key for a node that the caller has admitted.
+
+        Raises:
+            BadRequest: unusable request.
+        """
+        return self._issue(csr_pem, node_identity(self.trust_domain, node), self._node_ttl)
+
+    def _issue(self, csr_pem: str, identity: Identity, granted: float) -> Issued:
         leaf = workload_certificate(self._signer, public_key(csr_pem), identity, granted, self._now())
         chain = (_pem(leaf), self.roots_pem.decode())
         return Issued(identity, chain, leaf.serial_number, leaf.not_valid_after_utc.timestamp())

@@ -9,11 +9,11 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from hostmesh.control.audit import AuditLog
-from hostmesh.control.ca import CertificateAuthority
+from hostmesh.control.ca import CertificateAuthority, Issued
 from hostmesh.control.csr import BadRequest
 from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded
 from hostmesh.model.identity import Identity, InvalidIdentity
-from hostmesh.model.node import NODE_NAMESPACE, node_identity
+from hostmesh.model.node import NODE_NAMESPACE, node_identity, node_of
 from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceBase
 from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
@@ -97,7 +97,7 @@ class CertificateService(IstioCertificateServiceBase):
         requested = value.string_value if value is not None else ""
         try:
             identity = entitled(requested, peer.node, self._ca.trust_domain, self._registered)
-            issued = self._ca.sign(request.csr, identity, float(request.validity_duration))
+            issued = self._sign(request, identity)
         except (NotEntitled, BadRequest) as error:
             self._audit.record(
                 "certificate",
@@ -119,3 +119,9 @@ class CertificateService(IstioCertificateServiceBase):
             not_after=issued.not_after,
         )
         return issued.chain
+
+    def _sign(self, request: IstioCertificateRequest, identity: Identity) -> Issued:
+        node = node_of(identity, self._ca.trust_domain)
+        if node is not None:
+            return self._ca.sign_node(request.csr, node)
+        return self._ca.sign(request.csr, identity, float(request.validity_duration))

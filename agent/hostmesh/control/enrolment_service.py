@@ -7,11 +7,11 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from hostmesh.control.audit import AuditLog
-from hostmesh.control.ca import DEFAULT_TTL, CertificateAuthority, Issued
+from hostmesh.control.ca import CertificateAuthority, Issued
 from hostmesh.control.csr import BadRequest, public_key
 from hostmesh.control.peer import address_of, receive_bounded
 from hostmesh.control.tokens import TokenRefused, TokenStore
-from hostmesh.model.node import is_node_name, node_identity
+from hostmesh.model.node import is_node_name
 from hostmesh.wire.proto.enrolment_grpc import EnrolmentBase
 from hostmesh.wire.proto.enrolment_pb2 import EnrolRequest, EnrolResponse
 
@@ -26,16 +26,12 @@ class EnrolmentService(EnrolmentBase):
         ca: signs.
         tokens: admit.
         audit: where admissions and refusals go.
-        node_ttl: lifetime of a node's first certificate, in seconds; nodes renew theirs at half of it.
     """
 
-    def __init__(
-        self, ca: CertificateAuthority, tokens: TokenStore, audit: AuditLog, node_ttl: float = DEFAULT_TTL
-    ) -> None:
+    def __init__(self, ca: CertificateAuthority, tokens: TokenStore, audit: AuditLog) -> None:
         self._ca = ca
         self._tokens = tokens
         self._audit = audit
-        self._node_ttl = node_ttl
 
     async def Enrol(self, stream: Stream[EnrolRequest, EnrolResponse]) -> None:  # noqa: N802
         """One request of one would-be node."""
@@ -56,7 +52,7 @@ class EnrolmentService(EnrolmentBase):
         except BadRequest as error:
             self._refused(request, address, str(error)[:_MAX_LOGGED])
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
-        issued = self._ca.sign(request.csr, node_identity(self._ca.trust_domain, request.node), self._node_ttl)
+        issued = self._ca.sign_node(request.csr, request.node)
         self._audit.record(
             "enrol",
             result="admitted",

@@ -144,6 +144,14 @@ def test_lifetimes_are_cut_never_lengthened(tmp_path: Path, asked: float, grante
     assert leaf.not_valid_before_utc.timestamp() == NOW - min(120, granted / 10)
 
 
+def test_nodes_have_a_life_of_their_own(tmp_path: Path) -> None:
+    """Short lives of workloads must not make hosts need new join tokens after every pause."""
+    ca = authority(tmp_path, max_ttl=60)
+    issued = ca.sign_node(request(), "mesh2")
+    assert sans(issued.chain[0]) == ["spiffe://cluster.local/ns/hostmesh-nodes/sa/mesh2"]
+    assert issued.not_after == NOW + 7 * DAY
+
+
 def test_nothing_outlives_the_root(tmp_path: Path) -> None:
     """NotAfter is the root's at most."""
     clock = Clock()

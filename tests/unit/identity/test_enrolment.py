@@ -12,7 +12,6 @@ from tests.support.mesh import TRUST_DOMAIN, Mesh
 
 from hostmesh.control.ca import Issued
 from hostmesh.identity.enrolment import EnrolmentRefused, enrol
-from hostmesh.model.identity import Identity
 from hostmesh.rpc.failure import ControlPlaneError, Failure
 
 
@@ -67,13 +66,13 @@ def test_an_unusable_answer_is_an_error(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
-            sign = mesh.ca.sign
+            sign = mesh.ca.sign_node
 
-            def rootless(csr: str, identity: Identity, ttl: float) -> Issued:
-                whole = sign(csr, identity, ttl)
-                return Issued(identity, whole.chain[:1], whole.serial, whole.not_after)
+            def rootless(csr: str, node: str) -> Issued:
+                whole = sign(csr, node)
+                return Issued(whole.identity, whole.chain[:1], whole.serial, whole.not_after)
 
-            mesh.ca.sign = rootless  # type: ignore[method-assign]
+            mesh.ca.sign_node = rootless  # type: ignore[method-assign]
             with pytest.raises(ControlPlaneError, match="unusable certificate: no root certificate present"):
                 await enrol(mesh.anonymous(), "mesh2", TRUST_DOMAIN, mesh.tokens.mint("mesh2"))
 
