@@ -79,6 +79,12 @@ class LoopThread:
             raise result  # type: ignore[misc]
         return result  # type: ignore[return-value]
 
+    def settle(self) -> None:
+        """Wait until the current turn has ended: what it closes is closed."""
+        done = threading.Event()
+        self.call(lambda: self.loop.call_later(0, done.set))
+        assert done.wait(PATIENCE)
+
     def stop(self) -> None:
         """End the thread; what a handler raised meanwhile fails the test."""
         self.loop.stop()

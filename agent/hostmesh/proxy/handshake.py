@@ -93,21 +93,19 @@ class Handshake:
 
     def _send(self) -> bool:
         """Whether the connection lives."""
-        pending = self.engine.pending_out()
-        size = len(pending)
-        if not size:
-            return True
-        try:
-            n = self.sock.send(pending, DONTWAIT_NOSIGNAL)
-        except BlockingIOError:
-            n = 0
-        except OSError as error:
-            self._fail(_reason(error))
-            return False
-        self.engine.sent(n)
-        if n < size:
-            self._blocked = True
-            self._loop.watch_writable(self.sock.fileno())
+        while size := len(pending := self.engine.pending_out()):
+            try:
+                n = self.sock.send(pending, DONTWAIT_NOSIGNAL)
+            except BlockingIOError:
+                n = 0
+            except OSError as error:
+                self._fail(_reason(error))
+                return False
+            self.engine.sent(n)
+            if n < size:
+                self._blocked = True
+                self._loop.watch_writable(self.sock.fileno())
+                break
         return True
 
     def _fail(self, reason: str) -> None:

@@ -134,16 +134,20 @@ class Splice:
             self._app_shut = True
         if mask & WRITABLE and self._pending:
             self._write_pending()
+        if mask & BROKEN and not self._app_dead:
+            self._app_dead = True
+            self._drop_pending()
         if mask & _READ and self._owner is not None:
             if not self._app_ended:
                 self.writable()
-            elif mask & BROKEN:
-                self._app_is_dead()
+            else:
+                self._finish_if_done()
 
     def writable(self) -> None:
         """Take what the application has sent, as far as the tunnel has room."""
         http2, stream = self._tunnel.http2, self._stream
         taken = 0
+        gone = False
         while not self._app_ended:
             slots = http2.reserve_slots(stream, CHUNK)
             if not slots:
@@ -154,7 +158,7 @@ class Splice:
             except BlockingIOError:
                 break
             except OSError:
-                self._app_is_dead()
+                gone = True
                 break
             taken += n
             drained = n < size
@@ -165,9 +169,13 @@ class Splice:
             http2.commit(stream, n)
             if drained:
                 break
-        if taken or self._app_ended:
+        if taken:
             self.bytes_from_app += taken
             self._from_app.value += taken
+            self._tunnel.wake()
+        if gone:
+            self._app_is_dead()
+        elif self._app_ended:
             self._tunnel.wake()
             self._finish_if_done()
 
@@ -246,10 +254,9 @@ class Splice:
                 return
             except OSError:
                 self._app_dead = True
-                self._credit(sum(map(len, self._pending)))
-                self._pending.clear()
+                self._drop_pending()
                 self.writable()
-                break
+                return
             self._written(n)
             if n < len(view):
                 self._pending[0] = view[n:]
@@ -283,14 +290,17 @@ class Splice:
     def _app_is_dead(self) -> None:
         """It reset its connection: for the peer it ended, and takes no more."""
         self._app_dead = True
-        if self._pending:
-            self._credit(sum(map(len, self._pending)))
-            self._pending.clear()
+        self._drop_pending()
         if not self._app_ended:
             self._app_ended = True
             self._tunnel.http2.end_stream(self._stream)
             self._tunnel.wake()
         self._finish_if_done()
+
+    def _drop_pending(self) -> None:
+        if self._pending:
+            self._credit(sum(map(len, self._pending)))
+            self._pending.clear()
 
     def _finish_if_done(self) -> None:
         if not self._app_ended or self._pending or self._owner is None:

@@ -366,22 +366,20 @@ class Tunnel:
 
     def _send(self) -> bool:
         """Whether the socket took everything."""
-        pending = self._engine.pending_out()
-        size = len(pending)
-        if not size:
-            return True
-        try:
-            n = self._sock.send(pending, DONTWAIT_NOSIGNAL)
-        except BlockingIOError:
-            n = 0
-        except OSError as error:
-            self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
-            return False
-        self._engine.sent(n)
-        if n < size:
-            self._blocked = True
-            self._loop.watch_writable(self._sock.fileno())
-            return False
+        engine = self._engine
+        while size := len(pending := engine.pending_out()):
+            try:
+                n = self._sock.send(pending, DONTWAIT_NOSIGNAL)
+            except BlockingIOError:
+                n = 0
+            except OSError as error:
+                self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
+                return False
+            engine.sent(n)
+            if n < size:
+                self._blocked = True
+                self._loop.watch_writable(self._sock.fileno())
+                return False
         return True
 
     def _feed_starved(self) -> None:
