@@ -54,10 +54,10 @@ def peek_server_name(data: bytes | memoryview) -> str | None:
         raise BadClientHello("cipher suites have an odd length")
     if not body.vector(1):
         raise BadClientHello("no compression methods")
-    if body.empty:
+    if body.at_end():
         return None
     extensions = _Reader(body.vector(2))
-    if not body.empty:
+    if not body.at_end():
         raise BadClientHello("bytes after the extensions")
     return _server_name(extensions)
 
@@ -105,7 +105,7 @@ def _fragment(data: memoryview, position: int) -> memoryview:
 def _server_name(extensions: _Reader) -> str | None:
     found: str | None = None
     seen: set[int] = set()
-    while not extensions.empty:
+    while not extensions.at_end():
         kind = extensions.integer(2)
         content = extensions.vector(2)
         if kind in seen:
@@ -119,12 +119,12 @@ def _server_name(extensions: _Reader) -> str | None:
 def _host_name(extension: _Reader) -> str:
     """RFC 6066 §3: a list, in which no kind of name comes twice; only host names are defined."""
     names = _Reader(extension.vector(2))
-    if not extension.empty:
+    if not extension.at_end():
         raise BadClientHello("bytes after the list of server names")
     if names.integer(1) != _HOST_NAME:
         raise BadClientHello("server name that is no host name")
     name = names.vector(2)
-    if not names.empty:
+    if not names.at_end():
         raise BadClientHello("more than one server name")
     if not 0 < len(name) <= _MAX_NAME or not _NAME_BYTES.issuperset(name):
         raise BadClientHello("server name is no DNS name")
@@ -140,8 +140,7 @@ class _Reader:
         self._data = data
         self._position = 0
 
-    @property
-    def empty(self) -> bool:
+    def at_end(self) -> bool:
         return self._position == len(self._data)
 
     def skip(self, size: int) -> None:
