@@ -31,6 +31,7 @@ _NFNL_SUBSYS_NFTABLES = 10
 _NFNL_MSG_BATCH_BEGIN = 0x10
 _NFNL_MSG_BATCH_END = 0x11
 _ERROR = struct.Struct("=IH2xI4xi")
+_HEADER_SIZE = 16
 _ANSWER_TIMEOUT = 5.0
 
 Element = tuple[bytes, bytes]
@@ -109,7 +110,7 @@ def _answers(data: bytes) -> Iterator[tuple[int, int]]:
         length, kind, sequence, code = _ERROR.unpack_from(data)
         if kind == NLMSG_ERROR:
             yield sequence, code
-        data = data[(length + 3) & ~3 :]
+        data = data[max(length + 3 & ~3, _HEADER_SIZE) :]
 
 
 @contextmanager

@@ -1,0 +1,39 @@
+"""The command line of a process with less power."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hostmesh.kernel.process import may_change_user, with_capabilities
+
+
+def test_with_capabilities() -> None:
+    """Every set is emptied but for what is named, the bounding set too, and nothing can be gained again."""
+    assert with_capabilities(["worker", "--fd", "3"], "hostmesh-proxy", ["net_admin"]) == [
+        "setpriv",
+        "--reuid=hostmesh-proxy",
+        "--regid=hostmesh-proxy",
+        "--clear-groups",
+        "--inh-caps=-all,+net_admin",
+        "--ambient-caps=-all,+net_admin",
+        "--bounding-set=-all,+net_admin",
+        "--no-new-privs",
+        "--",
+        "worker",
+        "--fd",
+        "3",
+    ]
+
+
+def test_with_no_capabilities() -> None:
+    """None at all is a choice."""
+    assert "--bounding-set=-all" in with_capabilities(["worker"], "nobody", [])
+
+
+@pytest.mark.parametrize(("effective", "may"), [("00000000000011e0", True), ("0000000000001000", False), ("0", False)])
+def test_may_change_user(tmp_path: Path, effective: str, may: bool) -> None:
+    """CAP_SETUID is bit 7 of the effective set."""
+    (tmp_path / "status").write_text(f"Name:\tx\nCapPrm:\tffffffff\nCapEff:\t{effective}\n")
+    assert may_change_user(tmp_path / "status") is may
