@@ -32,7 +32,7 @@ def test_find_root(tmp_path: Path, mountinfo: str, mount: str, prefix: str) -> N
 def test_no_root_says_what_to_do(tmp_path: Path, mountinfo: str) -> None:
     """A hierarchy that nft cannot see is none."""
     (tmp_path / "mountinfo").write_text(mountinfo)
-    with pytest.raises(NoCgroup2, match="systemd.unified_cgroup_hierarchy=1"):
+    with pytest.raises(NoCgroup2, match=r"systemd\.unified_cgroup_hierarchy=1"):
         find_root(tmp_path / "mountinfo")
 
 

@@ -15,11 +15,12 @@ from hostmesh.model.address import SocketAddress
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A connection to a dual-stack listener, over IPv4."""
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-        with socket.create_connection(("127.0.0.1", listener.getsockname()[1])) as client:
-            accepted = listener.accept()[0]
-            with accepted:
-                yield client, accepted
+    with (
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener,
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1])) as client,
+        listener.accept()[0] as accepted,
+    ):
+        yield client, accepted
 
 
 def test_addresses_of_a_dual_stack_socket_are_canonical(pair: tuple[socket.socket, socket.socket]) -> None:

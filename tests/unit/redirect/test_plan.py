@@ -1,0 +1,136 @@
+"""The plan of the rules: what it says, and what it must never say."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.plan import CapturedUnit, ListenerPorts, Ruleset, plan, unit_text
+
+
+def captured(number: int, cgroup: str, name: str = "web") -> CapturedUnit:
+    identity = Identity("cluster.local", "prod", name)
+    return CapturedUnit(LocalWorkload(number, name, "prod", identity, cgroup.rpartition("/")[2]), cgroup)
+
+
+WEB = captured(1, "system.slice/web.service")
+DEEP = captured(2, "system.slice/system-app.slice/app@1.service", "app")
+
+
+def rules(ruleset: Ruleset, chain: str) -> list[str]:
+    prefix = f"add rule inet hostmesh {chain} "
+    return [line.removeprefix(prefix) for line in ruleset.rules.splitlines() if line.startswith(prefix)]
+
+
+def test_chains_come_before_iptables() -> None:
+    """At -100 the chain registered last wins; at -105 ours does, whoever came first."""
+    text = plan([WEB]).rules
+    assert "chain inet hostmesh outbound { type nat hook output priority -105; policy accept; }" in text
+    assert "chain inet hostmesh inbound { type nat hook prerouting priority -105; policy accept; }" in text
+
+
+def test_exemptions_come_before_captures() -> None:
+    """In both directions the first rules return what is never captured."""
+    ruleset = plan([WEB, DEEP])
+    for chain in ("outbound", "inbound"):
+        kinds = ["redirect" in rule for rule in rules(ruleset, chain)]
+        assert kinds == sorted(kinds)
+        assert kinds.count(True) == 2
+    assert [rule.partition(" return")[0] for rule in rules(ruleset, "outbound")[:3]] == [
+        "meta mark & 0xfff == { 0x539, 0x111 }",
+        "ip daddr 127.0.0.0/8",
+        "ip6 daddr ::1",
+    ]
+
+
+def test_only_new_connections_are_captured() -> None:
+    """Every redirect asks for a bare SYN: sessions older than the rules live on."""
+    ruleset = plan([WEB, DEEP])
+    captures = [line for line in ruleset.rules.splitlines() if "redirect" in line]
+    assert captures
+    assert all("tcp flags & (fin | syn | rst | ack) == syn meta mark set" in line for line in captures)
+
+
+def test_ports_are_settings() -> None:
+    """Listeners and sshd's real ports; the listeners themselves are never captured inbound."""
+    ruleset = plan([WEB], ListenerPorts(1, 6, 8), excluded_ports=[2222, 22])
+    assert any("redirect to :1 " in rule for rule in rules(ruleset, "outbound"))
+    assert any("redirect to :6 " in rule for rule in rules(ruleset, "inbound"))
+    assert any(rule.startswith("tcp dport { 1, 6, 8, 22, 2222 } return") for rule in rules(ruleset, "inbound"))
+    assert rules(ruleset, "guard")[0].startswith("tcp dport { 1, 6 } ")
+
+
+def test_guard_ends_in_a_reset() -> None:
+    """Pairs that are allowed return; the last rule resets every other marked connection of the proxy."""
+    guard = rules(plan([WEB, DEEP]), "guard")
+    assert [("@owners_" in rule, "reject with tcp reset" in rule) for rule in guard] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_deepest_level_first() -> None:
+    """A cgroup inside another's is the more specific; level 2 is always there."""
+    assert plan([WEB, DEEP]).levels == (3, 2)
+    assert plan([DEEP]).levels == (3, 2)
+    assert plan([]).levels == (2,)
+    assert plan([WEB, DEEP]).sets == ("workloads_3", "owners_3", "workloads_2", "owners_2")
+
+
+def test_enrolling_at_a_level_in_use_changes_no_rules() -> None:
+    """Only elements come and go with workloads of the usual kind."""
+    assert plan([]).rules == plan([WEB]).rules
+    assert plan([]).digest == plan([WEB]).digest
+    assert plan([WEB]).digest != plan([WEB, DEEP]).digest
+
+
+def test_unit_text_names_the_workload() -> None:
+    """Both elements, readable by an operator; on a hybrid host with the path as nft looks for it."""
+    ruleset = plan([WEB], cgroup_prefix="unified")
+    assert unit_text(ruleset, WEB).splitlines()[1:] == [
+        'add element inet hostmesh workloads_2 { "unified/system.slice/web.service" comment "prod/web" : 0x1000 }',
+        'add element inet hostmesh owners_2 { "unified/system.slice/web.service" . 0x1539 comment "prod/web" }',
+    ]
+
+
+def test_elements_as_the_kernel_holds_them() -> None:
+    """Ids are 64 bits, marks 32, both in the byte order of the host."""
+    assert WEB.map_element(77) == (struct.pack("=Q", 77), struct.pack("=I", 0x1000))
+    assert WEB.set_element(77) == (struct.pack("=QI", 77, 0x1539), b"")
+
+
+def test_long_names_fit_into_a_comment() -> None:
+    """Nft takes 128 characters."""
+    unit = captured(1, "system.slice/a.service", "x" * 253)
+    comment = unit_text(plan([unit]), unit).split('comment "')[1].split('"')[0]
+    assert len(comment) == 120
+
+
+@pytest.mark.parametrize(
+    ("units", "complaint"),
+    [
+        ([WEB, captured(1, "system.slice/b.service")], "same number 1"),
+        ([WEB, captured(2, "system.slice/web.service")], "same cgroup system.slice/web.service"),
+        ([captured(1, "")], "cannot be captured by the cgroup ''"),
+        ([captured(1, 'a"b/c')], "cannot be captured"),
+    ],
+)
+def test_impossible_plans(units: list[CapturedUnit], complaint: str) -> None:
+    """Two workloads must never share a mark or a cgroup, and the root cgroup is everybody's."""
+    with pytest.raises(ValueError, match=complaint):
+        plan(units)
+
+
+@given(st.lists(st.tuples(st.integers(1, 0xFFFFF), st.integers(1, 5)), unique_by=lambda pair: pair[0], max_size=8))
+def test_plans_do_not_depend_on_order(pairs: list[tuple[int, int]]) -> None:
+    """The same workloads give the same plan, so that a restart of the agent changes nothing."""
+    units = [captured(number, "/".join(["a.slice"] * (depth - 1) + [f"u{number}.service"])) for number, depth in pairs]
+    assert plan(units) == plan(reversed(units))
+    assert len(set(plan(units).sets)) == 2 * len({2, *(depth for _, depth in pairs)})
