@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from tests.support.pki import ALICE, BOB, HOUR, Authority, now
 
 from hostmesh.model.identity import Identity
-from hostmesh.wire.x509 import BadCertificate, credentials, new_key_and_csr, spiffe_identities, split_pem
+from hostmesh.wire.x509 import (
+    BadCertificate,
+    credentials,
+    expires_at,
+    new_key_and_csr,
+    spiffe_identities,
+    split_pem,
+)
 
 ROOT = Authority()
 
@@ -58,6 +65,14 @@ def test_a_damaged_certificate_never_ends_in_another_error(data: st.DataObject) 
 
 
 LEAF = leaf_der(ROOT.issue().chain_pem)
+
+
+def test_the_end_of_a_certificate_is_told_in_seconds() -> None:
+    """As the credentials of its owner say it."""
+    issued = ROOT.issue()
+    assert expires_at(leaf_der(issued.chain_pem)) == issued.not_after
+    with pytest.raises(BadCertificate, match="peer certificate cannot be read"):
+        expires_at(b"junk")
 
 
 def test_a_request_has_an_empty_subject_and_one_critical_san() -> None:
