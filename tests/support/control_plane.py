@@ -1,0 +1,104 @@
+"""A real control plane in a process of its own, on loopback and a unix socket in a temporary directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostmesh.cli.client import Client
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class RunningControlPlane:
+    """Where it is; `config` can be started again."""
+
+    directory: Path
+    config: Path
+    socket: Path
+    port: int
+    process: subprocess.Popen[str]
+
+    @property
+    def documents(self) -> Path:
+        """Its documents directory."""
+        return self.directory / "documents"
+
+    @property
+    def client(self) -> Client:
+        """Of its socket."""
+        return Client(self.socket)
+
+    def stop(self) -> str:
+        """Ask it to end, as systemd would; its output."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=20)
+        return output
+
+
+def configure(directory: Path, port: int) -> Path:
+    """Write a configuration that stays inside `directory`."""
+    config = directory / "control-plane.yaml"
+    values = {
+        "listen": {"address": "127.0.0.1", "port": port},
+        "documents_dir": str(directory / "documents"),
+        "state_dir": str(directory / "state"),
+        "socket": str(directory / "control.sock"),
+        "socket_group": "no-such-group",
+    }
+    config.write_text(json.dumps(values))
+    return config
+
+
+def command(config: Path) -> list[str]:
+    """What starts one."""
+    return [sys.executable, "-m", "hostmesh", "control-plane", "--config", str(config)]
+
+
+@contextmanager
+def control_plane(directory: Path) -> Iterator[RunningControlPlane]:
+    """Start one, wait until it tells systemd (here: us) that it is ready, and end it in any case."""
+    port = free_port()
+    config = configure(directory, port)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(directory / "notify"))
+        process = subprocess.Popen(
+            command(config),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
+        )
+        try:
+            _wait_until_ready(notified, process)
+            yield RunningControlPlane(directory, config, directory / "control.sock", port, process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def _wait_until_ready(notified: socket.socket, process: subprocess.Popen[str]) -> None:
+    notified.settimeout(0.2)
+    for _ in range(100):
+        try:
+            if b"READY=1" in notified.recv(4096):
+                return
+        except TimeoutError:
+            if process.poll() is not None:
+                raise AssertionError(process.communicate()[0]) from None
+    raise AssertionError("the control plane did not become ready")

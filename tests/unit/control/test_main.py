@@ -1,0 +1,91 @@
+"""The control plane as a process: start, stop, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.support.control_plane import command, configure, control_plane, free_port
+from tests.support.documents import document
+
+
+def start(config: Path) -> tuple[int, str]:
+    """Exit status and output of a start that is to fail."""
+    done = subprocess.run(command(config), capture_output=True, text=True, timeout=20, check=False)
+    return done.returncode, done.stderr
+
+
+def test_it_serves_tls_and_ends_cleanly(tmp_path: Path) -> None:
+    """The port speaks h2 under the mesh's root; SIGTERM ends it with status 0 and leaves no socket."""
+    with control_plane(tmp_path) as running:
+        context = ssl.create_default_context(cafile=str(tmp_path / "state" / "ca" / "root-cert.pem"))
+        context.set_alpn_protocols(["h2"])
+
+        async def alpn() -> str | None:
+            _, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
+            chosen = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+            writer.close()
+            await writer.wait_closed()
+            return str(chosen)
+
+        assert asyncio.run(alpn()) == "h2"
+        output = running.stop()
+        assert running.process.returncode == 0, output
+        assert "control plane stopped" in output
+        assert not running.socket.exists()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_one_is_refused(tmp_path: Path) -> None:
+    """It says who is in the way, and the first does not notice."""
+    with control_plane(tmp_path) as running:
+        code, said = start(running.config)
+        assert (code, said) == (1, f"Error: {running.socket}: another control plane is running; stop it first\n")
+        other = tmp_path / "other"
+        other.mkdir()
+        code, said = start(configure(other, running.port))
+        assert code == 1
+        assert said.startswith(f"Error: cannot listen on 127.0.0.1:{running.port}: ")
+        assert running.client.status()["port"] == running.port
+
+
+def test_what_it_cannot_use_is_named(tmp_path: Path) -> None:
+    """A mistake in the configuration, a state directory in the way, tokens that are no JSON."""
+    config = configure(tmp_path, free_port())
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "tokens.json").write_text("{")
+    code, said = start(config)
+    assert code == 1
+    assert f"{tmp_path}/state/tokens.json: the join tokens cannot be read" in said
+    config.write_text("state_dir: /proc/nowhere")
+    code, said = start(config)
+    assert (code, said.partition(";")[2]) == (
+        1,
+        " make the directory, owned by the user that runs the control plane\n",
+    )
+    config.write_text("stat_dir: /x")
+    code, said = start(config)
+    assert (code, said.partition(";")[0]) == (1, f"Error: {config}:1: stat_dir: unknown field")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_files_are_followed(tmp_path: Path, broken: bool) -> None:
+    """A new file is live within two looks, or its mistake is shown while the rest stays."""
+    with control_plane(tmp_path) as running:
+        text = document("WorkloadEntry", "address: 10.0.0.1\nserviceAccount: a", "name: a")
+        (running.documents / "a.yaml").write_text(text.replace("address", "adress") if broken else text)
+
+        async def change() -> dict[str, object]:
+            async with asyncio.timeout(10):
+                while True:
+                    found: dict[str, object] = running.client.status()["documents"]
+                    if found["problems"] or found["objects"]:
+                        return found
+                    await asyncio.sleep(0.1)
+
+        found = asyncio.run(change())
+        assert bool(found["problems"]) == broken
+        assert found["objects"] == (0 if broken else 1)
