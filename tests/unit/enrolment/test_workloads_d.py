@@ -1,0 +1,116 @@
+"""workloads.d read strictly: every complaint says file:line, field, why and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.enrolment.workloads_d import Enrolled, read, read_text
+
+WEB = "workload: prod/web\nserviceAccount: web\ncapture:\n  unit: web-api.service\n"
+
+
+def test_a_workload() -> None:
+    """All of the schema; the service account is Kubernetes' default when left out."""
+    assert read_text(WEB, "web.yaml") == [Enrolled("prod", "web", "web", "web-api.service", "web.yaml", 4)]
+    (without,) = read_text(WEB.replace("serviceAccount: web\n", ""), "web.yaml")
+    assert without.service_account == "default"
+    assert without.key == "prod/web"
+
+
+@pytest.mark.parametrize(
+    "unit", ["app@1.service", r"my\x2dapp@a:b.service", "a_b.c.service", "ssh-gateway.service", "hostmeshed.service"]
+)
+def test_units_that_systemd_allows(unit: str) -> None:
+    """Instances, escapes, dots; names that only resemble the failsafe ones."""
+    (one,) = read_text(WEB.replace("web-api.service", unit), "web.yaml")
+    assert one.unit == unit
+
+
+MISTAKES = [
+    ("workload: prod/web\n", "web.yaml:1: capture: required, but missing"),
+    (WEB + "captured: yes\n", "web.yaml:5: captured: unknown field; did you mean 'capture'?"),
+    (WEB.replace("unit:", "units:"), "web.yaml:4: capture.units: unknown field; did you mean 'unit'?"),
+    (WEB.replace("prod/web", "web"), "web.yaml:1: workload: must be <namespace>/<name>"),
+    (WEB.replace("prod/web", "prod/We_b"), "web.yaml:1: workload: not a Kubernetes name"),
+    (WEB.replace("prod/web", "/web"), "web.yaml:1: workload: must be <namespace>/<name>"),
+    (WEB.replace("prod/web", "p.q/web"), "web.yaml:1: workload: must be <namespace>/<name>"),
+    (WEB.replace("prod/web", "prod/web/x"), "web.yaml:1: workload: not a Kubernetes name"),
+    (
+        WEB.replace("serviceAccount: web", "serviceAccount: 5"),
+        "web.yaml:2: serviceAccount: input should be a valid str",
+    ),
+    (WEB.replace("web-api.service", "web-api"), "web.yaml:4: capture.unit: must be the full name of a service"),
+    (WEB.replace("web-api.service", "x.socket"), "web.yaml:4: capture.unit: must be the full name of a service"),
+    (WEB.replace("web-api.service", "a/b.service"), "web.yaml:4: capture.unit: must be the full name of a service"),
+    (WEB.replace("web-api.service", "app@.service"), "web.yaml:4: capture.unit: is a template; name an instance"),
+    (WEB.replace("web-api.service", "ssh.service"), "web.yaml:4: capture.unit: is needed to repair the host"),
+    (WEB.replace("web-api.service", "sshd.service"), "web.yaml:4: capture.unit: is needed to repair the host"),
+    (WEB.replace("web-api.service", "hostmesh-agent.service"), "web.yaml:4: capture.unit: is needed to repair"),
+    (WEB.replace("web-api.service", "systemd-networkd.service"), "web.yaml:4: capture.unit: is needed to repair"),
+    (WEB + "workload: prod/api\n", "web.yaml:5: workload: the key stands twice, first on line 1"),
+    ("workload: [", "web.yaml:1: not YAML"),
+    ("- a\n", "web.yaml:1: "),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), MISTAKES)
+def test_mistakes(text: str, complaint: str) -> None:
+    """Where, what and why, in one line."""
+    with pytest.raises(InvalidYaml) as raised:
+        read_text(text, "web.yaml")
+    assert str(raised.value).startswith(complaint), str(raised.value)
+
+
+def test_every_file_is_read(tmp_path: Path) -> None:
+    """In the order of names; other suffixes and hidden files are not ours."""
+    (tmp_path / "b.yaml").write_text(WEB)
+    (tmp_path / "a.yml").write_text(WEB.replace("web", "api") + "---\n" + WEB.replace("web", "db"))
+    for ignored in (".web.yaml.swp", ".c.yaml", "web.yaml~", "README"):
+        (tmp_path / ignored).write_text("workload: [")
+    assert [one.key for one in read(tmp_path)] == ["prod/api", "prod/db", "prod/web"]
+
+
+def test_no_directory_enrols_nothing(tmp_path: Path) -> None:
+    """A host without workloads is a host all the same."""
+    assert read(tmp_path / "workloads.d") == ()
+
+
+def test_all_problems_of_all_files_at_once(tmp_path: Path) -> None:
+    """An operator corrects them in one go; nothing is enrolled until then."""
+    (tmp_path / "a.yaml").write_text(WEB.replace("prod/web", "web"))
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "c.yaml").write_text(WEB)
+    with pytest.raises(InvalidYaml) as raised:
+        read(tmp_path)
+    assert [Path(problem.source).name for problem in raised.value.problems] == ["a.yaml", "b.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("second", "field"),
+    [
+        (WEB.replace("web-api", "other"), "workload: prod/web is enrolled already at "),
+        (WEB.replace("prod/web", "prod/other"), "capture.unit: web-api.service is enrolled already at "),
+    ],
+)
+def test_duplicates(tmp_path: Path, second: str, field: str) -> None:
+    """One workload is one unit, and a unit has one identity; both places are named."""
+    (tmp_path / "a.yaml").write_text(WEB)
+    (tmp_path / "b.yaml").write_text(second)
+    with pytest.raises(InvalidYaml) as raised:
+        read(tmp_path)
+    (problem,) = raised.value.problems
+    assert str(problem).startswith(f"{tmp_path}/b.yaml:4: {field}{tmp_path}/a.yaml:4; ")
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Nothing but InvalidYaml comes out of a parser of what users write."""
+    try:
+        read_text(text, "any.yaml")
+    except InvalidYaml as error:
+        assert error.problems
