@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -24,14 +25,9 @@ def test_it_serves_tls_and_ends_cleanly(tmp_path: Path) -> None:
         context = ssl.create_default_context(cafile=str(tmp_path / "state" / "ca" / "root-cert.pem"))
         context.set_alpn_protocols(["h2"])
 
-        async def alpn() -> str | None:
-            _, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
-            chosen = writer.get_extra_info("ssl_object").selected_alpn_protocol()
-            writer.close()
-            await writer.wait_closed()
-            return str(chosen)
-
-        assert asyncio.run(alpn()) == "h2"
+        address = ("127.0.0.1", running.port)
+        with socket.create_connection(address, 5) as raw, context.wrap_socket(raw, server_hostname=address[0]) as tls:
+            assert tls.selected_alpn_protocol() == "h2"
         output = running.stop()
         assert running.process.returncode == 0, output
         assert "control plane stopped" in output
