@@ -23,7 +23,7 @@ from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.proxy_header import proxy_header
-from hostmesh.proxy.sockets import Connect
+from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Fields, Tunnel
 from hostmesh.rbac.decide import decide
@@ -143,6 +143,7 @@ class InboundStream:
             context.config.connect_timeout,
             self._connected,
             context.mark(self._local.captured.number),
+            LOCAL_ATTEMPTS,
         )
 
     def describe(self) -> OpenConnection:
@@ -187,7 +188,7 @@ class InboundStream:
             self._context.loop, connect.sock, self._tunnel, self._stream, self, traffic.sent, traffic.received
         )
         early, self._early = self._early, []
-        self._splice.start(registered=True, early=early, peer_ended=self._peer_ended)
+        self._splice.start(connect.seen, early, peer_ended=self._peer_ended)
 
     def _accepted(self) -> bytes:
         if not self._context.config.response_baggage:

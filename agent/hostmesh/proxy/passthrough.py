@@ -17,7 +17,7 @@ from hostmesh.proxy.inbound_stream import Told
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.relay import Relay
-from hostmesh.proxy.sockets import Connect, reset
+from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect, reset
 from hostmesh.rbac.decide import decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
@@ -130,6 +130,7 @@ class PlaintextConnection:
             context.config.connect_timeout,
             self._connected,
             context.mark(self._number),
+            LOCAL_ATTEMPTS,
         )
 
     def _connected(self, connect: Connect, number: int) -> None:

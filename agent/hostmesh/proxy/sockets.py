@@ -24,6 +24,11 @@ _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
 
 _NONBLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
+LOCAL_ATTEMPTS = 4
+"""Attempts for a workload's own port. The kernel cannot tell whose listener a SYN is for if a connection with the same
+four addresses is in TIME_WAIT (an application that closes first leaves thousands), so the guard resets it. Another
+attempt has another source port."""
+
 Accepted = tuple[_socket.socket, SocketAddress]
 
 
@@ -54,33 +59,52 @@ class Connect:
     Args:
         loop: registers the socket; on success it stays registered and gets a new handler.
         address: where to.
-        limit: seconds.
+        limit: seconds, for all attempts.
         then: gets this object and an errno, 0 when connected. After a failure the socket is closed.
+        mark: SO_MARK.
+        attempts: how many are made before a refusal is final.
     """
 
-    __slots__ = ("_loop", "_then", "_timer", "sock")
+    __slots__ = ("_address", "_attempts", "_loop", "_mark", "_then", "_timer", "sock")
 
     def __init__(
-        self, loop: Loop, address: SocketAddress, limit: float, then: Callable[[Connect, int], None], mark: int | None
+        self,
+        loop: Loop,
+        address: SocketAddress,
+        limit: float,
+        then: Callable[[Connect, int], None],
+        mark: int | None,
+        attempts: int = 1,
     ) -> None:
         self._loop = loop
+        self._address = address
+        self._mark = mark
+        self._attempts = attempts
         self._then: Callable[[Connect, int], None] | None = then
         self._timer: Timer | None = None
+        number = self._open()
+        if number:
+            loop.call_later(0, lambda: self._finish(number))
+        else:
+            self._timer = loop.call_later(limit, self._expired)
+
+    def _open(self) -> int:
+        """Start an attempt; an errno if it cannot even be started."""
+        address = self._address
+        self._attempts -= 1
         family = _socket.AF_INET6 if isinstance(address.ip, IPv6Address) else _socket.AF_INET
         self.sock = _socket.socket(family, _NONBLOCKING_STREAM)
         try:
-            if mark is not None:
-                options.set_mark(self.sock, mark)
+            if self._mark is not None:
+                options.set_mark(self.sock, self._mark)
             self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             self.sock.connect((str(address.ip), address.port))
         except BlockingIOError:
             pass
         except OSError as error:
-            number = error.errno or errno.EIO
-            loop.call_later(0, lambda: self._finish(number))
-            return
-        self._timer = loop.call_later(limit, self._expired)
-        loop.register(self.sock.fileno(), self._ready, writable=True)
+            return error.errno or errno.EIO
+        self._loop.register(self.sock.fileno(), self._ready, writable=True)
+        return 0
 
     def cancel(self) -> None:
         """Nobody wants it any more; `then` will not be called."""
@@ -88,7 +112,13 @@ class Connect:
         self._finish(errno.ECANCELED)
 
     def _ready(self, mask: int) -> None:
-        self._finish(self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR) if mask & BROKEN else 0)
+        number = self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR) if mask & BROKEN else 0
+        if number == errno.ECONNREFUSED and self._attempts > 0:
+            self._loop.close_later(self.sock)
+            number = self._open()
+            if not number:
+                return
+        self._finish(number)
 
     def _expired(self) -> None:
         self._finish(errno.ETIMEDOUT)
