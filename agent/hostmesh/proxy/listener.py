@@ -57,6 +57,8 @@ class Listener:
             if error.errno not in _EXHAUSTED:
                 raise
             self._pause(error.errno)
+            return
+        self._loop.requeue_listener(self._sock.fileno())
 
     def _pause(self, number: int) -> None:
         fields = {"address": str(self.address), "error": os.strerror(number)}

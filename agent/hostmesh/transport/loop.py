@@ -93,6 +93,15 @@ class Loop:
         self._epoll.register(fd, _LISTENER)
         self._handlers[fd] = handler
 
+    def requeue_listener(self, fd: int) -> None:
+        """Let the other processes that wait for this listener go first next time.
+
+        The kernel wakes the first of those that wait exclusively, so without this one of several idle processes
+        would get every connection (epoll_ctl(2), EPOLLEXCLUSIVE). What is in the queue already is told again.
+        """
+        self._epoll.unregister(fd)
+        self._epoll.register(fd, _LISTENER)
+
     def watch_writable(self, fd: int) -> None:
         """Report when a blocked socket can take more. Stays in place; asking again costs nothing."""
         if fd not in self._writable:

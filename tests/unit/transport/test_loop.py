@@ -153,6 +153,37 @@ def test_one_connection_wakes_one_of_the_loops_that_share_a_listener(clock: Cloc
         loop.close()
 
 
+def test_loops_that_requeue_take_turns_at_a_shared_listener(clock: Clock) -> None:
+    """Otherwise the kernel wakes the same one of several idle processes every time."""
+    loops = [Loop(clock=clock) for _ in range(2)]
+    woken: list[int] = []
+    with bind_listener("127.0.0.1", 0) as listener:
+
+        def accept(number: int) -> None:
+            listener.accept()[0].close()
+            loops[number].requeue_listener(listener.fileno())
+            woken.append(number)
+
+        for number, loop in enumerate(loops):
+            loop.register_listener(listener.fileno(), lambda _, number=number: accept(number))  # type: ignore[misc]
+        threads = [threading.Thread(target=loop.run, daemon=True) for loop in loops]
+        for thread in threads:
+            thread.start()
+        for count in range(1, 9):
+            while not all(_sleeps(thread) for thread in threads):
+                pass
+            with socket.create_connection(listener.getsockname()):
+                while len(woken) < count:
+                    pass
+        for loop in loops:
+            loop.stop()
+        for thread in threads:
+            thread.join()
+    assert woken in ([0, 1] * 4, [1, 0] * 4)
+    for loop in loops:
+        loop.close()
+
+
 def _sleeps(thread: threading.Thread) -> bool:
     with open(f"/proc/self/task/{thread.native_id}/stat") as file:  # noqa: PTH123
         return file.read().rpartition(")")[2].split()[0] == "S"
