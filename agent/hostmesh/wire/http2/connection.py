@@ -270,12 +270,14 @@ class Http2Connection:
         self._out.write_frame(frames.PING, 0, 0, payload)
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, last_stream: int | None = None) -> None:
-        """Take no streams above `last_stream`; None: above the highest seen; 2**31-1 announces only."""
+        """Take no streams above `last_stream`; None: above the highest seen; 2**31-1 announces only. Never raises."""
         state = self._state
+        if state.failed:
+            return
         last = state.highest_peer_stream if last_stream is None else last_stream
         state.last_accepted = min(state.last_accepted, last)
         state.goaway_sent = True
-        self._out.write(frames.goaway(state.last_accepted, code))
+        self._out.write_last(frames.goaway(state.last_accepted, code))
 
     def take(self) -> memoryview:
         """Everything that must leave now; valid until any other call."""
