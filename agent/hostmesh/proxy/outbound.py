@@ -226,7 +226,7 @@ class OutboundConnection:
         self._splice = Splice(
             self._context.loop, self._sock, self._tunnel, self._stream, self, traffic.received, traffic.sent
         )
-        self._splice.start(registered=False, peer_ended=end)
+        self._splice.start(peer_ended=end)
 
     def data(self, views: Sequence[memoryview], size: int, end: bool) -> None:
         """Payload before the response: HTTP/2 does not let it through."""

@@ -60,12 +60,13 @@ class Connect:
         loop: registers the socket; on success it stays registered and gets a new handler.
         address: where to.
         limit: seconds, for all attempts.
-        then: gets this object and an errno, 0 when connected. After a failure the socket is closed.
+        then: gets this object and an errno, 0 when connected. After a failure the socket is closed. `seen` is then
+            the event that said so: it may have announced the first bytes too, and is not repeated.
         mark: SO_MARK.
         attempts: how many are made before a refusal is final.
     """
 
-    __slots__ = ("_address", "_attempts", "_loop", "_mark", "_then", "_timer", "sock")
+    __slots__ = ("_address", "_attempts", "_loop", "_mark", "_then", "_timer", "seen", "sock")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Connect:
         self._attempts = attempts
         self._then: Callable[[Connect, int], None] | None = then
         self._timer: Timer | None = None
+        self.seen = 0
         number = self._open()
         if number:
             loop.call_later(0, lambda: self._finish(number))
@@ -112,6 +114,7 @@ class Connect:
         self._finish(errno.ECANCELED)
 
     def _ready(self, mask: int) -> None:
+        self.seen = mask
         number = self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR) if mask & BROKEN else 0
         if number == errno.ECONNREFUSED and self._attempts > 0:
             self._loop.close_later(self.sock)

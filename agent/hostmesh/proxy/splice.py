@@ -98,22 +98,25 @@ class Splice:
         self.bytes_from_app = 0
         self.bytes_to_app = 0
 
-    def start(self, *, registered: bool, early: Sequence[memoryview] = (), peer_ended: bool = False) -> None:
+    def start(self, seen: int | None = None, early: Sequence[memoryview] = (), *, peer_ended: bool = False) -> None:
         """Begin to carry.
 
         Args:
-            registered: whether the loop watches the socket already.
+            seen: the last event of a socket that the loop watches already: it will not be reported again. None: the
+                socket is not registered yet.
             early: what the peer sent before there was an application to take it.
             peer_ended: whether the peer is already done.
         """
         self._tunnel.attach(self._stream, self)
-        if registered:
-            self._loop.replace_handler(self._sock.fileno(), self._ready)
-        else:
+        if seen is None:
             self._loop.register(self._sock.fileno(), self._ready)
+        else:
+            self._loop.replace_handler(self._sock.fileno(), self._ready)
         size = sum(map(len, early))
         if size or peer_ended:
             self.data(early, size, peer_ended)
+        if seen is not None and seen & _READ and self._owner is not None:
+            self._carry(seen)
 
     def abort(self, failure: Failure) -> None:
         """End it now, both ways, visibly."""
