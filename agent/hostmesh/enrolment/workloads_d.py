@@ -18,7 +18,7 @@ from hostmesh.model.workload import DEFAULT_SERVICE_ACCOUNT
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service")
-_FAILSAFE = re.compile(r"(sshd?|hostmesh-.*|systemd-.*|dbus(-broker)?)(@.*)?\.service")
+_FAILSAFE = re.compile(r"(sshd?|dropbear|hostmesh-.*|systemd-.*|dbus(-broker)?)(@.*)?\.service")
 
 
 def _name(value: str) -> str:

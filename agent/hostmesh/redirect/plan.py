@@ -10,6 +10,7 @@ Packet paths, with `N` the number of a workload and `mark` = N << 12:
              to be declared, and services outside the map are not touched.
   guard      the proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection may only
              reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset.
+  leaving    nor may it leave the host: a peer cannot use a workload as its relay into the network.
 
 The guard looks up the pair (cgroup of the listener, mark of the packet) in a set of allowed pairs. nft cannot compare
 two values of a packet with each other, but a concatenation is one key; nft 1.0.6 and Linux 6.1 take it. A rule per
@@ -41,9 +42,8 @@ USUAL_LEVEL = 2
 """system.slice/name.service; always present, so that most enrolments change elements only."""
 
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"
-_PROXY = f"meta mark & 0xfff == {PROXY_MARK:#x}"
 _MARKS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }}"
-_PROXY_OF_A_WORKLOAD = "meta mark & 0xfffff000 != 0x0"
+_TO_A_WORKLOAD = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0 {_NEW}"
 _COMMENT_LIMIT = 120
 _ID = struct.Struct("=Q")
 _PAIR = struct.Struct("=QI")
@@ -102,7 +102,7 @@ class Ruleset:
     @property
     def chains(self) -> tuple[str, ...]:
         """Names of all chains of the table."""
-        return ("outbound", "inbound", "guard")
+        return ("outbound", "inbound", "guard", "leaving")
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -151,9 +151,11 @@ def plan(
         f"add chain inet {TABLE} outbound {{ type nat hook output priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} inbound {{ type nat hook prerouting priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} guard {{ type filter hook input priority {GUARD_PRIORITY}; policy accept; }}",
+        f"add chain inet {TABLE} leaving {{ type filter hook output priority {GUARD_PRIORITY}; policy accept; }}",
         *_chain("outbound", _outbound(levels, ports)),
         *_chain("inbound", _inbound(levels, ports, never)),
         *_chain("guard", _guard(levels, ports)),
+        *_chain("leaving", _leaving()),
     ]
     return Ruleset("\n".join(lines) + "\n", levels, captured, cgroup_prefix)
 
@@ -226,7 +228,7 @@ def _inbound(levels: Iterable[int], ports: ListenerPorts, never: list[int]) -> l
 
 def _guard(levels: Iterable[int], ports: ListenerPorts) -> list[tuple[str, str]]:
     redirected = f"tcp dport {{ {ports.outbound}, {ports.inbound_plaintext} }}"
-    mine = f'iifname "lo" {_PROXY} {_PROXY_OF_A_WORKLOAD} {_NEW}'
+    mine = f'iifname "lo" {_TO_A_WORKLOAD}'
     allowed = (f"{mine} socket cgroupv2 level {level} . meta mark @{set_name(level)} return" for level in levels)
     return [
         (
@@ -236,3 +238,7 @@ def _guard(levels: Iterable[int], ports: ListenerPorts) -> list[tuple[str, str]]
         *((rule, "the workload's own port") for rule in allowed),
         (f"{mine} reject with tcp reset", "somebody else's port"),
     ]
+
+
+def _leaving() -> list[tuple[str, str]]:
+    return [(f'oifname != "lo" {_TO_A_WORKLOAD} reject with tcp reset', "to a workload of this host, yet leaving it")]

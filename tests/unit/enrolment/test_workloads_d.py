@@ -57,7 +57,7 @@ MISTAKES = [
     (WEB.replace("web-api.service", "hostmesh-agent.service"), "web.yaml:4: capture.unit: is needed to repair"),
     (WEB.replace("web-api.service", "systemd-networkd.service"), "web.yaml:4: capture.unit: is needed to repair"),
     (WEB + "workload: prod/api\n", "web.yaml:5: workload: the key stands twice, first on line 1"),
-    ("workload: [", "web.yaml:1: not YAML"),
+    ("workload: a: b\n", "web.yaml:1: not YAML"),
     ("- a\n", "web.yaml:1: "),
 ]
 
