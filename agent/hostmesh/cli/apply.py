@@ -13,6 +13,12 @@ from hostmesh.cli.files import files_option, read_files
 from hostmesh.cli.kinds import document_kind
 
 _DIFFERENT = 1
+
+
+class _CannotTell(click.ClickException):
+    exit_code = 2
+
+
 _output = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print what was done."
 )
@@ -41,8 +47,7 @@ def diff(names: tuple[str, ...], output: str, path: Path) -> None:
     try:
         result = Client(path).diff(read_files(names))
     except click.ClickException as error:
-        error.exit_code = 2
-        raise
+        raise _CannotTell(error.message) from error
     if output == "json":
         click.echo(json.dumps(result, indent=2))
     else:

@@ -27,7 +27,7 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
 """What agents are told, as istioctl ztunnel-config calls it."""
 
 
-class _Kind(click.ParamType):
+class _Kind(click.ParamType[str]):
     name = "kind"
 
     def __init__(self, *tables: Mapping[str, tuple[str, ...]]) -> None:

@@ -11,7 +11,7 @@ from hostmesh.cli.client import Client, socket_option
 from hostmesh.config.durations import parse_duration
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:

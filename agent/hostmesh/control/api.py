@@ -23,7 +23,7 @@ from hostmesh.control.apply import Input, Refused, Result
 from hostmesh.control.audit import AuditLog
 from hostmesh.control.directory import MAX_BYTES, DirectoryUnusable
 from hostmesh.control.documents.base import Resource
-from hostmesh.control.documents.read import KINDS, Object, ObjectKey
+from hostmesh.control.documents.read import KINDS, Object, ObjectKey, text_keys
 from hostmesh.control.live import LiveDocuments
 from hostmesh.control.tokens import DEFAULT_TTL, TokenStore
 from hostmesh.control.translate import Translation
@@ -187,7 +187,7 @@ def _result(result: Result) -> dict[str, Any]:
 
 
 def _object(item: Object[Resource]) -> dict[str, Any]:
-    value = json.loads(json.dumps(item.document.value, default=str))
+    value = json.loads(json.dumps(text_keys(item.document.value), default=str))
     return {**_key(item.key), "where": item.where, "object": value}
 
 

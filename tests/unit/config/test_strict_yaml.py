@@ -70,3 +70,17 @@ def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
     except InvalidYaml as error:
         problems = list(error.problems)
     assert all(problem.line >= 1 for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a: " + "[" * 100_000, "f.yaml:1: nested deeper than 200 levels"),
+        ("\n" + "{a: " * 300, "f.yaml:2: nested deeper than 200 levels"),
+    ],
+    ids=["brackets", "braces"],
+)
+def test_endless_nesting_does_not_exhaust_the_stack(text: str, complaint: str) -> None:
+    """The composer recurses, in C where libyaml is there: it must never see such a text."""
+    with pytest.raises(InvalidYaml, match=complaint):
+        load_documents(text, "f.yaml")

@@ -33,7 +33,9 @@ def is_wildcard_host(text: str) -> bool:
 
 
 def is_ip(text: str) -> bool:
-    """An IPv4 or IPv6 address without a prefix length."""
+    """An IPv4 or IPv6 address, without a prefix length or an interface."""
+    if "%" in text:
+        return False
     try:
         ip_address(text)
     except ValueError:
@@ -43,7 +45,8 @@ def is_ip(text: str) -> bool:
 
 def is_cidr(text: str) -> bool:
     """An address with a prefix length; host bits may be set, as Istio allows."""
-    if "/" not in text:
+    address, _, length = text.partition("/")
+    if not (is_ip(address) and length.isascii() and length.isdigit()):
         return False
     try:
         ip_network(text, strict=False)

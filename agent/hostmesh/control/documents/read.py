@@ -132,7 +132,7 @@ def of_kind(objects: Iterable[Object[Resource]], model: type[ResourceT]) -> tupl
 
 def _object(document: Document) -> Object[Resource]:
     kind = _kind(document)
-    resource = parse(document, kind.model, value=_text_keys(document.value))
+    resource = parse(document, kind.model, value=text_keys(document.value))
     found = [*check_metadata(resource, namespaced=kind.namespaced, dry_run=kind.dry_run), *kind.check(resource)]
     fatal = [document.problem(finding.path, finding.why) for finding in found if finding.fatal]
     if fatal:
@@ -159,12 +159,12 @@ def _kind(document: Document) -> Kind:
     return kind
 
 
-def _text_keys(value: object) -> object:
+def text_keys(value: object) -> object:
     """Keys as JSON would have them, as Kubernetes reads YAML: `8080:` is the text key "8080"."""
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else _json_key(key): _text_keys(item) for key, item in value.items()}
+        return {key if isinstance(key, str) else _json_key(key): text_keys(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_text_keys(item) for item in value]
+        return [text_keys(item) for item in value]
     return value
 
 

@@ -80,6 +80,10 @@ def check_service_entry(entry: ServiceEntry) -> Iterator[Finding]:
     yield from _check_endpoints(spec)
     yield from _check_resolution(spec)
     yield from _check_exports(spec)
+    for number, address in enumerate(entry.status.addresses if entry.status else ()):
+        if not is_ip(address.value):
+            path: Path = ("status", "addresses", number, "value")
+            yield Finding(path, f"{address.value!r} is not an IP address; remove the recorded address")
 
 
 def _check_hosts(spec: ServiceEntrySpec) -> Iterator[Finding]:

@@ -69,7 +69,7 @@ REFUSED = [
         document("WorkloadEntry", "address: 10.0.0.1\naddress: 10.0.0.2"),
         ["6: spec.address: the key stands twice, first on line 5"],
     ),
-    ("a: [", ["1: not YAML: expected the node content, but found '<stream end>'"]),
+    ("a: [", ["2: not YAML: did not find expected node content"]),
     (
         document("WorkloadEntry", ENTRY, "name: Web_Api"),
         [

@@ -141,3 +141,9 @@ WARNED = [
 def test_warned(spec: str, said: list[str]) -> None:
     """What is legal but probably not meant."""
     assert warnings(document("ServiceEntry", spec)) == said
+
+
+def test_a_recorded_address_must_be_one() -> None:
+    """What an earlier control plane allocated is taken up, so it is checked."""
+    text = document("ServiceEntry", "hosts: [a.b]") + "status:\n  addresses:\n  - {value: x, host: a.b}\n"
+    assert refusals(text) == ["8: status.addresses[0].value: 'x' is not an IP address; remove the recorded address"]
