@@ -156,6 +156,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.json_response({"error": str(refused)}, status=409)
     except DirectoryUnusable as unusable:
         return web.json_response({"error": f"{unusable}; nothing was changed"}, status=507)
+    except OSError as error:
+        where = error.filename or "the state directory"
+        return web.json_response({"error": f"{where}: {error.strerror}; nothing was changed"}, status=507)
 
 
 async def _body(request: web.Request, model: type[BodyT]) -> BodyT:

@@ -31,8 +31,8 @@ _VIPS = "vips.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A set of documents that is live."""
+class DocumentSet:
+    """All documents of one moment, and what agents are told because of them."""
 
     objects: Mapping[ObjectKey, Object[Resource]]
     translation: Translation
@@ -64,13 +64,13 @@ class DocumentStore:
         self._files: dict[Path, _File] = {}
         self._seen: dict[Path, Signature] = {}
         self._loaded: dict[Path, Signature] | None = None
-        self.snapshot: Snapshot | None = None
+        self.current: DocumentSet | None = None
         self.problems: tuple[Problem, ...] = ()
 
     def start(self) -> None:
-        """Load what is there, or else the last good set; `snapshot` stays None when there is neither."""
+        """Load what is there, or else the last good set; `current` stays None when there is neither."""
         self.load()
-        if self.snapshot is None:
+        if self.current is None:
             self._restore()
 
     def refresh(self) -> bool:
@@ -79,7 +79,7 @@ class DocumentStore:
         A file that is still being written would look like one whose last documents were removed.
 
         Returns:
-            Whether there is a new snapshot.
+            Whether what agents are told has changed.
         """
         try:
             seen = self._directory.scan()
@@ -98,7 +98,7 @@ class DocumentStore:
         """Load the directory as it is now.
 
         Returns:
-            Whether there is a new snapshot.
+            Whether what agents are told has changed.
         """
         try:
             self._read_files()
@@ -111,10 +111,10 @@ class DocumentStore:
         self._report(problems)
         if problems:
             return False
-        before = self.snapshot
+        before = self.current
         self._go_live(objects)
-        if before is None or before != self.snapshot:
-            self._keep({str(path): file.text for path, file in self._files.items()})
+        if before is None or before != self.current:
+            self._save(_LAST_GOOD, {str(path): file.text for path, file in self._files.items()})
         return before is None or before.translation != self._live.translation
 
     def apply(self, inputs: Sequence[Input], *, dry_run: bool) -> Result:
@@ -145,15 +145,15 @@ class DocumentStore:
         Raises:
             Refused: there is none.
         """
-        found = self.snapshot.objects.get(key) if self.snapshot else None
+        found = self.current.objects.get(key) if self.current else None
         if found is None:
             raise Refused(f"{key} is not there; `hostmesh get {key.kind.lower()}` lists what is")
         return found
 
     @property
-    def _live(self) -> Snapshot:
-        assert self.snapshot is not None, "asked before anything was live"
-        return self.snapshot
+    def _live(self) -> DocumentSet:
+        assert self.current is not None, "asked before anything was live"
+        return self.current
 
     def _contents(self) -> Mapping[Path, tuple[Object[Resource], ...]]:
         broken = [problem for file in self._files.values() for problem in file.problems]
@@ -205,12 +205,12 @@ class DocumentStore:
         translation = translate(by_key.values(), self._mesh, vips)
         if translation.vips != vips:
             as_text = {key: [str(address) for address in addresses] for key, addresses in translation.vips.items()}
-            write_atomically(self._state / _VIPS, json.dumps(as_text, indent=1).encode())
-        self.snapshot = Snapshot(by_key, translation)
+            self._save(_VIPS, as_text)
+        self.current = DocumentSet(by_key, translation)
 
     def _vips(self) -> Vips:
-        if self.snapshot is not None:
-            return self.snapshot.translation.vips
+        if self.current is not None:
+            return self.current.translation.vips
         try:
             recorded = json.loads((self._state / _VIPS).read_bytes())
             return {key: tuple(parse_ip(text) for text in addresses) for key, addresses in recorded.items()}
@@ -220,8 +220,13 @@ class DocumentStore:
             _log.warning("%s: not usable (%s): services get new addresses", self._state / _VIPS, error)
             return {}
 
-    def _keep(self, files: Mapping[str, str]) -> None:
-        write_atomically(self._state / _LAST_GOOD, json.dumps(files).encode())
+    def _save(self, name: str, value: object) -> None:
+        """Both files only help the next start: a full disk must not stop this one from following the documents."""
+        path = self._state / name
+        try:
+            write_atomically(path, json.dumps(value, indent=1).encode())
+        except OSError as error:
+            _log.error("%s: cannot be written (%s): the next start will miss it", path, error.strerror)
 
     def _restore(self) -> None:
         path = self._state / _LAST_GOOD

@@ -169,6 +169,15 @@ def test_an_unusable_last_good_set_is_not_fatal(bench: Bench, caplog: pytest.Log
     assert "the last good documents cannot be used" in caplog.text
 
 
+def test_a_state_directory_that_cannot_be_written_stops_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What is kept there only helps the next start."""
+    bench.state.rename(bench.state.with_name("elsewhere"))
+    bench.write("a.yaml", entry("a"))
+    assert bench.settle()
+    assert bench.live == ["a"]
+    assert "documents.last-good.json: cannot be written (No such file or directory)" in caplog.text
+
+
 def test_what_does_not_change_the_mesh_is_not_news(bench: Bench) -> None:
     """A comment is not worth telling agents about."""
     bench.write("a.yaml", entry("a"))
