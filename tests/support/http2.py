@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import pytest
+
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
@@ -92,15 +94,13 @@ class Wire:
 
     def fails(self, *parts: bytes) -> ErrorCode:
         """The code of the error that the frames cause; also checks that GOAWAY says so."""
-        try:
-            events = self.feed(*parts)
-        except Http2Error as error:
-            last = self.sent()[-1]
-            assert last.kind == frames.GOAWAY
-            assert int.from_bytes(last.payload[4:8], "big") == error.code
-            assert self.connection.closed
-            return error.code
-        raise AssertionError(f"no error but {events}")
+        with pytest.raises(Http2Error) as caught:
+            self.feed(*parts)
+        last = self.sent()[-1]
+        assert last.kind == frames.GOAWAY
+        assert int.from_bytes(last.payload[4:8], "big") == caught.value.code
+        assert self.connection.closed
+        return caught.value.code
 
 
 def server(limits: Limits | None = None, *, streams: int = 0) -> Wire:

@@ -45,13 +45,12 @@ MALFORMED: list[tuple[list[Field], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "rule"), MALFORMED)
-def test_malformed_requests(fields: list[Field], rule: str) -> None:
+@pytest.mark.parametrize("fields", [row[0] for row in MALFORMED], ids=[row[1] for row in MALFORMED])
+def test_malformed_requests(fields: list[Field]) -> None:
     """Each breaks one rule, also when the name was seen in good order before."""
     for _ in range(2):
         with pytest.raises(Malformed):
             check_request(fields)
-            pytest.fail(rule)
 
 
 @pytest.mark.parametrize(
