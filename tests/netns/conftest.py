@@ -62,7 +62,9 @@ class Lab:
         return sock
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        return self.stack.enter_context(listener.accept()[0])
+        accepted = self.stack.enter_context(listener.accept()[0])
+        accepted.settimeout(2)
+        return accepted
 
 
 def captured(cgroup: Cgroup, number: int) -> CapturedUnit:

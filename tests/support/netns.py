@@ -85,6 +85,8 @@ def connect(a: Namespace, b: Namespace, subnet: int = 77) -> tuple[Namespace, Na
     ends = []
     for end, number in ((a, 1), (b, 2)):
         v4, v6 = f"10.{subnet}.0.{number}", f"fd{subnet}::{number}"
+        # without a link-local address that must first be found free, the first connection needs no second SYN
+        end.ip(f"link set {device} addrgenmode none")
         end.ip(f"addr add {v4}/24 dev {device}")
         end.ip(f"addr add {v6}/64 dev {device} nodad")
         end.ip(f"link set {device} up")
