@@ -17,6 +17,8 @@ import os
 import socketserver
 import threading
 import urllib.parse
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +99,19 @@ class Client:
             case {"hold": url, "n": number}:
                 self.release()
                 self.held = [connect(url) for _ in range(number)]
-                return {"open": sum("code" in ask(*held) for held in self.held)}
+                return {"open": self.each(ask)}
             case {"again": True}:
-                alive = sum("code" in self.again(*held) for held in self.held)
+                alive = self.each(self.again)
                 return {"alive": alive, "dead": len(self.held) - alive}
             case _:
                 return {"error": f"unknown command: {command}"}
+
+    def each(self, request: Callable[[http.client.HTTPConnection, str], dict[str, Any]]) -> int:
+        """A request on every held connection, all at the same time; how many were answered."""
+        if not self.held:
+            return 0
+        with ThreadPoolExecutor(len(self.held)) as pool:
+            return sum("code" in answer for answer in pool.map(lambda held: request(*held), self.held))
 
     def again(self, connection: http.client.HTTPConnection, path: str) -> dict[str, Any]:
         """A request on a held connection, which must not be opened anew."""

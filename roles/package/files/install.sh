@@ -26,7 +26,7 @@ install -m 0644 "$bundle"/systemd/*.service "$units/"
 install -m 0644 "$bundle/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
 install -m 0644 "$bundle/systemd/hostmesh.sysctl" /etc/sysctl.d/60-hostmesh.conf
 systemd-sysusers /etc/sysusers.d/hostmesh.conf
-install -d -m 0700 /var/lib/hostmesh
+install -d -m 0700 -o hostmesh-agent -g hostmesh-agent /var/lib/hostmesh
 # `hostmesh apply` writes here, through the control plane.
 install -d -m 0755 -o hostmesh-cp -g hostmesh /etc/hostmesh/documents
 sysctl --quiet --load /etc/sysctl.d/60-hostmesh.conf
