@@ -284,6 +284,7 @@ class App:
         self.accepted = 0
         self.failures: list[BaseException] = []
         self._threads: list[threading.Thread] = []
+        self._socks: list[socket.socket] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
 
@@ -295,6 +296,7 @@ class App:
                 return
             self.accepted += 1
             sock.settimeout(PATIENCE)
+            self._socks.append(sock)
             thread = threading.Thread(target=self._run, args=(sock,), daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -307,10 +309,14 @@ class App:
                 self.failures.append(error)
 
     def close(self) -> None:
+        """Stop; connections that are still open are cut."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._acceptor.join(PATIENCE)
+        for sock in self._socks:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(PATIENCE)
 

@@ -111,7 +111,7 @@ def test_the_application_may_end_first(mesh: Mesh) -> None:
         with mesh.connect(app.port) as sock:
             assert receive_all(sock) == b"bye"
             sock.sendall(b"late words")
-        mesh.client.main.wait_logs(1)
+        mesh.server.main.wait_logs(1)
     assert seen == [b"late words"]
 
 
@@ -137,7 +137,7 @@ def test_a_sleeping_reader_stops_its_sender_and_nobody_else(mesh: Mesh) -> None:
             sock.settimeout(PATIENCE)
             sock.shutdown(socket.SHUT_WR)
             assert sock.recv(1) == b""
-        mesh.client.main.wait_logs(2)
+        mesh.server.main.wait_logs(2)
     assert got == [sent]
 
 

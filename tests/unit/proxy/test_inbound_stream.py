@@ -1,0 +1,227 @@
+"""CONNECT requests of a foreign client: which status for what, and what policies, logs and metrics make of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import h2.events
+import pytest
+from tests.support.hbone_peer import Headers, Peer, dial
+from tests.support.pki import ALICE, BOB
+from tests.support.proxy import PATIENCE, Mesh, echo, receive_all, workload
+
+from hostmesh.model.address import NetworkAddress, parse_ip
+from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope
+from hostmesh.model.service import Service
+from hostmesh.model.workload import ApplicationTunnel, TunnelKind
+from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED
+
+DENY_PORT_1 = Authorization(
+    "no-port-1", "default", PolicyScope.NAMESPACE, Action.DENY, (((Match(destination_ports=(1,)),),),)
+)
+DENY_ALL = Authorization("closed", "default", PolicyScope.NAMESPACE, Action.DENY, ((),))
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    with Mesh() as made:
+        yield made
+
+
+@pytest.fixture
+def peer(mesh: Mesh) -> Iterator[Peer]:
+    with dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as made:
+        yield made
+
+
+def connect(authority: str) -> Headers:
+    return [(":method", "CONNECT"), (":authority", authority)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "error"),
+    [
+        ([(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "x:1")], "400", "got GET"),
+        (connect("nonsense"), "400", "no valid authority pseudo header"),
+        (connect("1.2.3.4"), "400", "no valid authority pseudo header"),
+        (connect("10.1.2.3:80"), "400", "ip mismatch: {ip} != 10.1.2.3"),
+        (connect("unknown.example:80"), "503", "no service or workload for hostname: unknown.example"),
+        (connect("{ip}:15008"), "503", "attempted recursive call to ourselves"),
+        (connect("{ip}:15001"), "503", "attempted recursive call to ourselves"),
+    ],
+)
+def test_what_is_no_connect_to_us_is_declined(
+    mesh: Mesh, peer: Peer, headers: Headers, status: str, error: str
+) -> None:
+    """Declined before anything is counted; the log has the reason; the tunnel lives on."""
+    stream = peer.request([(name, value.format(ip=mesh.ip)) for name, value in headers])
+    assert peer.answer(stream)[":status"] == status
+    record = mesh.server.main.wait_logs(1)[0]
+    assert record.message == "connection failed"
+    assert error.format(ip=mesh.ip) in str(dict(record.fields)["error"])
+    assert mesh.server.samples(OPENED) == []
+    with mesh.app(echo) as app:
+        again = peer.connect(f"{mesh.ip}:{app.port}")
+        assert peer.answer(again)[":status"] == "200"
+
+
+def test_200_comes_after_the_application_has_accepted(mesh: Mesh, peer: Peer) -> None:
+    """Refused means 503 and never a 200 that breaks; the answer describes who answers."""
+    with socket.create_server((mesh.ip, 0)) as closed:
+        port = closed.getsockname()[1]
+    stream = peer.connect(f"{mesh.ip}:{port}")
+    assert peer.answer(stream)[":status"] == "503"
+    with mesh.app(echo) as app:
+        stream = peer.connect(f"{mesh.ip}:{app.port}")
+        answer = peer.answer(stream)
+    assert answer[":status"] == "200"
+    assert "k8s.deployment.name=bob" in answer["baggage"]
+
+
+def test_eager_clients_lose_nothing(mesh: Mesh, peer: Peer) -> None:
+    """Payload and end that come before the application has accepted are delivered to it."""
+    seen: list[bytes] = []
+    done = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        seen.append(receive_all(sock))
+        done.set()
+
+    with mesh.app(serve) as app:
+        stream = peer.h2.get_next_available_stream_id()
+        peer.h2.send_headers(stream, connect(f"{mesh.ip}:{app.port}"))
+        peer.h2.send_data(stream, b"early ")
+        peer.h2.send_data(stream, b"bird", end_stream=True)
+        peer.flush()
+        assert peer.answer(stream)[":status"] == "200"
+        assert done.wait(PATIENCE)
+    assert seen == [b"early bird"]
+
+
+def test_a_denied_connection_is_401_and_names_its_policy(mesh: Mesh, peer: Peer) -> None:
+    """In the log and on the closed series; the application never hears of it."""
+    with mesh.app(echo) as app:
+        mesh.server.put(DENY_ALL)
+        stream = peer.connect(f"{mesh.ip}:{app.port}")
+        assert peer.answer(stream)[":status"] == "401"
+        assert app.accepted == 0
+    fields = dict(mesh.server.main.wait_logs(1)[0].fields)
+    assert str(fields["error"]).startswith(
+        "connection closed due to policy rejection: explicitly denied by: default/closed"
+    )
+    assert fields["response_flags"] == "DENY"
+    ((closed, count),) = mesh.server.samples(CLOSED)
+    assert (closed["response_flags"], closed["authorization_policy"], count) == ("DENY", "default/closed", 1)
+    assert closed["source_principal"] == str(ALICE)
+    assert mesh.server.total(OPENED) == mesh.server.total(FAILED) == 1
+
+
+def test_policies_judge_the_applications_port(mesh: Mesh, peer: Peer) -> None:
+    """Never 15008."""
+    mesh.server.put(DENY_PORT_1)
+    with mesh.app(echo) as app:
+        assert peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))[":status"] == "200"
+        assert peer.answer(peer.connect(f"{mesh.ip}:1"))[":status"] == "401"
+
+
+def test_a_policy_that_comes_later_ends_the_connection_and_not_the_tunnel(mesh: Mesh, peer: Peer) -> None:
+    """Only what it forbids; the stream is cancelled and logged with the policy."""
+    with mesh.app(echo) as app, mesh.app(echo) as other:
+        doomed = peer.connect(f"{mesh.ip}:{app.port}")
+        spared = peer.connect(f"{mesh.ip}:{other.port}")
+        peer.answer(doomed)
+        peer.answer(spared)
+        rules = (((Match(destination_ports=(app.port,)),),),)
+        mesh.server.put(Authorization("late", "default", PolicyScope.NAMESPACE, Action.DENY, rules))
+        event = peer.wait(h2.events.StreamReset, doomed)
+        assert event.error_code == 8  # type: ignore[attr-defined]
+        peer.send(spared, b"still here")
+        assert peer.wait(h2.events.DataReceived, spared).data == b"still here"  # type: ignore[attr-defined]
+    fields = dict(mesh.server.main.wait_logs(1)[0].fields)
+    assert str(fields["error"]).startswith("connection closed due to policy change")
+    labels = {sample["response_flags"]: sample for sample, _ in mesh.server.samples(CLOSED)}
+    assert labels["DENY"]["authorization_policy"] == "default/late"
+
+
+def test_a_policy_that_is_attached_later_ends_the_connection_too(mesh: Mesh, peer: Peer) -> None:
+    """A workload's own list counts as it is now."""
+    selector = Authorization("mine", "default", PolicyScope.WORKLOAD_SELECTOR, Action.DENY, ((),))
+    with mesh.app(echo) as app:
+        stream = peer.connect(f"{mesh.ip}:{app.port}")
+        peer.answer(stream)
+        mesh.server.put(selector)
+        mesh.server.put(replace(mesh.bob, authorization_policies=("default/mine",)))
+        peer.wait(h2.events.StreamReset, stream)
+
+
+def test_unrelated_changes_leave_connections_alone(mesh: Mesh, peer: Peer) -> None:
+    """Pushes of workloads and of policies for others."""
+    with mesh.app(echo) as app:
+        stream = peer.connect(f"{mesh.ip}:{app.port}")
+        peer.answer(stream)
+        elsewhere = replace(DENY_ALL, namespace="elsewhere")
+        mesh.server.put(elsewhere, workload("new", BOB, "127.9.9.9"))
+        peer.send(stream, b"x")
+        assert peer.wait(h2.events.DataReceived, stream).data == b"x"  # type: ignore[attr-defined]
+
+
+def test_a_hostname_means_the_services_target_port(mesh: Mesh, peer: Peer) -> None:
+    """Waypoints and gateways call by name."""
+    with mesh.app(echo) as app:
+        service = Service(
+            "shop", "default", "shop.lab", (NetworkAddress("lab", parse_ip("10.9.9.9")),), ports={80: app.port}
+        )
+        mesh.server.put(service)
+        stream = peer.connect("shop.lab:80")
+        assert peer.answer(stream)[":status"] == "200"
+        ((labels, _),) = mesh.server.samples(OPENED)
+        assert labels["destination_service"] == "shop.lab"
+
+
+def test_a_sandwiched_application_gets_a_proxy_header(mesh: Mesh, peer: Peer) -> None:
+    """Version 2, with the peer's identity, before the payload, on loopback."""
+    received: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        received.append(receive_all(sock))
+
+    with socket.create_server(("127.0.0.1", 0)) as app:
+        port = app.getsockname()[1]
+        mesh.server.put(replace(mesh.bob, application_tunnel=ApplicationTunnel(TunnelKind.PROXY, port)))
+        stream = peer.connect(f"{mesh.ip}:8080")
+        assert peer.answer(stream)[":status"] == "200"
+        peer.send(stream, b"payload", end=True)
+        sock, _ = app.accept()
+        with sock:
+            sock.settimeout(PATIENCE)
+            serve(sock)
+    assert received[0].startswith(b"\r\n\r\n\x00\r\nQUIT\n\x21\x11")
+    assert str(ALICE).encode() in received[0]
+    assert received[0].endswith(b"payload")
+
+
+def test_a_client_that_resets_while_the_application_is_dialled_leaves_nothing(mesh: Mesh, peer: Peer) -> None:
+    """No connection stays registered, no application socket stays open."""
+    with mesh.app(echo) as app:
+        stream = peer.h2.get_next_available_stream_id()
+        peer.h2.send_headers(stream, connect(f"{mesh.ip}:{app.port}"))
+        peer.h2.reset_stream(stream, 8)
+        peer.flush()
+        mesh.server.main.wait_logs(1)
+        assert mesh.server.call(mesh.server.server.connections) == []
+
+
+def test_an_unknown_peer_is_described_by_its_baggage(mesh: Mesh, peer: Peer) -> None:
+    """Identity comes from the certificate only; the rest may be said by the peer."""
+    mesh.server.call(lambda: mesh.server.state.remove_address("lab//alice"))
+    baggage = "k8s.cluster.name=far,k8s.namespace.name=lies,k8s.deployment.name=cart,service.name=cart-svc"
+    with mesh.app(echo) as app:
+        stream = peer.connect(f"{mesh.ip}:{app.port}", ("baggage", baggage))
+        peer.answer(stream)
+        ((labels, _),) = mesh.server.samples(OPENED)
+    assert (labels["source_workload"], labels["source_canonical_service"]) == ("cart", "cart-svc")
+    assert (labels["source_cluster"], labels["source_workload_namespace"]) == ("far", "default")
+    assert labels["source_principal"] == str(ALICE)
