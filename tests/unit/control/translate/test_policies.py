@@ -84,8 +84,10 @@ RULES: list[tuple[str, tuple[Rule, ...]]] = [
         ),
     ),
     (
-        ("rules: [{when: [{key: source.namespace, values: [n], notValues: [m]},"
-        " {key: destination.port, values: ['1']}]}]"),
+        (
+            "rules: [{when: [{key: source.namespace, values: [n], notValues: [m]},"
+            " {key: destination.port, values: ['1']}]}]"
+        ),
         (
             (
                 (Match(namespaces=(exact("n"),), not_namespaces=(exact("m"),)),),
