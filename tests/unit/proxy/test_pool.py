@@ -1,0 +1,303 @@
+"""The pool: which tunnel a connection gets, and how tunnels end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.hbone_peer import Peer, PeerServer
+from tests.support.pki import ALICE, BOB
+from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, fresh_ip, workload
+
+from hostmesh.model.address import SocketAddress
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
+from hostmesh.proxy.pool import choose
+
+TWO_STREAMS = replace(CONFIG, pool_max_streams=2)
+
+
+@dataclass
+class Load:
+    usable: bool
+    streams: int
+    capacity: int
+
+
+@given(st.lists(st.builds(Load, st.booleans(), st.integers(0, 5), st.integers(0, 5))))
+def test_the_oldest_with_room_is_chosen(loads: list[Load]) -> None:
+    """Never one that is full or unusable; none only if there is none."""
+    fitting = [load for load in loads if load.usable and load.streams < load.capacity]
+    chosen = choose(loads)
+    assert chosen is (fitting[0] if fitting else None)
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    with Mesh(client_config=TWO_STREAMS) as made:
+        yield made
+
+
+def ping(sock: socket.socket) -> None:
+    sock.sendall(b"ping")
+    assert sock.recv(4) == b"ping"
+
+
+def tunnels(mesh: Mesh) -> int:
+    return mesh.client.call(lambda: len(mesh.client.server._pool))
+
+
+def test_a_second_connection_shares_the_tunnel(mesh: Mesh) -> None:
+    """One handshake for many connections, also one after the other."""
+    with mesh.app(echo) as app:
+        for number in range(3):
+            with mesh.connect(app.port) as sock, mesh.connect(app.port) as other:
+                ping(sock)
+                ping(other)
+            mesh.client.main.wait_logs(2 * (number + 1))
+        assert tunnels(mesh) == 1
+
+
+def test_full_tunnels_get_a_sibling_and_are_used_again(mesh: Mesh) -> None:
+    """Limit two: four connections make two tunnels, five more three more; room that comes back is used."""
+    with mesh.app(echo) as app:
+        first = [mesh.connect(app.port) for _ in range(4)]
+        for sock in first:
+            ping(sock)
+        assert tunnels(mesh) == 2
+        second = [mesh.connect(app.port) for _ in range(5)]
+        for sock in second:
+            ping(sock)
+        assert tunnels(mesh) == 5
+        for sock in first:
+            sock.close()
+        mesh.client.main.wait_logs(4)
+        third = [mesh.connect(app.port) for _ in range(5)]
+        for sock in third:
+            ping(sock)
+        assert tunnels(mesh) == 5
+        for sock in (*second, *third):
+            sock.close()
+
+
+def test_a_limit_of_one_works() -> None:
+    """One tunnel for each connection at a time."""
+    with Mesh(client_config=replace(CONFIG, pool_max_streams=1)) as mesh, mesh.app(echo) as app:
+        socks = [mesh.connect(app.port), mesh.connect(app.port)]
+        for sock in socks:
+            ping(sock)
+        assert tunnels(mesh) == 2
+        for sock in socks:
+            sock.close()
+
+
+def test_waiters_share_one_dial_and_its_failure() -> None:
+    """A peer that accepts and says nothing, then hangs up: one attempt, everybody is told."""
+    with Mesh() as mesh, socket.create_server((fresh_ip(), 15008)) as peer:
+        ip = peer.getsockname()[0]
+        mesh.client.put(workload("ghost", Identity("cluster.local", "default", "ghost"), ip))
+        mesh.client.destination = SocketAddress.of(ip, 80)
+        socks = [mesh.dial() for _ in range(10)]
+        peer.settimeout(PATIENCE)
+        peer.accept()[0].close()
+        for sock in socks:
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+            sock.close()
+        errors = {str(dict(record.fields)["error"]) for record in mesh.client.main.wait_logs(10)}
+        assert len(errors) == 1
+        assert errors.pop().startswith("io error: ")
+        peer.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            peer.accept()
+
+
+def test_renewed_credentials_make_a_new_tunnel_and_spare_the_old_ones_streams(mesh: Mesh) -> None:
+    """The old tunnel takes no new streams and closes after its last one."""
+    with mesh.app(echo) as app, mesh.connect(app.port) as old:
+        ping(old)
+        mesh.client.call(lambda: mesh.client.server.put_credentials(mesh.authority.issue(ALICE)))
+        with mesh.connect(app.port) as new:
+            ping(new)
+            ping(old)
+            assert tunnels(mesh) == 2
+            old.close()
+            mesh.client.main.wait_logs(1)
+            mesh.thread.settle()
+            assert tunnels(mesh) == 1
+            ping(new)
+
+
+def test_an_unused_tunnel_is_released_and_a_used_one_kept() -> None:
+    """A connection that is quiet for longer than that keeps its tunnel."""
+    config = replace(CONFIG, pool_unused_release=0.1)
+    with Mesh(client_config=config) as mesh, mesh.app(echo) as app:
+        with mesh.connect(app.port) as sock:
+            ping(sock)
+            threading.Event().wait(0.25)
+            ping(sock)
+            assert tunnels(mesh) == 1
+        mesh.client.main.wait_logs(1)
+        threading.Event().wait(0.25)
+        assert tunnels(mesh) == 0
+
+
+def test_different_callers_never_share(mesh: Mesh) -> None:
+    """A tunnel proves one identity."""
+    carol = Identity("cluster.local", "default", "carol")
+    mesh.client.put(workload("carol", carol, "127.0.0.1"))
+    captured = [
+        LocalWorkload(1, "alice", "default", ALICE, "alice.service"),
+        LocalWorkload(2, "carol", "default", carol, "carol.service"),
+    ]
+    mesh.client.call(lambda: mesh.client.server.set_local_workloads(captured))
+    with mesh.app(echo) as app, mesh.connect(app.port) as first:
+        mesh.client.number = 2
+        with mesh.connect(app.port) as second:
+            ping(first)
+            ping(second)
+            assert tunnels(mesh) == 2
+        seen = {dict(record.fields).get("src.identity") for record in mesh.server.main.wait_logs(1)}
+        assert seen == {str(carol)}
+
+
+class Foreign:
+    """alice's proxy in front of a foreign server that plays bob."""
+
+    def __init__(self, serve: object, config: object = CONFIG) -> None:
+        self.mesh = Mesh(client_config=config)  # type: ignore[arg-type]
+        self.ip = fresh_ip()
+        self.mesh.client.put(workload("far", BOB, self.ip))
+        self.mesh.client.destination = SocketAddress.of(self.ip, 80)
+        self.server = PeerServer(self.ip, self.mesh.authority.issue(BOB), serve)  # type: ignore[arg-type]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.mesh.close()
+        self.server.close()
+
+
+def accept(peer: Peer) -> int:
+    """Take the next CONNECT."""
+    event = peer.wait(h2.events.RequestReceived)
+    stream: int = event.stream_id  # type: ignore[attr-defined]
+    peer.h2.send_headers(stream, [(":status", "200")])
+    peer.flush()
+    return stream
+
+
+def echo_once(peer: Peer, stream: int) -> None:
+    data: bytes = peer.wait(h2.events.DataReceived, stream).data  # type: ignore[attr-defined]
+    peer.send(stream, data)
+
+
+def test_a_peer_that_goes_away_finishes_its_streams_and_gets_no_new_ones() -> None:
+    """GOAWAY after the first stream: it goes on, the next connection dials again."""
+
+    def serve(peer: Peer, number: int) -> None:
+        stream = accept(peer)
+        if number == 0:
+            peer.h2.close_connection(last_stream_id=stream)
+            peer.flush()
+            peer.h2.state_machine.state = h2.connection.ConnectionState.SERVER_OPEN
+        echo_once(peer, stream)
+        peer.wait(h2.events.ConnectionTerminated)
+
+    with Foreign(serve) as world, world.mesh.dial() as first:
+        world.mesh.thread.settle()
+        while world.server.accepted < 1 or tunnels(world.mesh) != 1:
+            world.mesh.thread.settle()
+        ping(first)
+        with world.mesh.dial() as second:
+            ping(second)
+        assert world.server.accepted == 2
+
+
+def test_streams_that_a_leaving_peer_never_looked_at_are_tried_again() -> None:
+    """The application notices nothing: its bytes had not been sent yet."""
+
+    def serve(peer: Peer, number: int) -> None:
+        if number == 0:
+            peer.wait(h2.events.RequestReceived)
+            peer.h2.close_connection(last_stream_id=0)
+            peer.flush()
+            while peer.sock.recv(4096):
+                pass
+        else:
+            stream = accept(peer)
+            echo_once(peer, stream)
+            peer.wait(h2.events.ConnectionTerminated)
+
+    with Foreign(serve) as world, world.mesh.dial() as sock:
+        ping(sock)
+        assert world.server.accepted == 2
+
+
+def test_the_peers_limit_counts_if_it_is_smaller() -> None:
+    """MAX_CONCURRENT_STREAMS of one: nobody is refused, another tunnel is made."""
+
+    def serve(peer: Peer, number: int) -> None:
+        del number
+        peer.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        peer.flush()
+        stream = accept(peer)
+        echo_once(peer, stream)
+        peer.wait(h2.events.StreamEnded, stream)
+        peer.h2.end_stream(stream)
+        peer.flush()
+        peer.wait(h2.events.ConnectionTerminated)
+
+    with Foreign(serve) as world, world.mesh.dial() as first:
+        ping(first)
+        with world.mesh.dial() as second:
+            ping(second)
+            assert world.server.accepted == 2
+
+
+def test_a_refused_stream_is_not_tried_forever() -> None:
+    """A peer that refuses every stream fails the connection after a few attempts."""
+
+    def serve(peer: Peer, number: int) -> None:
+        del number
+        while True:
+            event = peer.wait(h2.events.RequestReceived)
+            peer.h2.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)  # type: ignore[attr-defined]
+            peer.flush()
+
+    with Foreign(serve) as world:
+        with world.mesh.dial() as sock, pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        record = world.mesh.client.main.wait_logs(1)[0]
+        assert dict(record.fields)["error"] == "h2 failed: stream error received: REFUSED_STREAM"
+
+
+def test_no_answer_to_a_connect_is_a_failure_after_a_while() -> None:
+    """The tunnel stays, the connection does not hang."""
+    done = threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        del number
+        peer.wait(h2.events.RequestReceived)
+        assert peer.wait(h2.events.StreamReset) is not None
+        done.set()
+        peer.wait(h2.events.ConnectionTerminated)
+
+    config = replace(CONFIG, connect_timeout=0.1, handshake_timeout=0.2)
+    with Foreign(serve, config) as world:
+        with world.mesh.dial() as sock, pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        assert done.wait(PATIENCE)
+        record = world.mesh.client.main.wait_logs(1)[0]
+        assert dict(record.fields)["error"] == "h2 failed: no response to CONNECT in time"
