@@ -105,6 +105,19 @@ def test_continuation_floods() -> None:
     assert server().fails(start, *[continuation(1, b"x" * 16384)] * 5) is ErrorCode.ENHANCE_YOUR_CALM
 
 
+def test_continuations_are_counted_per_block() -> None:
+    """A long life with long blocks is no flood."""
+    wire = server(Limits(max_concurrent_streams=1000))
+    for number in range(1, 201, 2):
+        wire.feed(headers(number, flags=0), *[continuation(number, b"")] * 9, continuation(number, b"", END_HEADERS))
+    assert wire.connection.streams_open == 100
+
+
+def test_the_peer_must_heed_our_table_size() -> None:
+    """We advertised none: the first block after the acknowledgement reduces the table, or it is an error (§4.3.1)."""
+    assert server().fails(frame(frames.HEADERS, END_HEADERS, 1, CONNECT_BLOCK)) is ErrorCode.COMPRESSION_ERROR
+
+
 def test_header_list_limit() -> None:
     """A list above what we advertise ends the connection: its compression state cannot be followed (§10.5.1)."""
     wire = server()

@@ -17,7 +17,7 @@ from tests.support.http2 import (
     settings,
 )
 
-from hostmesh.wire.http2 import frames
+from hostmesh.wire.http2 import frames, limits
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, StreamLimit
 from hostmesh.wire.http2.events import Reset
@@ -136,6 +136,10 @@ def test_a_stale_reservation_is_a_bug() -> None:
     http2.reserve(1, 4)
     with pytest.raises(ValueError, match="without a reservation"):
         http2.commit(1, 5)
+    http2.reserve(1, 4)
+    assert http2.reserve_slots(99, 1) == []
+    with pytest.raises(ValueError, match="without a reservation"):
+        http2.commit(1, 4)
 
 
 def test_reserve_is_inside_every_limit() -> None:
@@ -263,6 +267,18 @@ def test_reset() -> None:
     wire.connection.send_headers(1, OK_BLOCK)
     wire.connection.commit(1, 5)
     assert wire.sent() == [Frame(frames.RST_STREAM, 0, 1, b"\0\0\0\x08")]
+
+
+def test_what_we_reset_is_remembered_within_bounds() -> None:
+    """The memory for late frames does not grow with the tunnel's age."""
+    wire = server()
+    for number in range(1, 4 * limits.MAX_REMEMBERED_RESETS, 2):
+        wire.feed(headers(number))
+        wire.connection.reset_stream(number, ErrorCode.CANCEL)
+        wire.raw()
+    assert len(wire.connection._state.remembered) == limits.MAX_REMEMBERED_RESETS
+    assert wire.feed(data(number, b"late")) == []
+    assert wire.sent() == []
 
 
 def test_graceful_goaway() -> None:

@@ -230,6 +230,25 @@ def test_resets_after_an_answer_are_no_attack() -> None:
     assert not wire.connection.closed
 
 
+def test_answers_and_time_forgive_resets() -> None:
+    """An answered stream outweighs one that was reset early, and a ping of ours all of them."""
+    wire = server()
+    early = frame(frames.RST_STREAM, 0, 1, b"\0\0\0\x08")
+    number = 1
+    for _ in range(2 * limits.MAX_RAPID_RESETS):
+        wire.feed(headers(number), early[:5] + number.to_bytes(4, "big") + early[9:], headers(number + 2))
+        wire.connection.send_headers(number + 2, OK_BLOCK, end=True)
+        wire.connection.reset_stream(number + 2, ErrorCode.NO_ERROR)
+        number += 4
+        wire.raw()
+    for _ in range(3):
+        for _ in range(limits.MAX_RAPID_RESETS):
+            wire.feed(headers(number), early[:5] + number.to_bytes(4, "big") + early[9:])
+            number += 2
+        wire.connection.ping(b"12345678")
+    assert not wire.connection.closed
+
+
 def test_making_us_reset_counts_too() -> None:
     """A peer that provokes our own resets gets no further than one that sends them (CVE-2025-8671)."""
     wire = server()
@@ -297,9 +316,11 @@ def test_a_smaller_window_counts_from_the_acknowledgement() -> None:
     wire = Wire(Role.SERVER, Limits(stream_window=1000), greet=False)
     chunk = b"x" * 16384
     wire.feed(PREFACE, settings(), headers(1), data(1, chunk), data(1, chunk))
-    assert wire.feed(SETTINGS_ACK, data(1, b"x")) == [Reset(1, ErrorCode.FLOW_CONTROL_ERROR)]
+    assert wire.feed(SETTINGS_ACK, SETTINGS_ACK, data(1, b"x")) == [Reset(1, ErrorCode.FLOW_CONTROL_ERROR)]
     wire.feed(headers(3))
-    assert wire.feed(data(3, b"x" * 1001)) == [Reset(3, ErrorCode.FLOW_CONTROL_ERROR)]
+    wire.feed(data(3, b"x" * 999), SETTINGS_ACK)
+    assert len(wire.feed(data(3, b"x"))) == 1
+    assert wire.feed(data(3, b"x")) == [Reset(3, ErrorCode.FLOW_CONTROL_ERROR)]
 
 
 def test_a_client_hears_no_request() -> None:

@@ -79,6 +79,7 @@ def test_never_indexed_and_indexed_without_a_table() -> None:
         b"\x82\x20",
         b"\x3f\xe2\x1f",
         b"\x0f\xff\xff\xff\xff\xff\xff\xff",
+        b"\x00\x01a\x7f" + b"\x80" * 5 + b"\x00" + b"x" * 127,
     ],
 )
 def test_broken_blocks(block: bytes) -> None:

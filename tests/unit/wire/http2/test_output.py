@@ -37,6 +37,7 @@ def test_room_is_real(steps: list[tuple[int, int]]) -> None:
         room = out.room(want)
         assert room <= min(want, LIMIT - (out.end - out.start))
         assert room > 0 or out.end - out.start == LIMIT
+        assert len(out.view[out.end : out.end + room]) == room
         out.write(b"x" * room)
         out.sent(min(send, out.end - out.start))
 

@@ -69,6 +69,8 @@ def test_padding_is_dropped_and_credited() -> None:
     for _ in range(99):
         assert wire.feed(padded(1, b"x", 255)) == [Data(1, memoryview(b"x"), False)]
     assert window_updates(wire.sent()) == [(1, 98 * 256)]
+    wire.feed(*[padded(1, b"x", 255)] * 97)
+    assert window_updates(wire.sent()) == [(0, 196 * 256), (1, 98 * 256)]
 
 
 def test_a_frame_of_padding_alone() -> None:
@@ -96,9 +98,10 @@ def test_padding_longer_than_the_frame(wrong: bytes) -> None:
 
 def test_frame_size() -> None:
     """A frame above the advertised size is a FRAME_SIZE_ERROR, known from its header alone (§4.2)."""
-    wire = server(SMALL, streams=1)
-    assert wire.feed(data(1, b"x" * 65536))
-    assert wire.fails(data(1, b"x" * 65537)[:9]) is ErrorCode.FRAME_SIZE_ERROR
+    largest, larger = data(1, b"x" * 65536), data(1, b"x" * 65537)
+    assert server(SMALL, streams=1).feed(largest)
+    assert server(SMALL, streams=1).fails(larger) is ErrorCode.FRAME_SIZE_ERROR
+    assert server(SMALL, streams=1).fails(larger[:9]) is ErrorCode.FRAME_SIZE_ERROR
 
 
 def test_stream_window() -> None:
