@@ -141,6 +141,8 @@ def parse_authority(authority: str) -> SocketAddress | HostPort:
     Raises:
         ValueError: none of them.
     """
+    if "%" in authority:
+        raise ValueError(f"{authority!r}: a zone means nothing to another host")
     host_port = _HOST_PORT.fullmatch(authority)
     if host_port is None or _NUMERIC.fullmatch(host_port[1]):
         return SocketAddress.parse(authority)
