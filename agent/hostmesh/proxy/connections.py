@@ -93,9 +93,13 @@ class Connections:
             connection.close(failure)
 
     def policies(self, workload: Workload) -> tuple[Authorization, ...]:
-        """What selects a workload now; remembered to tell at the next change whether it touches the workload."""
-        found = self._state.derive(("policies", workload.uid), lambda: self._state.policies_for(workload))
-        self._judged_by[workload.uid] = found
+        """What selects a workload now.
+
+        What its oldest connection was judged by is remembered until the next `state_changed`, however many changes
+        lie between.
+        """
+        found = self._state.policies_for(workload)
+        self._judged_by.setdefault(workload.uid, found)
         return found
 
     def state_changed(self) -> None:

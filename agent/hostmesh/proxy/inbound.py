@@ -14,7 +14,7 @@ from hostmesh.proxy.certificates import Certificate
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handshake import Handshake, verified_peer
-from hostmesh.proxy.inbound_stream import InboundStream
+from hostmesh.proxy.inbound_stream import InboundStream, Place
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.sockets import DONTWAIT
 from hostmesh.proxy.tunnel import Fields, Tunnel
@@ -58,6 +58,13 @@ class Inbound:
         for peer in list(self._peers):
             peer.drain()
 
+    def locals_changed(self) -> None:
+        """Let go the peers of workloads that are not captured any more."""
+        for peer in list(self._peers):
+            peer.known.clear()
+            if peer.local is not None and not self.context.locals.is_captured(peer.local.captured):
+                peer.drain()
+
     def settled(self, peer: InboundPeer) -> None:
         """A peer has become a tunnel."""
         if self._draining:
@@ -81,10 +88,14 @@ class InboundPeer:
         "_timer",
         "_tunnel",
         "address",
+        "address_text",
         "context",
         "identity",
+        "known",
+        "known_at",
         "local",
         "local_address",
+        "local_text",
     )
 
     def __init__(self, inbound: Inbound, sock: _socket.socket, address: SocketAddress) -> None:
@@ -92,9 +103,13 @@ class InboundPeer:
         self.context = inbound.context
         self._sock = sock
         self.address = address
+        self.address_text = str(address)
         self.local_address = SocketAddress(address.ip, 0)
+        self.local_text = ""
         self.local: Local | None = None
         self.identity: Identity | None = None
+        self.known: dict[tuple[str, str, str | None, str | None], Place] = {}
+        self.known_at = -1
         self._certificate: Certificate | None = None
         self._first = bytearray()
         self._handshake: Handshake | None = None
@@ -105,6 +120,7 @@ class InboundPeer:
         """Wait for the ClientHello."""
         try:
             self.local_address = local_address(self._sock)
+            self.local_text = str(self.local_address)
         except OSError as error:
             self._refuse(_reason(error))
             return
@@ -253,7 +269,7 @@ class InboundPeer:
             return
         self._cancel_timer()
         error = f"tls handshake error: {reason}"
-        self.context.journal.add(early_failure(str(self.address), str(self.local_address), "inbound", error))
+        self.context.journal.add(early_failure(self.address_text, self.local_text, "inbound", error))
         if not closed:
             self.context.loop.close_later(self._sock)
         self._inbound.gone(self)

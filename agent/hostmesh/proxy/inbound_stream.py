@@ -26,7 +26,7 @@ from hostmesh.proxy.proxy_header import proxy_header
 from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Fields, Tunnel
-from hostmesh.rbac.decide import decide
+from hostmesh.rbac.decide import Verdict, decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
 from hostmesh.telemetry.metrics import Traffic
@@ -34,15 +34,22 @@ from hostmesh.wire import baggage
 from hostmesh.wire.hbone import BadConnect, ConnectRequest, encode_response, parse_connect
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 
+MAX_KNOWN = 256
+"""Places that one tunnel's requests may name before what was worked out for them is forgotten."""
+
 
 class Arrival(Protocol):
-    """The tunnel's end as its streams see it."""
+    """The tunnel's end as its streams see it. `known` is theirs to keep, for one generation of the state."""
 
     context: Context
     local: Local | None
     address: SocketAddress
+    address_text: str
     local_address: SocketAddress
+    local_text: str
     identity: Identity | None
+    known: dict[tuple[str, str, str | None, str | None], Place]
+    known_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,18 @@ class Told:
     parties: Parties
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one peer's requests with one authority lead, and whether they may: the same until the state changes."""
+
+    local: Local
+    destination: Destination
+    facts: Connection
+    verdict: Verdict
+    told: Told
+    accepted: bytes
+
+
 class InboundStream:
     """Handles one stream. Owns the application's socket until a splice does."""
 
@@ -61,31 +80,24 @@ class InboundStream:
         "_authority",
         "_connect",
         "_context",
-        "_destination",
         "_early",
         "_ended",
-        "_local",
         "_peer",
         "_peer_ended",
+        "_place",
         "_splice",
         "_stream",
-        "_traffic",
         "_tunnel",
-        "facts",
     )
 
     def __init__(self, peer: Arrival, tunnel: Tunnel, stream: int) -> None:
-        assert peer.local is not None
         self._peer = peer
         self._context = peer.context
-        self._local: Local = peer.local
         self._tunnel = tunnel
         self._stream = stream
         self._authority = ""
-        self._destination: Destination | None = None
-        self.facts = Connection(peer.address, peer.local_address, peer.identity)
+        self._place: Place | None = None
         self._account: Account | None = None
-        self._traffic: Traffic | None = None
         self._connect: Connect | None = None
         self._splice: Splice | None = None
         self._early: list[memoryview] = []
@@ -93,69 +105,59 @@ class InboundStream:
         self._ended = False
 
     @property
+    def facts(self) -> Connection:
+        """What policies judge."""
+        assert self._place is not None
+        return self._place.facts
+
+    @property
     def workload(self) -> Workload:
         """The destination as it was when the stream was accepted."""
-        return self._local.workload
+        assert self._place is not None
+        return self._place.local.workload
 
     def begin(self, fields: Fields, end: bool) -> None:
         """Judge the request and connect to the application."""
         context, peer = self._context, self._peer
         self._tunnel.attach(self._stream, self)
         self._peer_ended = end
-        # The workload may have been described anew since the tunnel was made.
-        self._local = context.locals.by_number(self._local.captured.number) or self._local
         try:
             request = parse_connect(fields)
         except BadConnect as error:
             self._decline(error.status, error.reason)
             return
         self._authority = request.authority
-        destination = validate_destination(
-            context.state,
-            self._local.workload,
-            request.authority,
-            peer.local_address.ip,
-            context.config.illegal_ports,
-        )
-        if isinstance(destination, Declined):
-            self._decline(destination.status, destination.reason)
+        place = _place(peer, request)
+        if isinstance(place, Declined):
+            self._decline(place.status, place.reason)
             return
-        self._destination = destination
-        self._let_in(request, destination)
-
-    def _let_in(self, request: ConnectRequest, destination: Destination) -> None:
-        context, peer = self._context, self._peer
-        self.facts = Connection(peer.address, destination.address, peer.identity, context.config.network)
-        told = _told(self._peer, self._local, request, destination)
-        self._traffic = told.traffic
+        self._place = place
         self._account = Account(
-            context, told.traffic, told.parties, str(peer.address), str(peer.local_address), request.authority
+            context, place.told.traffic, place.told.parties, peer.address_text, peer.local_text, request.authority
         )
-        # Registered before it is judged: a policy that comes later finds it.
         context.connections.add_judged(self)
-        verdict = decide(context.connections.policies(self._local.workload), self.facts)
-        if not verdict.allowed:
-            self._answer_and_end(401, failures.denied(verdict.reason, verdict.policies))
+        if not place.verdict.allowed:
+            self._answer_and_end(401, failures.denied(place.verdict.reason, place.verdict.policies))
             return
         self._connect = Connect(
             context.loop,
-            destination.connect,
+            place.destination.connect,
             context.config.connect_timeout,
             self._connected,
-            context.mark(self._local.captured.number),
+            context.mark(place.local.captured.number),
             LOCAL_ATTEMPTS,
         )
 
     def describe(self) -> OpenConnection:
         """For the admin's list."""
-        destination = self._destination
+        assert self._place is not None
         return OpenConnection(
             direction="inbound",
-            source=str(self._peer.address),
+            source=self._peer.address_text,
             original_destination=self._authority,
-            actual_destination=str(destination.connect) if destination is not None else "",
+            actual_destination=str(self._place.destination.connect),
             protocol="HBONE",
-            workload=self._local.workload.uid,
+            workload=self._place.local.workload.uid,
         )
 
     def close(self, failure: Failure) -> None:
@@ -177,26 +179,18 @@ class InboundStream:
         if number:
             self._answer_and_end(503, failures.app_connect(number))
             return
-        assert self._traffic is not None
-        assert self._destination is not None
-        if self._destination.proxied is not None:
-            connect.sock.send(proxy_header(self._peer.address, self._destination.proxied, self._peer.identity))
-        self._tunnel.http2.send_headers(self._stream, self._accepted())
+        place = self._place
+        assert place is not None
+        if place.destination.proxied is not None:
+            connect.sock.send(proxy_header(self._peer.address, place.destination.proxied, self._peer.identity))
+        self._tunnel.http2.send_headers(self._stream, place.accepted)
         self._tunnel.wake()
-        traffic = self._traffic
+        traffic = place.told.traffic
         self._splice = Splice(
             self._context.loop, connect.sock, self._tunnel, self._stream, self, traffic.sent, traffic.received
         )
         early, self._early = self._early, []
         self._splice.start(connect.seen, early, peer_ended=self._peer_ended)
-
-    def _accepted(self) -> bytes:
-        if not self._context.config.response_baggage:
-            return encode_response(200)
-        workload = self._local.workload
-        return self._context.state.derive(
-            ("accepted", workload.uid), lambda: encode_response(200, baggage.encode(workload))
-        )
 
     # While the application is being connected to
 
@@ -229,7 +223,7 @@ class InboundStream:
 
     def _decline(self, status: int, reason: str) -> None:
         """Nothing is known that could be counted: only the log says it."""
-        record = early_failure(str(self._peer.address), str(self._peer.local_address), "inbound", reason)
+        record = early_failure(self._peer.address_text, self._peer.local_text, "inbound", reason)
         self._context.journal.add(record)
         self._answer_and_end(status, Failure(reason))
 
@@ -252,19 +246,44 @@ class InboundStream:
             self._account.close(sent, received, failure)
 
 
-def _told(peer: Arrival, local: Local, request: ConnectRequest, destination: Destination) -> Told:
-    """Remembered until the state changes; what peers may vary freely is part of the key and bounded with it."""
-    key = (
-        "inbound",
-        local.workload.uid,
-        peer.identity,
-        peer.address.ip,
-        destination.address.port,
-        destination.service.namespaced_hostname if destination.service is not None else request.forwarded_host,
-        request.baggage,
-        request.network,
+def _place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
+    """Remembered for the tunnel until the state changes: the first request of a kind pays for the others."""
+    state = peer.context.state
+    if peer.known_at != state.generation or len(peer.known) >= MAX_KNOWN:
+        peer.known.clear()
+        peer.known_at = state.generation
+    key = (request.authority, request.baggage, request.forwarded_host, request.network)
+    place = peer.known.get(key)
+    if place is not None:
+        return place
+    found = _find_place(peer, request)
+    if isinstance(found, Place):
+        peer.known[key] = found
+    return found
+
+
+def _find_place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
+    context = peer.context
+    assert peer.local is not None
+    # The workload may have been described anew since the tunnel was made.
+    local = context.locals.by_number(peer.local.captured.number)
+    if local is None or local.captured != peer.local.captured:
+        return Declined(503, f"workload {peer.local.captured.key} is not captured any more")
+    workload = local.workload
+    destination = validate_destination(
+        context.state, workload, request.authority, peer.local_address.ip, context.config.illegal_ports
     )
-    return peer.context.state.derive(key, lambda: _tell(peer, local, request, destination))
+    if isinstance(destination, Declined):
+        return destination
+    facts = Connection(peer.address, destination.address, peer.identity, context.config.network)
+    return Place(
+        local,
+        destination,
+        facts,
+        decide(context.connections.policies(workload), facts),
+        _tell(peer, local, request, destination),
+        encode_response(200, baggage.encode(workload) if context.config.response_baggage else ""),
+    )
 
 
 def _tell(peer: Arrival, local: Local, request: ConnectRequest, destination: Destination) -> Told:

@@ -61,9 +61,9 @@ class LocalWorkloads:
             if local is not None:
                 self._waiting.answer(number, local)
 
-    def all(self) -> list[Local]:
-        """Every captured workload that is known."""
-        return list(self._fresh().by_number.values())
+    def is_captured(self, captured: LocalWorkload) -> bool:
+        """Whether exactly this workload is still captured."""
+        return captured in self._captured
 
     def by_number(self, number: int) -> Local | None:
         """The workload that a mark means."""

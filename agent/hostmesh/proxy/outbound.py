@@ -90,10 +90,10 @@ class OutboundConnection:
         "_destination",
         "_ended",
         "_outbound",
-        "_peer",
         "_prepared",
         "_relay",
         "_sock",
+        "_source",
         "_splice",
         "_stream",
         "_timer",
@@ -105,7 +105,7 @@ class OutboundConnection:
         self._outbound = outbound
         self._context = outbound.context
         self._sock = sock
-        self._peer = peer
+        self._source = str(peer)
         self._destination: SocketAddress | None = None
         self._prepared: Prepared | None = None
         self._account: Account | None = None
@@ -141,7 +141,7 @@ class OutboundConnection:
         prepared = self._prepared
         return OpenConnection(
             direction="outbound",
-            source=str(self._peer),
+            source=self._source,
             original_destination=str(self._destination),
             actual_destination=prepared.connect_text if prepared is not None else "",
             protocol=prepared.protocol if prepared is not None else "",
@@ -174,7 +174,7 @@ class OutboundConnection:
             context,
             prepared.traffic,
             prepared.parties,
-            str(self._peer),
+            self._source,
             prepared.connect_text,
             tunnelled.authority if tunnelled is not None else "",
         )
@@ -196,9 +196,7 @@ class OutboundConnection:
         assert self._prepared.tunnelled is not None
         self._tries += 1
         tunnelled, config = self._prepared.tunnelled, self._context.config
-        block = encode_connect(
-            tunnelled.prefix, forwarded(str(self._peer), tunnelled.forwarded_host), new_traceparent()
-        )
+        block = encode_connect(tunnelled.prefix, forwarded(self._source, tunnelled.forwarded_host), new_traceparent())
         self._tunnel = tunnel
         self._stream = tunnel.open(block, self)
         # The peer may need all of its own time for the application's TCP connection.
@@ -280,7 +278,7 @@ class OutboundConnection:
 
     def _refuse(self, reason: str) -> None:
         """Nothing is known that could be counted: only the log says it."""
-        self._context.journal.add(early_failure(str(self._peer), str(self._destination or ""), "outbound", reason))
+        self._context.journal.add(early_failure(self._source, str(self._destination or ""), "outbound", reason))
         self._fail(Failure(reason))
 
     def _fail(self, failure: Failure) -> None:

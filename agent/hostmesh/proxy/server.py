@@ -104,6 +104,7 @@ class ProxyServer:
     def set_local_workloads(self, workloads: Sequence[LocalWorkload]) -> None:
         """Replace the list of captured workloads."""
         self._context.locals.set(workloads)
+        self._inbound.locals_changed()
 
     def state_changed(self) -> None:
         """The mesh state is not what it was: let waiting connections go on, judge inbound ones again."""
