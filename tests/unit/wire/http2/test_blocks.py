@@ -38,6 +38,15 @@ def test_a_response_is_reported() -> None:
     assert wire.feed(headers(stream, OK_BLOCK)) == [Headers(stream, list(OK), False)]
 
 
+def test_a_response_may_be_all() -> None:
+    """END_STREAM on the answer: nothing follows, a refusal for instance."""
+    wire = client()
+    wire.connection.open_stream(CONNECT_BLOCK, end=True)
+    refusal = encode([(b":status", b"503")])
+    assert wire.feed(headers(1, refusal, END_HEADERS | END_STREAM)) == [Headers(1, [(b":status", b"503")], True)]
+    assert wire.connection.streams_open == 0
+
+
 def test_informational_responses_are_passed_over() -> None:
     """1xx is not the answer (§8.1); one that ends the stream is malformed."""
     wire = client()

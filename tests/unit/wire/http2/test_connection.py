@@ -302,6 +302,7 @@ def test_an_announced_goaway_does_not_close() -> None:
     """Between announcement and the real one a stream may still come."""
     wire = server()
     wire.connection.goaway(last_stream=2**31 - 1)
+    assert wire.connection.goaway_sent
     assert not wire.connection.closed
     wire.connection.goaway()
     assert wire.connection.closed
@@ -321,6 +322,11 @@ def test_crediting_more_than_came_is_a_bug() -> None:
     wire.feed(data(1, b"12345"))
     with pytest.raises(ValueError, match="credited"):
         wire.connection.credit(1, 6)
+    wire.feed(data(1, b"", END_STREAM))
+    wire.connection.end_stream(1)
+    with pytest.raises(ValueError, match="credited"):
+        wire.connection.credit(1, 6)
+    wire.connection.credit(1, 5)
     wire.connection.credit(99, 5)
 
 

@@ -55,6 +55,20 @@ def test_full_means_full() -> None:
     assert bytes(out.pending()[-10:]) == b"0123456789"
 
 
+@pytest.mark.parametrize("framed", [False, True])
+def test_what_was_sent_makes_room(framed: bool) -> None:
+    """At the end of the memory what is pending moves to the front, also for control frames."""
+    out = OutputBuffer(LIMIT)
+    out.write(b"a" * (LIMIT + CONTROL_ROOM - 20))
+    out.sent(LIMIT + CONTROL_ROOM - 100)
+    if framed:
+        out.write_frame(0x6, 1, 0, b"12345678" * 10)
+        assert bytes(out.pending()) == b"a" * 80 + b"\0\0\x50\x06\x01\0\0\0\0" + b"12345678" * 10
+    else:
+        out.write(b"b" * 1000)
+        assert bytes(out.pending()) == b"a" * 80 + b"b" * 1000
+
+
 def test_views_stay_valid() -> None:
     """The memory never moves: a view made early sees what is written later."""
     out = OutputBuffer(LIMIT)
