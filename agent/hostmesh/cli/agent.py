@@ -49,9 +49,16 @@ def agent(config: Path, check: bool) -> None:
         asyncio.run(run())
     except* _USER_ERRORS as group:
         # What is raised in here would be wrapped in a group again, which click does not know.
-        complaints = [str(error) for error in _leaves(group)]
+        complaints = [_text(error) for error in _leaves(group)]
     if complaints:
         raise click.ClickException("\n".join(complaints))
+
+
+def _text(error: BaseException) -> str:
+    """What the user reads; an error of the system's own says which file, and not its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

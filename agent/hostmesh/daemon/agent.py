@@ -25,7 +25,7 @@ from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeRenewal, NodeStore
 from hostmesh.kernel import systemd
-from hostmesh.kernel.process import may_change_user
+from hostmesh.kernel.process import check_user, may_change_user
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
@@ -43,6 +43,9 @@ class Agent:
 
     def __init__(self, config: AgentConfig, sink: LogSink) -> None:
         settings = config.settings
+        user = settings.proxy_user if may_change_user() else None
+        if user is not None:
+            check_user(user)
         self._config = config
         self._stopping = asyncio.Event()
         self._store = NodeStore(settings.state_dir)
@@ -70,7 +73,7 @@ class Agent:
             pb.Start(config_json=config.proxy().to_json()),
             open_listeners(),
             WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials),
-            user=settings.proxy_user if may_change_user() else None,
+            user=user,
         )
         self._view = View(
             config,

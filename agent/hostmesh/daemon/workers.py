@@ -151,7 +151,10 @@ class ProxyWorkers:
 
     async def _live(self, index: int) -> str:
         """One life of one worker; why it ended."""
-        link, reader = await self._spawn(index)
+        try:
+            link, reader = await self._spawn(index)
+        except OSError as error:
+            return f"could not be started: {error}"
         self._links.append(link)
         for message in self._hooks.snapshot():
             link.send(message)
@@ -166,12 +169,16 @@ class ProxyWorkers:
 
     async def _spawn(self, index: int) -> tuple[WorkerLink, asyncio.StreamReader]:
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = _start_process(self._user, theirs.fileno())
         self._start.listeners[:] = [kind for kind, _ in self._listeners]
         head = frame(pb.ToWorker(start=self._start))
-        # Small enough for an empty socket buffer, so the blocking send cannot wait.
-        socket.send_fds(ours, [head], [sock.fileno() for _, sock in self._listeners])
+        with theirs:
+            try:
+                # Small enough for an empty socket buffer, so the blocking send cannot wait for the worker.
+                socket.send_fds(ours, [head], [sock.fileno() for _, sock in self._listeners])
+                process = _start_process(self._user, theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
         return WorkerLink(index, process, writer), reader

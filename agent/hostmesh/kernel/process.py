@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,22 @@ def may_change_user(status: Path = Path("/proc/self/status")) -> bool:
     """Whether this process can start another one as somebody else: root can, and who was given CAP_SETUID."""
     effective = next(line for line in status.read_text().splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> _CAP_SETUID & 1)
+
+
+class NoSuchUser(OSError):
+    """A user that a process is to run as does not exist; the text has the next step."""
+
+
+def check_user(name: str) -> None:
+    """Make sure that a process can be started as this user.
+
+    Raises:
+        NoSuchUser: it does not exist.
+    """
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise NoSuchUser(f"there is no user {name}; next: systemd-sysusers, or set proxy_user in agent.yaml") from None
 
 
 def with_capabilities(argv: Sequence[str], user: str, capabilities: Sequence[str]) -> list[str]:

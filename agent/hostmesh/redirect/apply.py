@@ -163,6 +163,6 @@ class Redirector:
             sysctl.write(FWMARK_ACCEPT, value, self._proc_sys)
         except sysctl.SysctlReadOnly as error:
             raise CaptureFailed(
-                f"{error}; capture cannot tell workloads apart without it. "
+                f"{error.strerror or error}; capture cannot tell workloads apart without it. "
                 f"Next: sysctl -w {FWMARK_ACCEPT}={value} (the unit's ExecStartPre= does it at a restart)"
             ) from error

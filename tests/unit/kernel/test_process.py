@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hostmesh.kernel.process import may_change_user, with_capabilities
+from hostmesh.kernel.process import NoSuchUser, check_user, may_change_user, with_capabilities
 
 
 def test_with_capabilities() -> None:
@@ -37,3 +37,10 @@ def test_may_change_user(tmp_path: Path, effective: str, may: bool) -> None:
     """CAP_SETUID is bit 7 of the effective set."""
     (tmp_path / "status").write_text(f"Name:\tx\nCapPrm:\tffffffff\nCapEff:\t{effective}\n")
     assert may_change_user(tmp_path / "status") is may
+
+
+def test_a_missing_user_is_named_with_the_next_step() -> None:
+    """A worker that could not be started would only be seen as one that dies."""
+    check_user("root")
+    with pytest.raises(NoSuchUser, match="there is no user nobody-of-that-name; next: systemd-sysusers"):
+        check_user("nobody-of-that-name")
