@@ -278,6 +278,7 @@ class App:
     """A server application: every accepted connection gets a thread that runs `serve` and then closes."""
 
     def __init__(self, ip: str, serve: Callable[[socket.socket], None]) -> None:
+        self.ip = ip
         self._serve = serve
         self._listener = socket.create_server((ip, 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
