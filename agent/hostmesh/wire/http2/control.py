@@ -12,9 +12,6 @@ from hostmesh.wire.http2.events import Event, GoAway, PingAck, Reset, SettingsCh
 from hostmesh.wire.http2.frames import HEADER_WORD, STREAM_MASK
 from hostmesh.wire.http2.limits import (
     MAX_GOAWAY_PAYLOAD,
-    MAX_IDLE_FRAMES,
-    MAX_PINGS,
-    MAX_SETTINGS,
     MAX_SETTINGS_PAYLOAD,
 )
 from hostmesh.wire.http2.state import ConnectionState
@@ -89,7 +86,7 @@ class ControlFrames:
             Http2Error: too many.
         """
         self._idle_frames += 1
-        if self._idle_frames > MAX_IDLE_FRAMES:
+        if self._idle_frames > self._state.limits.max_idle_frames:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
 
     def admit(self, kind: int, number: int, length: int, events: list[Event]) -> None:
@@ -155,7 +152,7 @@ class ControlFrames:
             return
         self._greeted = True
         self._settings += 1
-        if self._settings > MAX_SETTINGS:
+        if self._settings > self._state.limits.max_settings:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many SETTINGS")
         state = self._state
         before = state.peer.initial_window
@@ -199,7 +196,7 @@ class ControlFrames:
             events.append(PingAck(payload))
             return
         self._pings += 1
-        if self._pings > MAX_PINGS:
+        if self._pings > self._state.limits.max_pings:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many PINGs")
         self._state.out.write_frame(frames.PING, frames.ACK, 0, payload)
 

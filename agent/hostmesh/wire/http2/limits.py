@@ -13,12 +13,26 @@ class Role(Enum):
     SERVER = "server"
 
 
+# Floods are counted between our own keepalive pings, which serve as the clock: `ping()` forgives what came before.
+MAX_PINGS = 1000
+"""Peers measure bandwidth with a ping per round trip; a thousand within a keepalive interval is an attack."""
+MAX_SETTINGS = 100
+"""Each costs an acknowledgement and a walk over the streams."""
+MAX_RAPID_RESETS = 10_000
+"""Streams that the peer opened and reset before we answered (CVE-2023-44487), or made us reset; an answered one
+forgives one. Clients that give up on a dead application do this honestly, hundreds of times a second."""
+MAX_IDLE_FRAMES = 100_000
+"""Frames that carry nothing: empty DATA, PRIORITY, unknown types, anything on a stream that is gone. Some of the last
+cross our own END_STREAM on the way, one or two per stream. So many cost a few percent of a keepalive interval."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes are bytes. The windows and the frame size are what we advertise and receive under.
 
     `max_concurrent_streams` is advertised by a server; a client opens at most that many, or fewer if the peer says
-    so. `output_buffer` is how much may wait to be sent before `reserve()` comes back empty.
+    so. `output_buffer` is how much may wait to be sent before `reserve()` comes back empty. The last four are flood
+    bounds.
     """
 
     stream_window: int = 4 << 20
@@ -27,6 +41,10 @@ class Limits:
     max_concurrent_streams: int = 200
     max_header_list_size: int = 65536
     output_buffer: int = 1 << 20
+    max_pings: int = MAX_PINGS
+    max_settings: int = MAX_SETTINGS
+    max_rapid_resets: int = MAX_RAPID_RESETS
+    max_idle_frames: int = MAX_IDLE_FRAMES
 
 
 CLIENT_LIMITS = Limits(max_concurrent_streams=100, max_header_list_size=16384)
@@ -39,16 +57,6 @@ answer; a peer that makes us fill it does not read what it asks for. Holds 200 s
 STREAM_CREDIT_STEP = 1 << 20
 CONNECTION_CREDIT_STEP = 4 << 20
 """Credit goes back in steps of this size, or of a quarter of a smaller window: a WINDOW_UPDATE per MiB."""
-
-# Floods are counted between our own keepalive pings, which serve as the clock: `ping()` forgives what came before.
-MAX_PINGS = 1000
-"""Peers measure bandwidth with a ping per round trip; a thousand within a keepalive interval is an attack."""
-MAX_SETTINGS = 100
-"""Each costs an acknowledgement and a walk over the streams."""
-MAX_RAPID_RESETS = 1000
-"""Streams that the peer opened and reset before we answered (CVE-2023-44487); an answered one forgives one."""
-MAX_IDLE_FRAMES = 10_000
-"""Frames that carry nothing: empty DATA, PRIORITY, unknown types, anything on a stream that is gone."""
 
 MAX_SLOTS = 64
 """Frames that one scattered read may fill: 1 MiB in frames of 16 KiB."""

@@ -141,9 +141,10 @@ class Receiver:
         if stream is None or refusal is not None:
             state.credit_connection(length)
             self._skip(length - (1 if padding else 0))
-            self.control.count_idle()
             if refusal is not None:
                 state.fail_stream(refusal, events)
+            if refusal is not None or not length:
+                self.control.count_idle()
             return
         stream.receive -= length
         if padding:

@@ -8,7 +8,6 @@ from hostmesh.wire.http2.events import Event, Reset
 from hostmesh.wire.http2.flow import Flow, Stream
 from hostmesh.wire.http2.limits import (
     CONNECTION_CREDIT_STEP,
-    MAX_RAPID_RESETS,
     MAX_REMEMBERED_RESETS,
     STREAM_CREDIT_STEP,
     Limits,
@@ -141,7 +140,7 @@ class ConnectionState:
             Http2Error: too many.
         """
         self.rapid_resets += 1
-        if self.rapid_resets > MAX_RAPID_RESETS and self.server:
+        if self.rapid_resets > self.limits.max_rapid_resets and self.server:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many streams opened and reset")
 
     @property

@@ -23,6 +23,8 @@ from hostmesh.wire.http2.events import GoAway, Headers, PingAck, Reset, Settings
 from hostmesh.wire.http2.frames import PREFACE, frame
 from hostmesh.wire.http2.limits import Limits, Role
 
+FLOODS = Limits(max_pings=50, max_settings=10, max_rapid_resets=60, max_idle_frames=200)
+
 INVALID_LENGTHS = [
     (frame(frames.RST_STREAM, 0, 1, b"123"), "RST_STREAM is 4 bytes"),
     (frame(frames.PING, 0, 0, b"1234567"), "PING is 8 bytes"),
@@ -111,12 +113,12 @@ def test_initial_window_may_not_overflow() -> None:
 
 def test_settings_flood() -> None:
     """More SETTINGS than between two of our pings is any use end the connection; a ping forgives."""
-    wire = server()
+    wire = server(FLOODS)
     for _ in range(3):
-        wire.feed(*[settings()] * (limits.MAX_SETTINGS - 1))
+        wire.feed(*[settings()] * (FLOODS.max_settings - 1))
         wire.connection.ping(b"12345678")
         wire.sent()
-    assert wire.fails(*[settings()] * (limits.MAX_SETTINGS + 1)) is ErrorCode.ENHANCE_YOUR_CALM
+    assert wire.fails(*[settings()] * (FLOODS.max_settings + 1)) is ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_settings_of_unreasonable_size() -> None:
@@ -133,11 +135,11 @@ def test_ping_is_answered() -> None:
 
 def test_ping_flood() -> None:
     """PINGs are counted between our own."""
-    wire = server()
-    wire.feed(*[ping()] * limits.MAX_PINGS)
+    wire = server(FLOODS)
+    wire.feed(*[ping()] * FLOODS.max_pings)
     wire.connection.ping(b"12345678")
     wire.sent()
-    wire.feed(*[ping()] * limits.MAX_PINGS)
+    wire.feed(*[ping()] * FLOODS.max_pings)
     assert wire.fails(ping()) is ErrorCode.ENHANCE_YOUR_CALM
 
 
@@ -188,8 +190,8 @@ def test_short_priority_resets_a_known_stream() -> None:
 )
 def test_floods_of_frames_that_carry_nothing(idle: bytes) -> None:
     """Frames without use are counted, so that parsing them cannot be all we do."""
-    wire = server(streams=1)
-    assert wire.feed(*[idle] * limits.MAX_IDLE_FRAMES) == []
+    wire = server(FLOODS, streams=1)
+    assert wire.feed(*[idle] * FLOODS.max_idle_frames) == []
     assert wire.fails(idle) is ErrorCode.ENHANCE_YOUR_CALM
 
 
@@ -211,18 +213,18 @@ def test_an_unknown_error_code_is_internal() -> None:
 
 def test_rapid_reset() -> None:
     """Streams opened and reset before the answer are bounded (CVE-2023-44487)."""
-    wire = server()
+    wire = server(FLOODS)
     cancel = (8).to_bytes(4, "big")
-    attack = [headers(n) + frame(frames.RST_STREAM, 0, n, cancel) for n in range(1, 2 * limits.MAX_RAPID_RESETS + 2, 2)]
+    attack = [headers(n) + frame(frames.RST_STREAM, 0, n, cancel) for n in range(1, 2 * FLOODS.max_rapid_resets + 2, 2)]
     wire.feed(*attack[:-1])
     assert wire.fails(attack[-1]) is ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_resets_after_an_answer_are_no_attack() -> None:
     """Tunnels are ended by RST_STREAM every day; only unanswered ones count."""
-    wire = server()
+    wire = server(FLOODS)
     cancel = (8).to_bytes(4, "big")
-    for number in range(1, 4 * limits.MAX_RAPID_RESETS, 2):
+    for number in range(1, 4 * FLOODS.max_rapid_resets, 2):
         wire.feed(headers(number))
         wire.connection.send_headers(number, OK_BLOCK)
         wire.feed(frame(frames.RST_STREAM, 0, number, cancel))
@@ -232,17 +234,17 @@ def test_resets_after_an_answer_are_no_attack() -> None:
 
 def test_answers_and_time_forgive_resets() -> None:
     """An answered stream outweighs one that was reset early, and a ping of ours all of them."""
-    wire = server()
+    wire = server(FLOODS)
     early = frame(frames.RST_STREAM, 0, 1, b"\0\0\0\x08")
     number = 1
-    for _ in range(2 * limits.MAX_RAPID_RESETS):
+    for _ in range(2 * FLOODS.max_rapid_resets):
         wire.feed(headers(number), early[:5] + number.to_bytes(4, "big") + early[9:], headers(number + 2))
         wire.connection.send_headers(number + 2, OK_BLOCK, end=True)
         wire.connection.reset_stream(number + 2, ErrorCode.NO_ERROR)
         number += 4
         wire.raw()
     for _ in range(3):
-        for _ in range(limits.MAX_RAPID_RESETS):
+        for _ in range(FLOODS.max_rapid_resets):
             wire.feed(headers(number), early[:5] + number.to_bytes(4, "big") + early[9:])
             number += 2
         wire.connection.ping(b"12345678")
@@ -251,10 +253,10 @@ def test_answers_and_time_forgive_resets() -> None:
 
 def test_making_us_reset_counts_too() -> None:
     """A peer that provokes our own resets gets no further than one that sends them (CVE-2025-8671)."""
-    wire = server()
+    wire = server(FLOODS)
     zero = b"\0\0\0\0"
     attack = [
-        headers(n) + frame(frames.WINDOW_UPDATE, 0, n, zero) for n in range(1, 2 * limits.MAX_RAPID_RESETS + 2, 2)
+        headers(n) + frame(frames.WINDOW_UPDATE, 0, n, zero) for n in range(1, 2 * FLOODS.max_rapid_resets + 2, 2)
     ]
     wire.feed(*attack[:-1])
     assert wire.fails(attack[-1]) is ErrorCode.ENHANCE_YOUR_CALM

@@ -160,6 +160,14 @@ def test_late_data_on_a_stream_that_we_reset() -> None:
     assert window_updates(wire.sent()) == [(0, 50_000)]
 
 
+def test_late_data_is_no_flood() -> None:
+    """A window full of small frames may be under way on every stream that we reset; empty ones are a flood."""
+    wire = server(Limits(max_idle_frames=10), streams=1)
+    wire.connection.reset_stream(1, ErrorCode.CANCEL)
+    assert wire.feed(*[data(1, b"x" * 100)] * 500) == []
+    assert wire.fails(*[data(1, b"")] * 11) is ErrorCode.ENHANCE_YOUR_CALM
+
+
 def test_credit_after_the_end() -> None:
     """A stream that ended both ways still owes the bytes that the application has not taken."""
     wire = server(SMALL, streams=1)
