@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.__main__ import main as lab
+from lab.console import LabError
 
 from demo import checks
-from demo.estate import ADDRESSES, LAB, PREFIX, SLEEP
+from demo.deploy import boot, deploy
+from demo.estate import LAB, MACHINES, SLEEP
 from demo.table import Seen, Table
 
 ROOT = Path(__file__).parent.parent
@@ -63,37 +64,27 @@ def playbook(path: str) -> dict[str, int]:
     return changes
 
 
-def boot() -> None:
-    """Start the hosts, unless they run already.
-
-    Raises:
-        DemoFailed: they do not start.
-    """
-    if lab(["up", LAB.name, *(f"{name}={address}/{PREFIX}" for name, address in ADDRESSES.items())]) != 0:
-        raise DemoFailed("the hosts do not start")
-
-
 def main() -> int:
     """Run the whole demo."""
     start = time.monotonic()
     table = Table()
     try:
-        with step("Booting three hosts with systemd, and one that will never be in the mesh"):
-            boot()
-        with step("Deploying services that know nothing of a mesh"):
-            playbook("demo/workloads.yml")
+        with step("Booting three hosts with services that know nothing of a mesh, and one that will never be in it"):
+            boot(LAB, MACHINES)
+            deploy(LAB, MACHINES)
         with step("Putting the hosts into the mesh"):
             playbook(SITE)
         checks.wait_enrolled()
         # From here on somebody uses the services all the time, also while the playbook runs again.
         SLEEP.ask(load=checks.WEB_API)
+        first = checks.all_serials()
         with step("Putting the hosts into the mesh once more"):
             changes = playbook(SITE)
         text = ", ".join(f"{host} changed={count}" for host, count in changes.items())
         print("\n== Checks", flush=True)
         table.check("a second ansible-playbook", "changed=0", lambda: Seen(not any(changes.values()), text), within=0)
-        checks.everything(table)
-    except (DemoFailed, OSError) as error:
+        checks.everything(table, first)
+    except (DemoFailed, LabError, OSError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         print("look into a host with: make demo-shell HOST=mesh1 (then: journalctl -u hostmesh-agent)", file=sys.stderr)
         return 1

@@ -11,9 +11,11 @@ from typing import Any
 from lab.hosts import Host
 from lab.instance import Lab
 
+from demo.deploy import read_estate
+
 LAB = Lab("demo")
-ADDRESSES = {"mesh1": "10.231.0.11", "mesh2": "10.231.0.12", "mesh3": "10.231.0.13", "outside": "10.231.0.20"}
-PREFIX = 24
+MACHINES = read_estate(Path(__file__).parent / "estate.json")
+ADDRESSES = {machine.name: machine.address for machine in MACHINES}
 MARKER = b"plaintext-marker-7d1f"
 CLIENT_TIMEOUT = 30.0
 

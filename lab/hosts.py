@@ -144,14 +144,17 @@ class Host:
             raise LabError(f"host {self.name} of lab {self.lab.name} is not running; start it with: lab up")
         return ["nsenter", f"--target={leader}", "--all", "--wd=/root", "--", *command]
 
-    def execute(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+    def execute(self, command: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         """Run a command inside the host and return what it said."""
-        return subprocess.run(
+        done = subprocess.run(
             self.enter_command(command),
+            input=stdin,
             capture_output=True,
-            text=True,
             check=False,
             env={**CLEAN_ENVIRONMENT, "HOME": "/root"},
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         )
 
     def stop(self) -> None:
