@@ -350,9 +350,34 @@ def echo(sock: socket.socket) -> None:
         sock.sendall(data)
 
 
+def assert_reset(dial: Callable[[], socket.socket]) -> None:
+    """The proxy resets the connection; perhaps so soon that `connect` itself already says it."""
+    try:
+        sock = dial()
+    except ConnectionResetError:
+        return
+    with sock:
+        try:
+            data = sock.recv(1)
+        except ConnectionResetError:
+            return
+    raise AssertionError(f"not reset, but {data!r}")
+
+
 def receive_all(sock: socket.socket) -> bytes:
     """Everything up to the end of stream."""
     return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+
+def send_until_blocked(sock: socket.socket) -> int:
+    """Send until nobody takes any more; how many bytes that were."""
+    sock.settimeout(0.3)
+    sent = 0
+    try:
+        while True:
+            sent += sock.send(bytes(65536))
+    except TimeoutError:
+        return sent
 
 
 def pattern(size: int, seed: int = 0) -> Iterator[bytes]:

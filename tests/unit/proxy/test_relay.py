@@ -1,0 +1,127 @@
+"""Two TCP connections joined: integrity, half-close, resets, bounded buffers."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from tests.support.proxy import PATIENCE, LoopThread, pattern, send_until_blocked
+
+from hostmesh.proxy.relay import Relay
+from hostmesh.telemetry.metrics import Counter
+
+SIZE = 16 << 20
+
+
+@dataclass
+class Joined:
+    """`client` and `server` talk to each other through the relay."""
+
+    client: socket.socket
+    server: socket.socket
+    relay: Relay
+    done: threading.Event
+    up: Counter = field(default_factory=Counter)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        outer = socket.create_connection(listener.getsockname(), PATIENCE)
+        inner, _ = listener.accept()
+    outer.settimeout(PATIENCE)
+    return outer, inner
+
+
+@pytest.fixture
+def joined() -> Iterator[Joined]:
+    thread = LoopThread()
+    client, left = pair()
+    server, right = pair()
+    done, up = threading.Event(), Counter()
+
+    def start() -> Relay:
+        thread.loop.register(right.fileno(), lambda _: None, writable=True)
+        relay = Relay(thread.loop, left, right, done.set, up)
+        relay.start()
+        return relay
+
+    made = Joined(client, server, thread.call(start), done, up)
+    yield made
+    client.close()
+    server.close()
+    thread.call(made.relay.abort)
+    thread.settle()
+    thread.stop()
+
+
+def test_both_directions_at_once_arrive_unchanged(joined: Joined) -> None:
+    """By hash, with readers that are slower than writers."""
+    digests: dict[str, bytes] = {}
+
+    def send(sock: socket.socket, seed: int) -> None:
+        for piece in pattern(SIZE, seed):
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+
+    def receive(sock: socket.socket, name: str) -> None:
+        seen = hashlib.blake2b()
+        while data := sock.recv(50_000):
+            seen.update(data)
+        digests[name] = seen.digest()
+
+    ends = ((joined.client, 1, "client"), (joined.server, 2, "server"))
+    threads = [threading.Thread(target=send, args=(sock, seed)) for sock, seed, _ in ends]
+    threads += [threading.Thread(target=receive, args=(sock, name)) for sock, _, name in ends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = {seed: hashlib.blake2b(b"".join(pattern(SIZE, seed))).digest() for seed in (1, 2)}
+    assert digests == {"server": expected[1], "client": expected[2]}
+    assert joined.done.wait(PATIENCE)
+    assert joined.up.value == joined.relay.bytes_up == joined.relay.bytes_down == SIZE
+
+
+def test_an_end_goes_one_way(joined: Joined) -> None:
+    """The other direction lives until it ends itself."""
+    joined.client.shutdown(socket.SHUT_WR)
+    assert joined.server.recv(1) == b""
+    joined.server.sendall(b"still")
+    assert joined.client.recv(5) == b"still"
+    assert not joined.done.is_set()
+    joined.server.close()
+    assert joined.client.recv(1) == b""
+    assert joined.done.wait(PATIENCE)
+
+
+def test_a_reset_becomes_an_end(joined: Joined) -> None:
+    """Either side; nothing stays open."""
+    joined.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    joined.client.close()
+    assert joined.server.recv(1) == b""
+    joined.server.close()
+    assert joined.done.wait(PATIENCE)
+
+
+def test_a_reader_that_sleeps_stops_the_writer(joined: Joined) -> None:
+    """No more than the kernel's buffers and one chunk are in flight."""
+    sent = send_until_blocked(joined.client)
+    assert sent < 64 << 20
+    received = 0
+    joined.client.shutdown(socket.SHUT_WR)
+    while data := joined.server.recv(1 << 20):
+        received += len(data)
+    assert received == sent
+
+
+def test_a_writer_to_a_reset_connection_is_released(joined: Joined) -> None:
+    """Its reader is gone: what it sends is dropped, and both sides end."""
+    joined.server.shutdown(socket.SHUT_WR)
+    assert joined.client.recv(1) == b""
+    joined.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    joined.server.close()
+    assert joined.done.wait(PATIENCE)

@@ -1,0 +1,129 @@
+"""Connects and batches of accepts."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from hostmesh.model.address import SocketAddress
+from hostmesh.proxy.sockets import Connect, accept_all, reset
+from hostmesh.transport.loop import Loop
+
+Outcome = list[tuple[Connect, int]]
+
+
+def run(loop: Loop, outcome: Outcome) -> tuple[Connect, int]:
+    for _ in range(200):
+        if outcome:
+            break
+        loop.turn(0.05)
+    ((connect, number),) = outcome
+    return connect, number
+
+
+def attempt(loop: Loop, address: SocketAddress, limit: float = 5.0, attempts: int = 1) -> tuple[Connect, Outcome]:
+    outcome: Outcome = []
+    made = Connect(loop, address, limit, lambda *result: outcome.append(result), None, attempts)
+    return made, outcome
+
+
+@pytest.fixture
+def listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def address_of(sock: socket.socket) -> SocketAddress:
+    return SocketAddress.of(*sock.getsockname()[:2])
+
+
+def test_a_connect_hands_over_a_registered_socket(listener: socket.socket) -> None:
+    """TCP_NODELAY is set, the loop watches it, and the event that reported it is kept."""
+    loop = Loop()
+    connect, number = run(loop, attempt(loop, address_of(listener))[1])
+    assert number == 0
+    assert connect.seen
+    assert connect.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    loop.replace_handler(connect.sock.fileno(), lambda _: None)
+    connect.sock.close()
+    listener.close()
+    loop.close()
+
+
+def test_a_refused_connect_tells_its_errno_and_closes(listener: socket.socket) -> None:
+    """Nothing is left open."""
+    loop = Loop()
+    address = address_of(listener)
+    listener.close()
+    connect, number = run(loop, attempt(loop, address)[1])
+    assert number == errno.ECONNREFUSED
+    assert connect.sock.fileno() == -1
+    loop.close()
+
+
+def test_a_refusal_is_final_after_the_last_attempt(listener: socket.socket) -> None:
+    """Each attempt is a socket of its own; all but the last are closed too."""
+    loop = Loop()
+    address = address_of(listener)
+    listener.close()
+    connect, number = run(loop, attempt(loop, address, attempts=4)[1])
+    assert number == errno.ECONNREFUSED
+    assert connect.sock.fileno() == -1
+    loop.close()
+
+
+def test_an_unreachable_address_is_reported_from_the_loop() -> None:
+    """Never from inside the constructor: the caller has not got the object yet."""
+    loop = Loop()
+    _, outcome = attempt(loop, SocketAddress.parse("255.255.255.255:1"))
+    assert outcome == []
+    assert run(loop, outcome)[1] in (errno.ENETUNREACH, errno.EACCES, errno.EINVAL)
+    loop.close()
+
+
+def test_a_cancelled_connect_says_nothing(listener: socket.socket) -> None:
+    """And closes its socket."""
+    loop = Loop()
+    connect, outcome = attempt(loop, address_of(listener))
+    connect.cancel()
+    loop.turn(0)
+    assert (outcome, connect.sock.fileno()) == ([], -1)
+    listener.close()
+    loop.close()
+
+
+def test_accepts_come_in_batches(listener: socket.socket) -> None:
+    """No more than asked for; the rest stays in the queue; addresses are canonical."""
+    listener.setblocking(False)
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(5)]
+    first = list(accept_all(listener, 3))
+    rest = list(accept_all(listener, 3))
+    assert (len(first), len(rest)) == (3, 2)
+    assert [str(peer) for _, peer in (*first, *rest)] == [f"127.0.0.1:{c.getsockname()[1]}" for c in clients]
+    assert list(accept_all(listener)) == []
+    for sock in (*clients, listener, *(sock for sock, _ in (*first, *rest))):
+        sock.close()
+
+
+def test_mapped_addresses_become_ipv4() -> None:
+    """A dual-stack listener must not make two names of one client."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+        listener.setblocking(False)
+        with socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
+            ((sock, peer),) = accept_all(listener)
+            sock.close()
+    assert str(peer.ip) == "127.0.0.1"
+
+
+def test_reset_is_seen_as_a_reset(listener: socket.socket) -> None:
+    """A failure must not look like the end of an answer."""
+    loop = Loop()
+    with socket.create_connection(listener.getsockname()) as client:
+        sock, _ = listener.accept()
+        reset(loop, sock)
+        loop.turn(0)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    listener.close()
+    loop.close()
