@@ -129,7 +129,7 @@ class Dial:
     def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
         """A server opens no streams."""
         del fields, end
-        tunnel.http2.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
+        tunnel.abandon(stream, ErrorCode.PROTOCOL_ERROR)
 
     def settled(self, tunnel: Tunnel) -> None:
         """The peer accepted us."""

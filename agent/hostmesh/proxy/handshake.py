@@ -6,13 +6,27 @@ import _socket
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hostmesh.model.identity import Identity
+from hostmesh.model.trust import CertificateKey
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.proxy.tunnel import Buffers
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError
-from hostmesh.wire.x509 import BadCertificate, expires_at, spiffe_identities
+from hostmesh.wire.x509 import BadCertificate, certificate_key, expires_at, spiffe_identities
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the peer of a handshake has proven: whom its leaf names, perhaps nobody, and all certificates it showed.
+
+    `expires_at` is the leaf's, in seconds since the epoch.
+    """
+
+    identities: tuple[Identity, ...]
+    certificates: tuple[CertificateKey, ...]
+    expires_at: float
 
 
 class Handshake:
@@ -71,7 +85,7 @@ class Handshake:
                 self.engine.feed(buffer[:n])
             else:
                 self.engine.feed_eof()
-            if not self._step() or n < len(buffer):
+            if not self._step() or not n:
                 return
 
     def _step(self) -> bool:
@@ -115,8 +129,8 @@ class Handshake:
             then(self, reason)
 
 
-def verified_peer(engine: Engine) -> tuple[tuple[Identity, ...], float]:
-    """Who the peer's verified leaf names, perhaps nobody, and when it expires (seconds since the epoch).
+def verified_peer(engine: Engine) -> Proof:
+    """What TLS has verified about the peer.
 
     Raises:
         TlsError: there is no leaf, or it cannot be read.
@@ -125,7 +139,8 @@ def verified_peer(engine: Engine) -> tuple[tuple[Identity, ...], float]:
     if not chain:
         raise TlsError("peer sent no certificate")
     try:
-        return spiffe_identities(chain[0]), expires_at(chain[0])
+        keys = tuple(certificate_key(der) for der in chain)
+        return Proof(spiffe_identities(chain[0]), keys, expires_at(chain[0]))
     except BadCertificate as error:
         raise TlsError(str(error)) from error
 

@@ -165,7 +165,7 @@ class InboundStream:
         if self._splice is not None:
             self._splice.abort(failure)
         elif not self._ended:
-            self._tunnel.http2.reset_stream(self._stream, ErrorCode.CANCEL)
+            self._tunnel.abandon(self._stream, ErrorCode.CANCEL)
             self._end(0, 0, failure)
 
     def _connected(self, connect: Connect, number: int) -> None:
@@ -228,9 +228,8 @@ class InboundStream:
         self._answer_and_end(status, Failure(reason))
 
     def _answer_and_end(self, status: int, failure: Failure) -> None:
-        http2 = self._tunnel.http2
-        http2.send_headers(self._stream, encode_response(status), end=True)
-        http2.reset_stream(self._stream, ErrorCode.NO_ERROR)
+        self._tunnel.http2.send_headers(self._stream, encode_response(status), end=True)
+        self._tunnel.abandon(self._stream, ErrorCode.NO_ERROR)
         self._end(0, 0, failure)
 
     def _end(self, sent: int, received: int, failure: Failure | None) -> None:

@@ -288,9 +288,8 @@ class OutboundConnection:
         if self._connect is not None:
             self._connect.cancel()
         tunnel, self._tunnel = self._tunnel, None
-        if tunnel is not None and not tunnel.is_closed:
-            tunnel.http2.reset_stream(self._stream, ErrorCode.CANCEL)
-            tunnel.detach(self._stream)
+        if tunnel is not None:
+            tunnel.abandon(self._stream, ErrorCode.CANCEL)
         reset(self._context.loop, self._sock)
         self._end(0, 0, failure)
 

@@ -99,8 +99,7 @@ class PooledTunnel:
     def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
         """A server opens no streams."""
         del fields, end
-        tunnel.http2.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
-        tunnel.wake()
+        tunnel.abandon(stream, ErrorCode.PROTOCOL_ERROR)
 
     def settled(self, tunnel: Tunnel) -> None:
         """A changed limit may let waiters in."""

@@ -121,7 +121,7 @@ class Splice:
     def abort(self, failure: Failure) -> None:
         """End it now, both ways, visibly."""
         if self._owner is not None:
-            self._tunnel.http2.reset_stream(self._stream, ErrorCode.CANCEL)
+            self._tunnel.abandon(self._stream, ErrorCode.CANCEL)
             self._fail(failure)
 
     # From the application

@@ -7,6 +7,7 @@ A tunnel is never paused for reading: what a stream may have in flight is bounde
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ _DRAIN = b"draining"
 _ALL_STREAMS = 2**31 - 1
 
 _READ = READABLE | PEER_SHUT | BROKEN
+_END = PEER_SHUT | BROKEN
 
 
 class Buffers:
@@ -108,6 +110,7 @@ class Tunnel:
         "_keepalive",
         "_loop",
         "_owner",
+        "_peer_shut",
         "_ping_interval",
         "_ping_timeout",
         "_scheduled",
@@ -142,6 +145,7 @@ class Tunnel:
         self._blocked = False
         self._closed = False
         self._wants_close = False
+        self._peer_shut = False
         self._keepalive: Timer | None = None
         self._expiry: Timer | None = None
         self._ping_interval = 0.0
@@ -165,11 +169,6 @@ class Tunnel:
         self._expiry = self._loop.call_later(max(0.0, seconds), self._expired)
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the socket is gone."""
-        return self._closed
-
-    @property
     def streams(self) -> int:
         """Streams that are in use."""
         return len(self._streams)
@@ -179,14 +178,19 @@ class Tunnel:
         if self._closed or self._wants_close:
             return
         self._wants_close = True
-        self.http2.goaway(ErrorCode.NO_ERROR, _ALL_STREAMS)
-        self.http2.ping(_DRAIN)
-        self.wake()
+        try:
+            self.http2.goaway(ErrorCode.NO_ERROR, _ALL_STREAMS)
+            self.http2.ping(_DRAIN)
+        except Http2Error as error:
+            self.broken(error)
+        else:
+            self.wake()
 
     def close(self, failure: Failure | None = None) -> None:
         """Say GOAWAY and close_notify as far as the socket takes them, then close. Streams are lost."""
         if not self._closed:
-            self.http2.goaway(ErrorCode.NO_ERROR)
+            with contextlib.suppress(Http2Error):  # no room even for that: the peer does not read
+                self.http2.goaway(ErrorCode.NO_ERROR)
             self._say_goodbye()
             self._shut(failure)
 
@@ -218,14 +222,28 @@ class Tunnel:
             self.wake()
             self._owner.stream_ended(self)
 
+    def abandon(self, stream: int, code: ErrorCode) -> None:
+        """Reset the stream; its handler hears nothing more. Harmless when the tunnel or the stream is gone."""
+        if self._closed:
+            return
+        try:
+            self.http2.reset_stream(stream, code)
+        except Http2Error as error:
+            self._streams.pop(stream, None)
+            self.broken(error)
+        else:
+            self.detach(stream)
+            self.wake()
+
     def starved(self, stream: int, handler: StreamHandler) -> None:
         """`reserve` had no room for the stream: tell it when that may have changed."""
         self._starved[stream] = handler
 
     def broken(self, error: Http2Error) -> None:
         """The peer reads so little that not even control frames fit any more, or leaves the protocol."""
-        self._say_goodbye()
-        self._shut(failures.http2(str(error)))
+        if not self._closed:
+            self._say_goodbye()
+            self._shut(failures.http2(str(error)))
 
     def wake(self) -> None:
         """Something waits to be sent: it leaves at the end of this turn."""
@@ -240,6 +258,7 @@ class Tunnel:
             self._blocked = False
             self._flush()
         if mask & _READ and not self._closed:
+            self._peer_shut = self._peer_shut or mask & _END != 0
             self._read()
 
     def _read(self) -> None:
@@ -259,14 +278,20 @@ class Tunnel:
             else:
                 self._engine.feed_eof()
             self._decrypt()
-            if n < CIPHERTEXT_BUFFER or self._closed:
+            if self._closed or not n:
+                return
+            # A short read means that nothing is left, unless the end has been announced with it.
+            if n < CIPHERTEXT_BUFFER and not self._peer_shut:
                 return
         self._loop.call_later(0, self._read)
 
     def _begin(self) -> None:
+        """The handshake may have seen the event that announced what is to be read now."""
         if not self._closed:
             self._decrypt()
+            self._peer_shut = True
             self._read()
+            self._peer_shut = False
 
     def _decrypt(self) -> None:
         plaintext = self._buffers.plaintext
@@ -384,9 +409,12 @@ class Tunnel:
 
     def _feed_starved(self) -> None:
         starved, self._starved = self._starved, {}
-        for stream, handler in starved.items():
-            if stream in self._streams and not self._closed:
-                handler.writable()
+        try:
+            for stream, handler in starved.items():
+                if stream in self._streams:
+                    handler.writable()
+        except Http2Error as error:
+            self.broken(error)
 
     def _say_goodbye(self) -> None:
         """Best effort: what the socket does not take now is dropped with it."""
@@ -423,7 +451,11 @@ class Tunnel:
     # Keepalive
 
     def _ping(self) -> None:
-        self.http2.ping(_KEEPALIVE)
+        try:
+            self.http2.ping(_KEEPALIVE)
+        except Http2Error as error:
+            self.broken(error)
+            return
         self.wake()
         self._keepalive = self._loop.call_later(self._ping_timeout, self._unanswered)
 
