@@ -72,7 +72,7 @@ installed:
   type: str
   returned: always
 enrolled:
-  description: Whether the host holds a node certificate.
+  description: Whether the host holds a node certificate that has not expired.
   type: bool
   returned: always
 documents:
@@ -83,7 +83,9 @@ documents:
 """
 
 import platform
+import ssl
 import sys
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -101,6 +103,16 @@ def installed() -> str:
     if not current.is_symlink() or not complete.exists() or not COMMAND.exists():
         return ""
     return current.readlink().name
+
+
+def enrolled() -> bool:
+    """Whether there is a node certificate that is good for a while."""
+    try:
+        # What ssl's own tests decode certificates with: the host has no other library for it before the installation.
+        certificate = ssl._ssl._test_decode_cert(str(NODE_CERTIFICATE))  # type: ignore[attr-defined]  # noqa: SLF001
+    except (OSError, ssl.SSLError):
+        return False
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) > time.time()
 
 
 def yaml_files(folder: Path) -> list[str]:
@@ -122,7 +134,7 @@ def main() -> None:
         cgroup2=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
         nft=module.get_bin_path("nft") or "",
         installed=installed(),
-        enrolled=NODE_CERTIFICATE.exists(),
+        enrolled=enrolled(),
         documents=yaml_files(DOCUMENTS),
     )
 

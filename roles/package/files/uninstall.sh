@@ -1,0 +1,57 @@
+#!/bin/sh
+# Remove hostmesh from a host: services, capture rules, drop-ins, files, users. Prints `removed` if there was anything.
+# Usage: uninstall.sh [--purge]. Without --purge, /etc/hostmesh and what was issued (keys, certificates) stay.
+set -eu
+purge=${1:-}
+removed=''
+
+remove() {
+  for path in "$@"; do
+    if [ -e "$path" ] || [ -L "$path" ]; then
+      rm -rf -- "$path"
+      removed=yes
+    fi
+  done
+}
+
+# First what would hold up the captured services, then the agent, then its rules: until those are gone, captured
+# services are refused connections; afterwards they connect as they did before there was a mesh.
+for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf; do
+  remove "$drop_in"
+  rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true
+done
+for service in hostmesh-agent hostmesh-control-plane; do
+  if [ -e "/usr/local/lib/systemd/system/$service.service" ]; then
+    systemctl disable --now --quiet "$service.service"
+    removed=yes
+  fi
+done
+if nft list table inet hostmesh >/dev/null 2>&1; then
+  nft delete table inet hostmesh
+  removed=yes
+fi
+
+remove /usr/local/lib/systemd/system/hostmesh-agent.service /usr/local/lib/systemd/system/hostmesh-control-plane.service
+remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-control-plane
+remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
+rmdir --ignore-fail-on-non-empty /usr/local/lib/systemd/system /usr/local/lib/systemd 2>/dev/null || true
+if [ "$purge" = --purge ]; then
+  remove /etc/hostmesh /var/lib/hostmesh /var/lib/hostmesh-control-plane
+  for user in hostmesh-agent hostmesh-proxy hostmesh-cp; do
+    if id "$user" >/dev/null 2>&1; then
+      userdel "$user"
+      removed=yes
+    fi
+  done
+  if getent group hostmesh >/dev/null; then
+    groupdel hostmesh
+    removed=yes
+  fi
+fi
+if [ -n "$removed" ]; then
+  systemctl daemon-reload
+  # Nobody else asks for it, or the next line would have been overruled: the kernel's default.
+  sysctl --quiet --write net.ipv4.tcp_fwmark_accept=0
+  systemd-sysctl 2>/dev/null || /lib/systemd/systemd-sysctl
+  echo removed
+fi
