@@ -1,0 +1,85 @@
+"""The module that enrols a host's services: exactly the list, and nothing that others wrote."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hostmesh.enrolment.workloads_d import read
+
+SCRIPT = Path(__file__).parents[3] / "plugins" / "modules" / "workloads.py"
+DROP_IN = "[Service]\nExecCondition=true\n"
+WEB = {"name": "web-mesh1", "namespace": "default", "service_account": "web", "unit": "web.service"}
+BATCH = {"name": "batch-mesh1", "namespace": "jobs", "service_account": "night", "unit": "batch@1.service"}
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("workloads", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    for name in ("WORKLOADS", "UNITS"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(loaded, name, tmp_path / name)
+    return loaded
+
+
+def converge(module: ModuleType, *workloads: Mapping[str, str]) -> set[str]:
+    """What one call of the module changes, by file name."""
+    plan = module.plan(list(workloads), DROP_IN)
+    changes = {path: text for path, text in plan.items() if module.current(path) != text}
+    for path, text in changes.items():
+        module.put(path, text)
+    return {path.name if path.parent == module.WORKLOADS else path.parent.name for path in changes}
+
+
+def test_enrolments_are_what_the_agent_reads(module: ModuleType) -> None:
+    """The files have the agent's own format."""
+    converge(module, WEB, BATCH)
+    assert {(e.key, e.service_account, e.unit) for e in read(module.WORKLOADS)} == {
+        ("default/web-mesh1", "web", "web.service"),
+        ("jobs/batch-mesh1", "night", "batch@1.service"),
+    }
+
+
+def test_the_list_is_all_there_is(module: ModuleType) -> None:
+    """A second call changes nothing; what leaves the list leaves the host, drop-in and its folder included."""
+    assert converge(module, WEB, BATCH) == {
+        "default.web-mesh1.yaml",
+        "jobs.batch-mesh1.yaml",
+        "web.service.d",
+        "batch@1.service.d",
+    }
+    assert converge(module, WEB, BATCH) == set()
+    assert converge(module, WEB) == {"jobs.batch-mesh1.yaml", "batch@1.service.d"}
+    assert not (module.UNITS / "batch@1.service.d").exists()
+
+
+def test_a_workload_moves_to_another_unit(module: ModuleType) -> None:
+    """The old unit loses its drop-in, the new one gets it."""
+    converge(module, WEB)
+    assert converge(module, {**WEB, "unit": "web2.service"}) == {
+        "default.web-mesh1.yaml",
+        "web.service.d",
+        "web2.service.d",
+    }
+    assert not module.drop_in_path("web.service").exists()
+
+
+def test_what_others_wrote_is_left_alone(module: ModuleType) -> None:
+    """An enrolment by hand stays, and so does another drop-in beside ours."""
+    by_hand = module.WORKLOADS / "cache.yaml"
+    by_hand.write_text("workload: default/cache\ncapture: {unit: cache.service}\n")
+    other = module.UNITS / "web.service.d" / "10-limits.conf"
+    other.parent.mkdir()
+    other.write_text("[Service]\nLimitNOFILE=1000\n")
+    converge(module, WEB)
+    converge(module)
+    assert by_hand.exists()
+    assert other.exists()

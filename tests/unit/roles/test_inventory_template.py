@@ -1,0 +1,59 @@
+"""The inventory's workloads as documents: what the workload role registers on the control plane."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hostmesh.control.documents.read import check_together, read
+from hostmesh.control.translate import MeshConfig, translate
+
+TEMPLATE = Path(__file__).parents[3] / "roles" / "workload" / "templates" / "inventory.yaml.j2"
+
+
+def render(hosts: dict[str, dict[str, Any]]) -> str:
+    """The template with Ansible's ways of trimming, and the filters of Ansible that it uses."""
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"combine": lambda one, other: one | other, "to_json": json.dumps}
+    return environment.from_string(TEMPLATE.read_text()).render(
+        ansible_managed="Ansible managed",
+        groups={"hostmesh_agents": list(hosts)},
+        hostvars=hosts,
+        workload_domain="mesh.internal",
+    )
+
+
+HOSTS = {
+    "mesh1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": [{"name": "web", "ports": {"http": 8080}}]},
+    "mesh2": {
+        "ansible_host": "10.9.9.9",
+        "hostmesh_address": "10.0.0.2",
+        "hostmesh_workloads": [
+            {"name": "web", "ports": {"http": 8080}},
+            {"name": "batch", "namespace": "jobs", "service_account": "night", "labels": {"tier": "back"}},
+        ],
+    },
+    "mesh3": {"ansible_host": "10.0.0.3"},
+}
+
+
+def test_workloads_and_services_of_an_inventory() -> None:
+    """One workload for each entry of each host; one service over all hosts; clients have none."""
+    objects = read(render(HOSTS), "inventory.yaml")
+    assert not list(check_together(objects))
+    mesh = translate(objects, MeshConfig())
+    assert {(w.namespace, w.name, w.node, w.service_account, str(w.addresses[0])) for w in mesh.workloads} == {
+        ("default", "web-mesh1", "mesh1", "web", "10.0.0.1"),
+        ("default", "web-mesh2", "mesh2", "web", "10.0.0.2"),
+        ("jobs", "batch-mesh2", "mesh2", "night", "10.0.0.2"),
+    }
+    assert [service.hostname for service in mesh.services] == ["web.default.mesh.internal"]
+    assert not mesh.warnings
+
+
+def test_an_inventory_without_workloads() -> None:
+    """A host may be in the mesh before its services are."""
+    assert not read(render({"mesh3": HOSTS["mesh3"]}), "inventory.yaml")
