@@ -15,6 +15,7 @@ _VERSIONS = {
     "ServiceEntry": "networking.istio.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
     "PeerAuthentication": "security.istio.io/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
     "Service": "v1",
     "Namespace": "v1",
 }

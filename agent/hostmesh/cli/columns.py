@@ -66,6 +66,15 @@ def _peer_authentication(value: Json) -> Row:
     return (spec.get("mtls", {}).get("mode", "UNSET"), _scope(spec))
 
 
+def _network_policy(value: Json) -> Row:
+    spec = value["spec"]
+    types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+    selector = spec.get("podSelector") or {}
+    labels = [f"{key}={wanted}" for key, wanted in (selector.get("matchLabels") or {}).items()]
+    labels += [f"{e['key']} {e['operator']}" for e in selector.get("matchExpressions") or ()]
+    return (",".join(labels) or "<all>", ",".join(types))
+
+
 def _service(value: Json) -> Row:
     spec = value["spec"]
     ports = ",".join(f"{port['port']}/{port.get('protocol', 'TCP')}" for port in spec.get("ports", ())) or _NONE
@@ -78,6 +87,7 @@ _DOCUMENTS: Mapping[str, tuple[Row, Callable[[Json], Row]]] = {
     "ServiceEntry": (("HOSTS", "LOCATION", "RESOLUTION"), _service_entry),
     "AuthorizationPolicy": (("ACTION", "RULES", "SCOPE"), _authorization_policy),
     "PeerAuthentication": (("MODE", "SCOPE"), _peer_authentication),
+    "NetworkPolicy": (("POD-SELECTOR", "POLICY TYPES"), _network_policy),
     "Service": (("TYPE", "CLUSTER-IP", "PORT(S)", "SELECTOR"), _service),
     "Namespace": ((), lambda _: ()),
 }

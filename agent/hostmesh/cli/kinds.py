@@ -13,6 +13,7 @@ DOCUMENTS: Mapping[str, tuple[str, ...]] = {
     "ServiceEntry": ("serviceentry", "serviceentries", "se"),
     "AuthorizationPolicy": ("authorizationpolicy", "authorizationpolicies", "ap"),
     "PeerAuthentication": ("peerauthentication", "peerauthentications", "pa"),
+    "NetworkPolicy": ("networkpolicy", "networkpolicies", "netpol"),
     "Service": ("service", "services", "svc"),
     "Namespace": ("namespace", "namespaces", "ns"),
 }

@@ -100,7 +100,7 @@ REFUSED: list[tuple[Callable[[Client], object], str]] = [
     (
         lambda client: client.objects("Servic", None, None),
         (
-            "unknown kind 'Servic'; did you mean 'Service'? allowed: AuthorizationPolicy, Namespace, "
+            "unknown kind 'Servic'; did you mean 'Service'? allowed: AuthorizationPolicy, Namespace, NetworkPolicy, "
             "PeerAuthentication, Service, ServiceEntry, WorkloadEntry"
         ),
     ),

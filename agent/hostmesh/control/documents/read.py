@@ -11,6 +11,7 @@ from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_doc
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Finding, Resource, check_metadata
 from hostmesh.control.documents.namespace import Namespace, check_namespace
+from hostmesh.control.documents.network_policy import NetworkPolicyDocument, check_network_policy
 from hostmesh.control.documents.peer_authentication import PeerAuthentication, check_peer_authentication
 from hostmesh.control.documents.policy_rules import check_authorization_policy
 from hostmesh.control.documents.service import CoreService, check_service
@@ -45,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("ServiceEntry", _NETWORKING, ServiceEntry, check_service_entry),
         Kind("AuthorizationPolicy", _SECURITY, AuthorizationPolicy, check_authorization_policy, dry_run=True),
         Kind("PeerAuthentication", _SECURITY, PeerAuthentication, check_peer_authentication),
+        Kind("NetworkPolicy", ("networking.k8s.io/v1",), NetworkPolicyDocument, check_network_policy),
         Kind("Service", ("v1",), CoreService, check_service),
         Kind("Namespace", ("v1",), Namespace, check_namespace, namespaced=False),
     )

@@ -26,7 +26,7 @@ REFUSED = [
         [
             (
                 "2: kind: unknown kind 'WorkloadEntri'; did you mean 'WorkloadEntry'? allowed: AuthorizationPolicy, "
-                "Namespace, PeerAuthentication, Service, ServiceEntry, WorkloadEntry"
+                "Namespace, NetworkPolicy, PeerAuthentication, Service, ServiceEntry, WorkloadEntry"
             )
         ],
     ),
