@@ -44,7 +44,7 @@ check: ## Lint, types, direction of imports, unit tests: no root, no network
 	ruff check .
 	ruff format --check .
 	mypy
-	mypy --strict -p lab -p demo
+	mypy --strict -p lab -p demo -p bench
 	lint-imports
 	pytest -q tests/unit
 
@@ -55,6 +55,18 @@ netns: ## Tests on the real kernel, in namespaces of their own (root)
 .PHONY: interop
 interop: ## Tests against foreign implementations
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
+
+.PHONY: bench
+bench: prerequisites ## Direct, Envoy and hostmesh side by side: bench/results.json (root, 6 minutes)
+	@python -m bench compare
+
+.PHONY: bench-profile
+bench-profile: prerequisites ## Kernel, OpenSSL and interpreter work by work; system calls of a connection (root)
+	@python -m bench profile
+
+.PHONY: bench-scale
+bench-scale: prerequisites ## A mesh of 100,000 workloads: memory, time, and whether traffic notices (root)
+	@python -m bench scale
 
 .PHONY: lint
 lint: collection ## Ansible and YAML

@@ -1,0 +1,50 @@
+"""The door: `python -m bench [compare|profile|scale]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from bench.generator import BenchFailed
+
+
+def main() -> None:
+    """Exit 1 with the reason and the next step when a measurement is not possible here."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    comparison = commands.add_parser("compare", help="direct, Envoy and hostmesh side by side")
+    comparison.add_argument("--rounds", type=int, default=5)
+    comparison.add_argument("--seconds", type=float, default=2.0, help="of one work (default 2)")
+    profile = commands.add_parser("profile", help="kernel, OpenSSL and interpreter work by work; system calls")
+    profile.add_argument("--seconds", type=float, default=3.0, help="of one work (default 3)")
+    profile.add_argument("--top", type=int, default=0, metavar="N", help="also the N dearest functions of each work")
+    scale = commands.add_parser("scale", help="a large mesh: memory, time to apply, look-ups, ping while applying")
+    scale.add_argument("--workloads", type=int, default=100_000)
+    scale.add_argument("--services", type=int, default=10_000)
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench: network namespaces need root; next: sudo make bench")
+    try:
+        _run(arguments)
+    except BenchFailed as error:
+        sys.exit(f"bench: {error}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "compare":
+        from bench.compare import compare
+
+        compare(arguments.rounds, arguments.seconds)
+    elif arguments.command == "profile":
+        from bench.profile import profile
+
+        profile(arguments.seconds, arguments.top)
+    else:
+        from bench.scale import scale
+
+        scale(arguments.workloads, arguments.services)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+module hostmesh.io/bench/load
+
+go 1.22
