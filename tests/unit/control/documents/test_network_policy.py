@@ -79,14 +79,16 @@ REFUSED = [
         "ingress:\n- from:\n  - ipBlock:\n      cidr: '::ffff:10.0.0.0/104'",
         [
             (
-                "9: spec.ingress[0].from[0].ipBlock.cidr: '::ffff:10.0.0.0/104' would never match: write the IPv4 range "
+                "9: spec.ingress[0].from[0].ipBlock.cidr: '::ffff:10.0.0.0/104' would never match: write the "
+                "IPv4 range "
                 "without ::ffff:"
             )
         ],
     ),
     (
         (
-            "egress:\n- to:\n  - ipBlock:\n      cidr: 10.0.0.0/8\n      except:\n      - 11.0.0.0/16\n      - 10.0.0.0/8\n"
+            "egress:\n- to:\n  - ipBlock:\n      cidr: 10.0.0.0/8\n      except:\n      - 11.0.0.0/16\n"
+            "      - 10.0.0.0/8\n"
             "      - '2001:db8::/64'\n      - 10.0.0.1/9"
         ),
         [
@@ -143,11 +145,13 @@ REFUSED = [
                 "letter); for the number write it without quotes: 80"
             ),
             (
-                "9: spec.ingress[0].ports[1].port: 'Http' is not a port name (1 to 15 of a-z, 0-9 and '-', at least one "
+                "9: spec.ingress[0].ports[1].port: 'Http' is not a port name (1 to 15 of a-z, 0-9 and '-', at "
+                "least one "
                 "letter)"
             ),
             (
-                "10: spec.ingress[0].ports[2].port: 'a-name-that-is-too-long' is not a port name (1 to 15 of a-z, 0-9 and "
+                "10: spec.ingress[0].ports[2].port: 'a-name-that-is-too-long' is not a port name (1 to 15 of "
+                "a-z, 0-9 and "
                 "'-', at least one letter)"
             ),
             "11: spec.ingress[0].ports[3].port: 'a--b' is not a port name: '-' must not follow '-'",
