@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from ssl import PEM_cert_to_DER_cert
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
+from hostmesh.model.trust import CertificateKey
 
 _CACHED_LEAVES = 4096
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -59,6 +61,44 @@ def expires_at(der: bytes) -> float:
         return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
     except _UNREADABLE as error:
         raise BadCertificate(f"peer certificate cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=_CACHED_LEAVES)
+def certificate_key(der: bytes) -> CertificateKey:
+    """What revocation lists call a certificate by: its issuer and its serial number.
+
+    Raises:
+        BadCertificate: not a certificate.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return certificate.issuer.public_bytes(), certificate.serial_number
+    except _UNREADABLE as error:
+        raise BadCertificate(f"peer certificate cannot be read: {error}") from error
+
+
+def chain_keys(chain_pem: bytes) -> tuple[CertificateKey, ...]:
+    """`certificate_key` of each certificate of a PEM chain.
+
+    Raises:
+        BadCertificate: one of them cannot be read.
+    """
+    return tuple(certificate_key(PEM_cert_to_DER_cert(block.decode("ascii"))) for block in split_pem(chain_pem))
+
+
+def issuer_key_id(pem: bytes) -> bytes:
+    """The authority key identifier of a PEM chain's leaf; empty if it has none.
+
+    Raises:
+        BadCertificate: it cannot be read.
+    """
+    try:
+        leaf = x509.load_pem_x509_certificate(pem)
+        return leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+    except x509.ExtensionNotFound:
+        return b""
+    except _UNREADABLE as error:
+        raise BadCertificate(f"certificate cannot be read: {error}") from error
 
 
 def new_key_and_csr(identity: Identity) -> tuple[bytes, bytes]:

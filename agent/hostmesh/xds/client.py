@@ -17,7 +17,7 @@ from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.transport.backoff import Backoff
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
-from hostmesh.xds.codec import TYPES
+from hostmesh.xds.codec import TRUST_TYPE, TYPES
 from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
 from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
@@ -57,8 +57,8 @@ class NodeInfo:
 class XdsStatus:
     """A snapshot for readiness, status and metrics.
 
-    `synced` once both types have been answered since the start, and from then on; `restored` if state came from the
-    disk; `error` is why there is no connection; `since` (epoch seconds) is when `connected` last changed.
+    `synced` once the mesh's types have been answered since the start, and from then on; `restored` if state came from
+    the disk; `error` is why there is no connection; `since` (epoch seconds) is when `connected` last changed.
     """
 
     connected: bool
@@ -120,7 +120,7 @@ class XdsClient:
 
     @property
     def synced(self) -> bool:
-        """Whether both types have been answered since the start."""
+        """Whether the mesh's own types have been answered since the start."""
         return self._synced
 
     def everything(self) -> XdsUpdate:
@@ -207,7 +207,9 @@ class XdsClient:
         self._tell()
 
     def _note_sync(self) -> None:
-        if self._synced or not all(subscription.answered for subscription in self._subscriptions.values()):
+        if self._synced or not all(
+            subscription.answered for url, subscription in self._subscriptions.items() if url != TRUST_TYPE
+        ):  # another control plane than hostmesh's never answers about trust
             return
         self._synced = True
         if self._writer is not None:  # versions may have changed where contents have not

@@ -5,16 +5,20 @@ from __future__ import annotations
 from hostmesh.xds.address_codec import decode_address, encode_service, encode_workload
 from hostmesh.xds.fields import Rejected
 from hostmesh.xds.policy_codec import decode_authorization, encode_authorization
-from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, TYPES
+from hostmesh.xds.trust_codec import decode_trust, encode_trust
+from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, TRUST_TYPE, TYPES
 
 __all__ = [
     "ADDRESS_TYPE",
     "AUTHORIZATION_TYPE",
+    "TRUST_TYPE",
     "TYPES",
     "Rejected",
     "decode_address",
     "decode_authorization",
+    "decode_trust",
     "encode_authorization",
     "encode_service",
+    "encode_trust",
     "encode_workload",
 ]

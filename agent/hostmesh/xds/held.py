@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, decode_address, decode_authorization
+from hostmesh.xds.codec import (
+    ADDRESS_TYPE,
+    AUTHORIZATION_TYPE,
+    TRUST_TYPE,
+    decode_address,
+    decode_authorization,
+    decode_trust,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class XdsUpdate:
-    """What changed, as raw resources that the codec has accepted. No name is both upserted and removed."""
+    """What changed, as raw resources that the codec has accepted. No name is both upserted and removed.
+
+    `trust` is a new trust bundle, empty if there is none: a mesh does not stop to trust anybody.
+    """
 
     addresses: Mapping[str, bytes] = field(default_factory=dict)
     removed_addresses: tuple[str, ...] = ()
     authorizations: Mapping[str, bytes] = field(default_factory=dict)
     removed_authorizations: tuple[str, ...] = ()
+    trust: bytes = b""
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.removed_addresses or self.authorizations or self.removed_authorizations)
+        return bool(
+            self.addresses or self.removed_addresses or self.authorizations or self.removed_authorizations or self.trust
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +46,14 @@ class Held:
     """Everything held, by type URL; mutable, owned by the client."""
 
     def __init__(self) -> None:
-        self.by_type: dict[str, dict[str, Versioned]] = {ADDRESS_TYPE: {}, AUTHORIZATION_TYPE: {}}
+        self.by_type: dict[str, dict[str, Versioned]] = {TRUST_TYPE: {}, ADDRESS_TYPE: {}, AUTHORIZATION_TYPE: {}}
 
     def everything(self) -> XdsUpdate:
         """All of it, as the update that a new worker needs."""
         return XdsUpdate(
             addresses={name: held.data for name, held in self.by_type[ADDRESS_TYPE].items()},
             authorizations={name: held.data for name, held in self.by_type[AUTHORIZATION_TYPE].items()},
+            trust=next((held.data for held in self.by_type[TRUST_TYPE].values()), b""),
         )
 
     def counts(self) -> tuple[int, int]:
@@ -55,5 +69,13 @@ def _authorization_key(data: bytes) -> str:
     return decode_authorization(data).key
 
 
-KEY_OF: Mapping[str, Callable[[bytes], str]] = {ADDRESS_TYPE: _address_key, AUTHORIZATION_TYPE: _authorization_key}
+def _trust_key(data: bytes) -> str:
+    return decode_trust(data).trust_domain
+
+
+KEY_OF: Mapping[str, Callable[[bytes], str]] = {
+    TRUST_TYPE: _trust_key,
+    ADDRESS_TYPE: _address_key,
+    AUTHORIZATION_TYPE: _authorization_key,
+}
 """For each type: validates raw bytes and tells the object's own key; raises `Rejected`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
-from hostmesh.xds.codec import ADDRESS_TYPE, Rejected
+from hostmesh.xds.codec import ADDRESS_TYPE, TRUST_TYPE, Rejected
 from hostmesh.xds.held import Versioned, XdsUpdate
 
 _MAX_DETAIL = 4096
@@ -27,6 +27,8 @@ class Outcome:
 
     def update(self, type_url: str) -> XdsUpdate:
         """As the listener takes it."""
+        if type_url == TRUST_TYPE:
+            return XdsUpdate(trust=next(iter(self.upserts.values()), b""))
         if type_url == ADDRESS_TYPE:
             return XdsUpdate(addresses=self.upserts, removed_addresses=tuple(self.removed))
         return XdsUpdate(authorizations=self.upserts, removed_authorizations=tuple(self.removed))

@@ -8,5 +8,8 @@ ADDRESS_TYPE = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION_TYPE = "type.googleapis.com/istio.security.Authorization"
 """L4 policies."""
 
-TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)
-"""In the order in which they are subscribed to."""
+TRUST_TYPE = "type.googleapis.com/hostmesh.trust.v1.TrustBundle"
+"""Roots and revocations: hostmesh's own, which other control planes do not serve and other proxies do not ask for."""
+
+TYPES = (TRUST_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
+"""In the order in which they are subscribed to: nobody is talked to before it is known who is revoked."""

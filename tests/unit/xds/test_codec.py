@@ -5,15 +5,15 @@ from __future__ import annotations
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
-from hostmesh.wire.proto import authorization_pb2, workload_pb2
+from hostmesh.wire.proto import authorization_pb2, trust_pb2, workload_pb2
 from hostmesh.xds import codec
 
 
 def test_type_urls_are_the_names_of_the_messages() -> None:
     """A typo here would be acknowledged and ignored by every peer."""
-    messages = (workload_pb2.Address, authorization_pb2.Authorization)
+    messages = (trust_pb2.TrustBundle, workload_pb2.Address, authorization_pb2.Authorization)
     names = [f"type.googleapis.com/{message.DESCRIPTOR.full_name}" for message in messages]
-    assert names == [codec.ADDRESS_TYPE, codec.AUTHORIZATION_TYPE]
+    assert names == [codec.TRUST_TYPE, codec.ADDRESS_TYPE, codec.AUTHORIZATION_TYPE]
     assert list(codec.TYPES) == names
 
 
