@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
-from hostmesh.daemon.messages import read_credentials, read_local_workload
+from hostmesh.daemon.messages import read_credentials, read_local_workload, read_trust
 from hostmesh.model.identity import Identity
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.server import ProxyServer
@@ -116,6 +116,8 @@ class MainLink:
             self._server.set_local_workloads([read_local_workload(w) for w in message.local_workloads.workloads])
         elif kind == "credentials":
             self._apply_credentials(message.credentials)
+        elif kind == "trust":
+            self._server.set_trust(read_trust(message.trust))
         elif kind == "drain":
             self._server.drain(message.drain.deadline_seconds, self._end)
         elif kind == "report":

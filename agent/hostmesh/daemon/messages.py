@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import LocalWorkload
+from hostmesh.model.trust import CertificateKey, TrustBundle
 from hostmesh.wire.proto import worker_pb2 as pb
 
 
@@ -82,3 +83,27 @@ def state_update(
             removed_authorizations=list(removed_authorizations),
         )
     )
+
+
+def trust_update(bundle: TrustBundle) -> pb.ToWorker:
+    """Whom to trust from now on, with the revocation lists taken apart: a worker has better things to do."""
+    serials: dict[bytes, list[bytes]] = {}
+    for issuer, serial in sorted(bundle.revoked):
+        serials.setdefault(issuer, []).append(serial.to_bytes((serial.bit_length() + 7) // 8, "big"))
+    return pb.ToWorker(
+        trust=pb.TrustUpdate(
+            trust_domain=bundle.trust_domain,
+            roots_pem=bundle.roots_pem,
+            revoked=[pb.Revoked(issuer=issuer, serials=numbers) for issuer, numbers in serials.items()],
+            revoked_identities=[str(identity) for identity in sorted(bundle.revoked_identities)],
+        )
+    )
+
+
+def read_trust(message: pb.TrustUpdate) -> TrustBundle:
+    """Inverse of what `trust_update` wrote; the signer is main's business."""
+    revoked: set[CertificateKey] = set()
+    for by_issuer in message.revoked:
+        revoked.update((by_issuer.issuer, int.from_bytes(serial, "big")) for serial in by_issuer.serials)
+    identities = frozenset(Identity.parse(text) for text in message.revoked_identities)
+    return TrustBundle(message.trust_domain, message.roots_pem, frozenset(revoked), identities)

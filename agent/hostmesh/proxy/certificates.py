@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hostmesh.model.identity import Credentials, Identity
+from hostmesh.model.trust import CertificateKey, TrustBundle
 from hostmesh.proxy.waiting import WaitingRoom
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import ClientContext, ServerContext, TlsError, TlsProvider
+from hostmesh.wire.x509 import BadCertificate, chain_keys
 
 
 class Certificate:
     """One identity's credentials with both TLS sides, made when first needed."""
 
-    __slots__ = ("_client", "_server", "_tls", "credentials")
+    __slots__ = ("_client", "_server", "_tls", "credentials", "keys")
 
     def __init__(self, credentials: Credentials, tls: TlsProvider) -> None:
         self.credentials = credentials
+        self.keys = _keys(credentials)
         self._tls = tls
         self._client: ClientContext | None = None
         self._server: ServerContext | None = None
@@ -64,14 +68,22 @@ class Certificates:
         self._tls = tls
         self._want = want
         self._clock = clock
+        self._bundle: TrustBundle | None = None
         self._held: dict[Identity, Certificate] = {}
         self._waiting: WaitingRoom[Identity, Certificate] = WaitingRoom(loop, wait)
 
     def put(self, credentials: Credentials) -> None:
         """A new or renewed certificate."""
-        certificate = Certificate(credentials, self._tls)
+        certificate = self._certificate(credentials)
         self._held[credentials.identity] = certificate
-        self._waiting.answer(credentials.identity, certificate)
+        if not self._revoked(certificate):
+            self._waiting.answer(credentials.identity, certificate)
+
+    def trust(self, bundle: TrustBundle) -> None:
+        """Peers of new connections are verified by these roots from now on, whatever came with our certificates."""
+        before, self._bundle = self._bundle, bundle
+        if before is None or before.roots_pem != bundle.roots_pem:
+            self._held = {identity: self._certificate(held.credentials) for identity, held in self._held.items()}
 
     def failed(self, identity: Identity, reason: str) -> None:
         """Main could not get it: who waits now fails with the reason, who comes later asks again."""
@@ -85,14 +97,32 @@ class Certificates:
     def get(self, identity: Identity, then: Callable[[Certificate | None, str], None]) -> None:
         """Answer with a valid certificate, at once if there is one, or with None and why not."""
         held = self._held.get(identity)
-        if held is not None and self._clock() < held.credentials.not_after:
+        revoked = held is not None and self._revoked(held)
+        if held is not None and not revoked and self._clock() < held.credentials.not_after:
             then(held, "")
             return
         first = not self._waiting.has(identity)
-        reason = "certificate has expired and no new one came" if held is not None else "no certificate came"
+        lost = "is revoked" if revoked else "has expired"
+        reason = f"certificate {lost} and no new one came" if held is not None else "no certificate came"
         self._waiting.enter(identity, f"{reason} for {identity}", then)
         if first:
             self._want(identity)
+
+    def _certificate(self, credentials: Credentials) -> Certificate:
+        if self._bundle is not None:
+            credentials = replace(credentials, roots_pem=self._bundle.roots_pem)
+        return Certificate(credentials, self._tls)
+
+    def _revoked(self, certificate: Certificate) -> bool:
+        return self._bundle is not None and self._bundle.revokes(certificate.keys, (certificate.credentials.identity,))
+
+
+def _keys(credentials: Credentials) -> tuple[CertificateKey, ...]:
+    """None for a chain that cannot be read: making a context of it says why."""
+    try:
+        return chain_keys(credentials.chain_pem)
+    except (BadCertificate, ValueError):
+        return ()
 
 
 __all__ = ["Certificate", "Certificates", "TlsError"]

@@ -11,6 +11,7 @@ from hostmesh.proxy.certificates import Certificates
 from hostmesh.proxy.connections import Connections
 from hostmesh.proxy.journal import Journal
 from hostmesh.proxy.locals import LocalWorkloads
+from hostmesh.proxy.revocation import Revocation
 from hostmesh.proxy.tunnel import Buffers
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
@@ -27,6 +28,7 @@ class Context:
     metrics: Metrics
     journal: Journal
     certificates: Certificates
+    revocation: Revocation
     locals: LocalWorkloads
     connections: Connections
     attribution: Attribution

@@ -12,6 +12,7 @@ from hostmesh.proxy.certificates import Certificate
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handshake import Handshake, verified_peer
+from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import Connect
 from hostmesh.proxy.tunnel import Fields, Tunnel
 from hostmesh.transport.timers import Timer
@@ -93,22 +94,30 @@ class Dial:
             return
         context, target = self._context, self._target
         try:
-            identities, expiry = verified_peer(handshake.engine)
+            proof = verified_peer(handshake.engine)
         except TlsError as error:
             context.loop.close_later(handshake.sock)
             self._finish(None, failures.tls_handshake(error.reason))
             return
-        meant = next((identity for identity in identities if identity in target.expected), None)
+        assert self._certificate is not None
+        own = self._certificate
+        parties = Parties(proof, own.keys, own.credentials.identity)
+        objection = context.revocation.objection(parties, "source")
+        if objection is not None:
+            context.loop.close_later(handshake.sock)
+            self._finish(None, failures.not_trusted(objection))
+            return
+        meant = next((identity for identity in proof.identities if identity in target.expected), None)
         if meant is None:
             context.loop.close_later(handshake.sock)
-            self._finish(None, failures.tls_handshake(_mismatch(target.expected, identities)))
+            self._finish(None, failures.tls_handshake(_mismatch(target.expected, proof.identities)))
             return
-        assert self._certificate is not None
         self._tunnel = tunnel = Tunnel(
             context.loop, context.buffers, handshake.sock, handshake.engine, _http2(context), self
         )
         tunnel.peer = meant
-        tunnel.expire_in(min(expiry, self._certificate.credentials.not_after) - context.clock())
+        tunnel.parties = parties
+        tunnel.expire_in(min(proof.expires_at, own.credentials.not_after) - context.clock())
         tunnel.start()
 
     def _expired(self) -> None:

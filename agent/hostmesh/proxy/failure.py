@@ -24,6 +24,9 @@ RECURSIVE_CALL = "attempted recursive call to ourselves"
 SUCCESS = Failure("")
 DRAINED = Failure("connection closed due to connection drain")
 CERTIFICATE_EXPIRED = Failure("connection closed: certificate expired", "IDENTITY_ERROR")
+CERTIFICATE_REVOKED = Failure("connection closed: peer certificate revoked by CRL", "CERT_REVOKED")
+OWN_CERTIFICATE_REVOKED = Failure("connection closed: own certificate revoked by CRL", "CERT_REVOKED")
+ISSUER_DISMISSED = Failure("connection closed: the mesh trusts the peer's issuer no more", "CERT_REVOKED")
 
 
 def denied(reason: str, policies: tuple[str, ...]) -> Failure:
@@ -64,6 +67,11 @@ def queue_full(address: SocketAddress) -> Failure:
 def tls_handshake(reason: str) -> Failure:
     """Outbound: the TLS handshake failed, or the server is not who it should be."""
     return Failure(f"io error: {reason}", "CONNECT")
+
+
+def not_trusted(objection: Failure) -> Failure:
+    """Outbound: the server's certificate, or our own, has been revoked."""
+    return Failure(f"io error: {objection.error.removeprefix('connection closed: ')}", objection.flags)
 
 
 def http2_handshake(reason: str) -> Failure:

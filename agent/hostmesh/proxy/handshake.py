@@ -6,27 +6,13 @@ import _socket
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from hostmesh.model.identity import Identity
-from hostmesh.model.trust import CertificateKey
+from hostmesh.proxy.proof import Proof
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.proxy.tunnel import Buffers
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError
 from hostmesh.wire.x509 import BadCertificate, certificate_key, expires_at, spiffe_identities
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What the peer of a handshake has proven: whom its leaf names, perhaps nobody, and all certificates it showed.
-
-    `expires_at` is the leaf's, in seconds since the epoch.
-    """
-
-    identities: tuple[Identity, ...]
-    certificates: tuple[CertificateKey, ...]
-    expires_at: float
 
 
 class Handshake:

@@ -16,6 +16,7 @@ from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handshake import Handshake, verified_peer
 from hostmesh.proxy.inbound_stream import InboundStream, Place
 from hostmesh.proxy.locals import Local
+from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT
 from hostmesh.proxy.tunnel import Fields, Tunnel
 from hostmesh.telemetry.access_log import early_failure
@@ -70,6 +71,10 @@ class Inbound:
         if self._draining:
             peer.drain()
 
+    def tunnels(self) -> list[Tunnel]:
+        """Of all peers that have one."""
+        return [peer.tunnel for peer in self._peers if peer.tunnel is not None]
+
     def close_all(self, failure: Failure) -> None:
         """End every peer, streams included."""
         for peer in list(self._peers):
@@ -115,6 +120,11 @@ class InboundPeer:
         self._handshake: Handshake | None = None
         self._tunnel: Tunnel | None = None
         self._timer: Timer | None = None
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """Once the handshake is over."""
+        return self._tunnel
 
     def begin(self) -> None:
         """Wait for the ClientHello."""
@@ -208,16 +218,21 @@ class InboundPeer:
         assert self._certificate is not None
         credentials = self._certificate.credentials
         try:
-            identities, expiry = verified_peer(handshake.engine)
+            proof = verified_peer(handshake.engine)
         except TlsError as error:
             self._refuse(error.reason)
             return
+        parties = Parties(proof, self._certificate.keys, credentials.identity)
+        objection = self.context.revocation.objection(parties, "destination")
+        if objection is not None:
+            self._refuse(objection.error.removeprefix("connection closed: "))
+            return
         trust_domain = credentials.identity.trust_domain
-        if not any(identity.trust_domain == trust_domain for identity in identities):
-            presented = ", ".join(map(str, identities)) or "no SPIFFE identity"
+        if not any(identity.trust_domain == trust_domain for identity in proof.identities):
+            presented = ", ".join(map(str, proof.identities)) or "no SPIFFE identity"
             self._refuse(f"identity verification error: peer is not of trust domain {trust_domain}: {presented}")
             return
-        self.identity = identities[0]
+        self.identity = proof.identities[0]
         context, config = self.context, self.context.config
         self._cancel_timer()
         limits = replace(
@@ -229,7 +244,8 @@ class InboundPeer:
         http2 = Http2Connection(Role.SERVER, limits)
         self._tunnel = Tunnel(context.loop, context.buffers, self._sock, handshake.engine, http2, self)
         self._tunnel.peer = self.identity
-        self._tunnel.expire_in(min(expiry, credentials.not_after) - context.clock())
+        self._tunnel.parties = parties
+        self._tunnel.expire_in(min(proof.expires_at, credentials.not_after) - context.clock())
         self._tunnel.keep_alive(config.keepalive_ping_interval, config.keepalive_ping_timeout)
         self._tunnel.start()
         self._inbound.settled(self)

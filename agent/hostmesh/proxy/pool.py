@@ -188,6 +188,11 @@ class Pool:
                 for pooled in list(bucket.tunnels):
                     pooled.retire()
 
+    def tunnels(self) -> list[Tunnel]:
+        """All of them, those that take no new streams included."""
+        open_ = [pooled.tunnel for bucket in self._buckets.values() for pooled in bucket.tunnels]
+        return [*open_, *(pooled.tunnel for pooled in self.retiring)]
+
     def retire_all(self) -> None:
         """The worker drains."""
         for bucket in list(self._buckets.values()):
@@ -222,6 +227,11 @@ class Pool:
 
     def _dialled(self, bucket: Bucket, tunnel: Tunnel | None, failure: Failure | None) -> None:
         bucket.dialling = False
+        if tunnel is not None:
+            revoked = self.context.revocation.objection(tunnel.parties, "source")  # perhaps while it came up
+            if revoked is not None:
+                tunnel.close(revoked)
+                tunnel, failure = None, revoked
         if tunnel is None:
             assert failure is not None
             waiters, bucket.waiters = bucket.waiters, deque()

@@ -12,6 +12,7 @@ from hostmesh.config.proxy import ProxyConfig
 from hostmesh.kernel.sockets import local_address
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import LocalWorkload
+from hostmesh.model.trust import TrustBundle
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.attribution import Attribution, from_kernel
 from hostmesh.proxy.certificates import Certificates
@@ -25,6 +26,7 @@ from hostmesh.proxy.locals import LocalWorkloads
 from hostmesh.proxy.outbound import Outbound
 from hostmesh.proxy.passthrough import Passthrough
 from hostmesh.proxy.pool import Pool
+from hostmesh.proxy.revocation import Revocation
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
 from hostmesh.transport.loop import Loop
@@ -70,6 +72,7 @@ class ProxyServer:
             metrics=self.metrics,
             journal=Journal(loop, hooks.log),
             certificates=Certificates(loop, tls, hooks.want_credentials, config.certificate_wait, clock),
+            revocation=Revocation(self.metrics),
             locals=LocalWorkloads(loop, state, config.node, config.certificate_wait),
             connections=Connections(loop, state),
             attribution=attribution,
@@ -115,6 +118,14 @@ class ProxyServer:
         """A new or renewed certificate. Tunnels made with the old one take no new streams."""
         self._context.certificates.put(credentials)
         self._pool.retire(credentials.identity)
+
+    def set_trust(self, bundle: TrustBundle) -> None:
+        """Whom the mesh trusts from now on: new handshakes are judged by it, and tunnels of the revoked end."""
+        context = self._context
+        context.certificates.trust(bundle)
+        if context.revocation.update(bundle):
+            context.revocation.end_revoked(self._pool.tunnels(), "source")
+            context.revocation.end_revoked(self._inbound.tunnels(), "destination")
 
     def forget(self, identity: Identity) -> None:
         """The identity does not live on this host any more."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from hostmesh.model.identity import Identity
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
 from hostmesh.transport.timers import Timer
@@ -119,6 +120,7 @@ class Tunnel:
         "_streams",
         "_wants_close",
         "http2",
+        "parties",
         "peer",
         "peer_address",
     )
@@ -139,6 +141,7 @@ class Tunnel:
         self.http2 = http2
         self._owner = owner
         self.peer: Identity | None = None
+        self.parties: Parties | None = None
         self._streams: dict[int, StreamHandler] = {}
         self._starved: dict[int, StreamHandler] = {}
         self._scheduled = False

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.registry import Collector
 
 from hostmesh.telemetry.labels import TRAFFIC_LABEL_NAMES
-from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED, RECEIVED, SENT, SOCKETS_OPEN, Series
+from hostmesh.telemetry.metrics import CLOSED, CRL_REJECTIONS, FAILED, OPENED, RECEIVED, SENT, SOCKETS_OPEN, Series
 
 OPENMETRICS_TYPE = "application/openmetrics-text;charset=utf-8;version=1.0.0"
 TEXT_TYPE = "text/plain; charset=utf-8"
@@ -38,6 +38,9 @@ FAMILIES: Mapping[str, Family] = {
         "counter", "The size of total bytes sent during response in case of a TCP connection.", TRAFFIC_LABEL_NAMES
     ),
     FAILED: Family("counter", "The total number of TCP connections that failed (unstable).", TRAFFIC_LABEL_NAMES),
+    CRL_REJECTIONS: Family(
+        "counter", "Connections refused or closed because a certificate is revoked (unstable).", ("reporter",)
+    ),
     SOCKETS_OPEN: Family("gauge", "The current number of open TCP sockets (unstable).", ("reporter",)),
 }
 

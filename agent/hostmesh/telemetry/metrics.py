@@ -23,6 +23,7 @@ FAILED = "istio_tcp_connections_failed_total"
 SENT = "istio_tcp_sent_bytes_total"
 RECEIVED = "istio_tcp_received_bytes_total"
 SOCKETS_OPEN = "istio_tcp_sockets_open"
+CRL_REJECTIONS = "istio_crl_policy_rejections_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,13 @@ class Traffic:
 class Metrics:
     """All numbers of one process. Not thread-safe: one loop owns it."""
 
-    __slots__ = ("_max_series", "_traffic", "sockets_open")
+    __slots__ = ("_max_series", "_traffic", "crl_rejections", "sockets_open")
 
     def __init__(self, max_series: int = MAX_TRAFFIC_SERIES) -> None:
         self._traffic: dict[TrafficLabels, Traffic] = {}
         self._max_series = max_series
         self.sockets_open: dict[str, int] = {"source": 0, "destination": 0}
+        self.crl_rejections: dict[str, int] = {"source": 0, "destination": 0}
 
     def traffic(self, labels: TrafficLabels) -> Traffic:
         """The one `Traffic` of a label set; callers keep it for the life of a route."""
@@ -104,7 +106,9 @@ class Metrics:
 
     def snapshot(self) -> list[Series]:
         """All counters, raw; main adds them up over its workers."""
-        return [series for traffic in self._traffic.values() for series in traffic.series()]
+        counted = [series for traffic in self._traffic.values() for series in traffic.series()]
+        rejected = [Series(CRL_REJECTIONS, (reporter,), n) for reporter, n in self.crl_rejections.items() if n]
+        return counted + rejected
 
     def gauges(self) -> list[Series]:
         """What is open now."""

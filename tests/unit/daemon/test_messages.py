@@ -7,9 +7,12 @@ from hostmesh.daemon.messages import (
     local_workloads_update,
     read_credentials,
     read_local_workload,
+    read_trust,
+    trust_update,
 )
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import LocalWorkload
+from hostmesh.model.trust import TrustBundle
 
 WEB = Identity("cluster.local", "default", "web-api")
 
@@ -32,3 +35,10 @@ def test_local_workloads_survive_the_round_trip() -> None:
     """The number is what the kernel's mark says."""
     workload = LocalWorkload(7, "web-api", "default", WEB, "web-api.service")
     assert read_local_workload(local_workloads_update([workload]).local_workloads.workloads[0]) == workload
+
+
+def test_trust_survives_the_round_trip() -> None:
+    """Serial numbers of any size, by issuer; who signs now is main's business."""
+    revoked = frozenset({(b"one", 2**127 + 1), (b"one", 0), (b"other", 255)})
+    bundle = TrustBundle("cluster.local", b"roots", revoked, frozenset({WEB}))
+    assert read_trust(trust_update(bundle).trust) == bundle

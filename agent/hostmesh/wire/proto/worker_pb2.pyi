@@ -91,6 +91,26 @@ class Serve(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Revoked(_message.Message):
+    __slots__ = ("issuer", "serials")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    SERIALS_FIELD_NUMBER: _ClassVar[int]
+    issuer: bytes
+    serials: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, issuer: _Optional[bytes] = ..., serials: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class TrustUpdate(_message.Message):
+    __slots__ = ("trust_domain", "roots_pem", "revoked", "revoked_identities")
+    TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_PEM_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_IDENTITIES_FIELD_NUMBER: _ClassVar[int]
+    trust_domain: str
+    roots_pem: bytes
+    revoked: _containers.RepeatedCompositeFieldContainer[Revoked]
+    revoked_identities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, trust_domain: _Optional[str] = ..., roots_pem: _Optional[bytes] = ..., revoked: _Optional[_Iterable[_Union[Revoked, _Mapping]]] = ..., revoked_identities: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -104,7 +124,7 @@ class SetLogLevel(_message.Message):
     def __init__(self, level: _Optional[str] = ...) -> None: ...
 
 class ToWorker(_message.Message):
-    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level", "serve")
+    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level", "serve", "trust")
     START_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_WORKLOADS_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +133,7 @@ class ToWorker(_message.Message):
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     SERVE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
     start: Start
     state: StateUpdate
     local_workloads: LocalWorkloads
@@ -121,7 +142,8 @@ class ToWorker(_message.Message):
     report: ReportRequest
     log_level: SetLogLevel
     serve: Serve
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ..., serve: _Optional[_Union[Serve, _Mapping]] = ...) -> None: ...
+    trust: TrustUpdate
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ..., serve: _Optional[_Union[Serve, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ...) -> None: ...
 
 class Series(_message.Message):
     __slots__ = ("metric", "labels", "value")
