@@ -22,7 +22,7 @@ pip=$(ls "$bundle"/wheels/pip-*.whl)
 
 install -d -m 0755 /etc/hostmesh /etc/hostmesh/conf.d /etc/hostmesh/workloads.d "$units" /etc/sysusers.d \
   /etc/sysctl.d
-install -m 0644 "$bundle"/systemd/*.service "$units/"
+install -m 0644 "$bundle"/systemd/*.service "$bundle"/systemd/*.socket "$units/"
 install -m 0644 "$bundle/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
 install -m 0644 "$bundle/systemd/hostmesh.sysctl" /etc/sysctl.d/60-hostmesh.conf
 systemd-sysusers /etc/sysusers.d/hostmesh.conf

@@ -26,18 +26,26 @@ for service in hostmesh-agent hostmesh-control-plane; do
     removed=yes
   fi
 done
+if [ -e /usr/local/lib/systemd/system/hostmesh-netns.socket ]; then
+  # Captured containers are let go first: their rules lie in namespaces of their own.
+  for namespace in /run/netns/*; do
+    nsenter --net="$namespace" nft delete table inet hostmesh 2>/dev/null || true
+  done
+  systemctl stop --quiet hostmesh-netns.socket hostmesh-netns.service
+fi
 if nft list table inet hostmesh >/dev/null 2>&1; then
   nft delete table inet hostmesh
   removed=yes
 fi
 
 remove /usr/local/lib/systemd/system/hostmesh-agent.service /usr/local/lib/systemd/system/hostmesh-control-plane.service
+remove /usr/local/lib/systemd/system/hostmesh-netns.service /usr/local/lib/systemd/system/hostmesh-netns.socket
 remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-control-plane
 remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
 rmdir --ignore-fail-on-non-empty /usr/local/lib/systemd/system /usr/local/lib/systemd 2>/dev/null || true
 if [ "$purge" = --purge ]; then
   remove /etc/hostmesh /var/lib/hostmesh /var/lib/hostmesh-control-plane
-  for user in hostmesh-agent hostmesh-proxy hostmesh-cp; do
+  for user in hostmesh-agent hostmesh-netns hostmesh-proxy hostmesh-cp; do
     if id "$user" >/dev/null 2>&1; then
       userdel "$user"
       removed=yes

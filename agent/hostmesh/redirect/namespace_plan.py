@@ -1,0 +1,81 @@
+"""Which rules capture a workload that has a network namespace to itself (Istio's in-pod redirection, as one table).
+
+Whoever is inside is the workload, so nothing has to be looked up: a connection is the workload's because of the
+listener it comes to, and nobody is told apart by marks. What the proxy sends is marked 0x539 as everywhere, and never
+captured.
+
+  outbound   what a process connects to outside goes to the outbound port on loopback; its own addresses do not.
+  inbound    what arrives from outside goes to the plaintext inbound port; 15008 is where HBONE peers connect.
+  guard      the redirected ports are reached by redirection only: a process that connects to them is reset.
+  leaving    the proxy's connections to the workload's own ports carry its number too, and must not leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hostmesh.model.local import PROXY_MARK
+from hostmesh.redirect.plan import GUARD_PRIORITY, NAT_PRIORITY, TABLE, ListenerPorts
+
+Rule = tuple[str, str]
+"""Text and comment."""
+
+_NEW = "tcp flags & (fin | syn | rst | ack) == syn"
+_OURS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} return"
+
+
+def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = ()) -> str:
+    """The transaction that lays out the table, whatever was in it before.
+
+    Args:
+        ports: the proxy's listeners in the namespace.
+        excluded_ports: never captured inbound.
+    """
+    lines = [*removal().splitlines(), f"add table inet {TABLE}"]
+    for chain, hook, rules in (
+        ("outbound", f"type nat hook output priority {NAT_PRIORITY}", _outbound(ports)),
+        ("inbound", f"type nat hook prerouting priority {NAT_PRIORITY}", _inbound(ports, excluded_ports)),
+        ("guard", f"type filter hook input priority {GUARD_PRIORITY}", _guard(ports)),
+        ("leaving", f"type filter hook output priority {GUARD_PRIORITY}", _leaving()),
+    ):
+        lines.append(f"add chain inet {TABLE} {chain} {{ {hook}; policy accept; }}")
+        lines += [f'add rule inet {TABLE} {chain} {rule} comment "{comment}"' for rule, comment in rules]
+    return "\n".join(lines) + "\n"
+
+
+def removal() -> str:
+    """The transaction after which nothing of ours is in the namespace."""
+    # `add` first: deleting a table that is not there would be an error
+    return f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+
+
+def _outbound(ports: ListenerPorts) -> list[Rule]:
+    return [
+        (_OURS, "never captured: the proxy itself"),
+        ("ip daddr 127.0.0.0/8 return", "never captured: loopback"),
+        ("ip6 daddr ::1 return", "never captured: loopback"),
+        ("fib daddr type local return", "never captured: the workload calls itself"),
+        (f"{_NEW} redirect to :{ports.outbound}", "the workload connects"),
+    ]
+
+
+def _inbound(ports: ListenerPorts, excluded: Iterable[int]) -> list[Rule]:
+    never = ", ".join(map(str, sorted({*excluded, ports.outbound, ports.inbound_plaintext, ports.inbound})))
+    return [
+        ('iifname "lo" return', "never captured: the workload itself"),
+        ("fib daddr type != local return", "forwarded, to no listener of this namespace"),
+        (_OURS, "never captured: the proxy itself"),
+        (f"tcp dport {{ {never} }} return", "never captured: the proxy's own ports, and excluded ones"),
+        (f"{_NEW} redirect to :{ports.inbound_plaintext}", "connects to the workload"),
+    ]
+
+
+def _guard(ports: ListenerPorts) -> list[Rule]:
+    redirected = f"tcp dport {{ {ports.outbound}, {ports.inbound_plaintext} }}"
+    direct = f"{redirected} {_NEW} ct status & dnat == 0x0"
+    return [(f"{direct} reject with tcp reset", "these ports are reached by capture only")]
+
+
+def _leaving() -> list[Rule]:
+    to_the_workload = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0"
+    return [(f'oifname != "lo" {to_the_workload} {_NEW} reject with tcp reset', "to the workload, yet leaving it")]
