@@ -23,6 +23,7 @@ from demo.table import Seen, Table
 
 ROOT = Path(__file__).parent.parent
 BIN = ROOT / ".venv" / "bin"
+BUILD = ROOT / "roles" / "package" / "files" / "build_bundle.py"
 INVENTORY = "inventories/demo"
 SITE = "playbooks/site.yml"
 RECAP = re.compile(r"^(\S+)\s*: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
@@ -64,14 +65,27 @@ def playbook(path: str) -> dict[str, int]:
     return changes
 
 
+def prepare() -> None:
+    """Boot the hosts with their services, and build what they will be given at the same time.
+
+    Raises:
+        DemoFailed: hostmesh cannot be built.
+        LabError: a host or a service does not start.
+    """
+    building = subprocess.Popen([sys.executable, str(BUILD), "--source", str(ROOT)], stdout=subprocess.DEVNULL)
+    boot(LAB, MACHINES)
+    deploy(LAB, MACHINES)
+    if building.wait() != 0:
+        raise DemoFailed("hostmesh cannot be built; the reason is above")
+
+
 def main() -> int:
     """Run the whole demo."""
     start = time.monotonic()
     table = Table()
     try:
         with step("Booting three hosts with services that know nothing of a mesh, and one that will never be in it"):
-            boot(LAB, MACHINES)
-            deploy(LAB, MACHINES)
+            prepare()
         with step("Putting the hosts into the mesh"):
             playbook(SITE)
         checks.wait_enrolled()

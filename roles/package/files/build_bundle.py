@@ -98,6 +98,7 @@ def build_once(source: Path, cache: Path, dependencies: list[str], archive: Path
         wheels = dependency_wheels(python, cache, dependencies)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             work = Path(folder)
+            say("building hostmesh")
             run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", work, directory=source)
             pack(source, [*sorted(wheels.glob("*.whl")), *work.glob("*.whl")], work / "bundle.tar")
             (work / "bundle.tar").rename(archive)
@@ -110,6 +111,7 @@ def build_environment(cache: Path) -> Path:
     folder = cache / f"build-{python_version()}"
     python = folder / "bin" / "python"
     if not (folder / ".complete").exists():
+        say("making an environment for builds (once)")
         venv.create(folder, clear=True, with_pip=True)
         run(python, "-m", "pip", "install", "--quiet", "--upgrade", *BUILD_TOOLS)
         (folder / ".complete").touch()
@@ -121,6 +123,7 @@ def dependency_wheels(python: Path, cache: Path, dependencies: list[str]) -> Pat
     key = hashlib.sha256("\n".join([python_version(), platform.machine(), *sorted(dependencies)]).encode()).hexdigest()
     folder = cache / f"wheels-{key[:12]}"
     if not folder.exists():
+        say("building wheels of what hostmesh depends on (once, about half a minute)")
         with tempfile.TemporaryDirectory(dir=cache) as work:
             run(python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", work, "pip", *dependencies)
             shutil.copytree(work, folder.with_suffix(".new"), dirs_exist_ok=True)
@@ -134,6 +137,11 @@ def pack(source: Path, wheels: list[Path], archive: Path) -> None:
         tar.add(source / "systemd", "systemd")
         for wheel in wheels:
             tar.add(wheel, f"wheels/{wheel.name}")
+
+
+def say(text: str) -> None:
+    """Progress, beside the result."""
+    print(f"bundle: {text}", file=sys.stderr, flush=True)
 
 
 def run(*command: str | Path, directory: Path | None = None) -> None:
