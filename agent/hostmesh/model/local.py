@@ -16,13 +16,17 @@ PROXY_MARK = 0x539
 
 @dataclass(frozen=True, slots=True)
 class LocalWorkload:
-    """A captured workload of this host. `number` is 1..0xfffff, unique on the host and stable over restarts."""
+    """A captured workload of this host. `number` is 1..0xfffff, unique on the host and stable over restarts.
+
+    It is a systemd unit, or has a network namespace to itself; `unit` is empty then.
+    """
 
     number: int
     name: str
     namespace: str
     identity: Identity
     unit: str
+    in_namespace: bool = False
 
     @property
     def mark(self) -> int:

@@ -1,4 +1,7 @@
-"""Who made a captured connection and where it was going, as the kernel attests it (SO_MARK, SO_ORIGINAL_DST)."""
+"""Who made a captured connection and where it was going, as the kernel attests it.
+
+On the host by SO_MARK and SO_ORIGINAL_DST, in a workload's own network namespace by the listener it came to.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,15 @@ class Attributed:
 
 Attribution = Callable[[_socket.socket], Attributed]
 """Asked once for every socket accepted on a capture listener; raises OSError when the socket is already dead."""
+
+
+def in_namespace(number: int) -> Attribution:
+    """For listeners in a namespace that one workload has to itself: whoever comes there is that workload's."""
+
+    def attributed(sock: _socket.socket) -> Attributed:
+        return Attributed(number, original_destination(sock))
+
+    return attributed
 
 
 def from_kernel(sock: _socket.socket) -> Attributed:

@@ -12,6 +12,7 @@ from hostmesh.proxy.connections import Connections
 from hostmesh.proxy.journal import Journal
 from hostmesh.proxy.locals import LocalWorkloads
 from hostmesh.proxy.revocation import Revocation
+from hostmesh.proxy.stock import Stock
 from hostmesh.proxy.tunnel import Buffers
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
@@ -20,7 +21,11 @@ from hostmesh.transport.loop import Loop
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Made once by the server. `clock` is wall time in seconds, `rng` uniform in [0, 1)."""
+    """Made by the server. `clock` is wall time in seconds, `rng` uniform in [0, 1).
+
+    `namespace` is the number of the workload whose network namespace this is about, with the `stock` of sockets made
+    in it; 0 and None on the host.
+    """
 
     loop: Loop
     config: ProxyConfig
@@ -35,6 +40,8 @@ class Context:
     clock: Callable[[], float]
     rng: Callable[[], float]
     buffers: Buffers = field(default_factory=Buffers)
+    namespace: int = 0
+    stock: Stock | None = None
 
     def mark(self, number: int = 0) -> int | None:
         """SO_MARK of a socket of the proxy; with a workload's number it can reach only that workload."""

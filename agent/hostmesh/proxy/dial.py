@@ -69,6 +69,7 @@ class Dial:
             config.connect_timeout,
             self._connected,
             self._context.mark(),
+            stock=self._context.stock,
         )
 
     def _connected(self, connect: Connect, number: int) -> None:

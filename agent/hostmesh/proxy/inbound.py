@@ -186,7 +186,7 @@ class InboundPeer:
             return True
         # What arrives from now on waits in the socket until the engine asks for it.
         self.context.loop.replace_handler(self._sock.fileno(), _ignore)
-        self.local = self.context.locals.for_server(name, self.local_address.ip)
+        self.local = self.context.locals.for_server(name, self.local_address.ip, self.context.namespace)
         if self.local is None:
             asked = f"server name {name}" if name is not None else f"address {self.local_address.ip}"
             self._refuse(f"no single captured workload of this host has the {asked}")

@@ -146,6 +146,7 @@ class InboundStream:
             self._connected,
             context.mark(place.local.captured.number),
             LOCAL_ATTEMPTS,
+            stock=context.stock,
         )
 
     def describe(self) -> OpenConnection:

@@ -73,9 +73,14 @@ class LocalWorkloads:
         """Answer once the workload is known, or with None and the reason when it did not come in time."""
         self._waiting.enter(number, self._unknown(number), then)
 
-    def for_server(self, name: str | None, ip: IPAddress) -> Local | None:
-        """Who is asked for by a TLS client: by server name, else the only workload that owns the address."""
+    def for_server(self, name: str | None, ip: IPAddress, namespace: int = 0) -> Local | None:
+        """Who is asked for by a TLS client: by server name, else the only workload that owns the address.
+
+        In the namespace of a workload, by whose number it is known, nobody else can be meant.
+        """
         index = self._fresh()
+        if namespace:
+            return index.by_number.get(namespace)
         if name is not None and (named := index.by_server_name.get(name)) is not None:
             return named
         owners = index.by_ip.get(ip, ())
@@ -106,6 +111,8 @@ class LocalWorkloads:
                 continue
             local = Local(captured, workload)
             index.by_number[captured.number] = local
+            if captured.in_namespace:
+                continue  # not to be reached on the host's own addresses
             index.by_server_name[server_name(workload.uid)] = local
             for ip in workload.addresses:
                 index.by_ip.setdefault(ip, []).append(local)

@@ -183,7 +183,12 @@ class OutboundConnection:
             self._outbound.pool.acquire(tunnelled.target, tunnelled.key, self)
         else:
             self._connect = Connect(
-                context.loop, prepared.connect, context.config.connect_timeout, self._connected, context.mark()
+                context.loop,
+                prepared.connect,
+                context.config.connect_timeout,
+                self._connected,
+                context.mark(),
+                stock=context.stock,
             )
 
     # Through a tunnel

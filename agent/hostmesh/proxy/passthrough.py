@@ -131,6 +131,7 @@ class PlaintextConnection:
             self._connected,
             context.mark(self._number),
             LOCAL_ATTEMPTS,
+            stock=context.stock,
         )
 
     def _connected(self, connect: Connect, number: int) -> None:

@@ -6,10 +6,10 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from hostmesh.config.proxy import ProxyConfig
-from hostmesh.kernel.sockets import local_address
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.trust import TrustBundle
@@ -19,13 +19,9 @@ from hostmesh.proxy.certificates import Certificates
 from hostmesh.proxy.connections import Connections, OpenConnection
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.hooks import Hooks
-from hostmesh.proxy.inbound import Inbound
 from hostmesh.proxy.journal import Journal
-from hostmesh.proxy.listener import Listener
 from hostmesh.proxy.locals import LocalWorkloads
-from hostmesh.proxy.outbound import Outbound
-from hostmesh.proxy.passthrough import Passthrough
-from hostmesh.proxy.pool import Pool
+from hostmesh.proxy.quarter import Quarter
 from hostmesh.proxy.revocation import Revocation
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
@@ -33,6 +29,9 @@ from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import TlsProvider
 
 ListenerKind = Literal["outbound", "inbound", "inbound_plaintext"]
+
+WantSockets = Callable[[int, bool, int], None]
+"""Number of the workload whose network namespace it is, whether for IPv6, how many."""
 
 DRAIN_CHECK = 0.05
 """Seconds between two looks at whether a draining worker is empty."""
@@ -50,6 +49,7 @@ class ProxyServer:
         attribution: who made a captured connection, and where to.
         clock: seconds since the epoch, for certificates.
         rng: uniform in [0, 1), for load balancing.
+        want_sockets: asked for sockets of a workload's network namespace, which `put_sockets` brings.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class ProxyServer:
         attribution: Attribution = from_kernel,
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
+        want_sockets: WantSockets | None = None,
     ) -> None:
         self.metrics = Metrics()
         self._context = Context(
@@ -79,35 +80,46 @@ class ProxyServer:
             clock=clock,
             rng=rng,
         )
-        self._pool = Pool(self._context)
-        self._inbound = Inbound(self._context)
-        self._listeners: list[Listener] = []
+        self._want_sockets = want_sockets
+        self._host = Quarter(self._context)
+        self._quarters: dict[int, Quarter] = {}
+        self._leaving: list[Quarter] = []
         self._drained: Callable[[], None] | None = None
 
-    def set_listener(self, kind: ListenerKind | str, sock: socket.socket) -> None:
+    def set_listener(self, kind: ListenerKind | str, sock: socket.socket, namespace: int = 0) -> None:
         """Start to accept on a bound, listening socket, which this server closes when it drains.
+
+        Args:
+            kind: what is done with its connections.
+            sock: the listener.
+            namespace: number of the workload whose network namespace it is in, 0 on the host.
 
         Raises:
             ValueError: no such kind.
         """
-        context, config = self._context, self._context.config
-        if kind == "outbound":
-            outbound = Outbound(context, self._pool, local_address(sock))
-            listener = Listener(context.loop, sock, outbound.accepted)
-        elif kind == "inbound":
-            listener = Listener(context.loop, sock, self._inbound.accepted)
-        elif kind == "inbound_plaintext":
-            listener = Listener(context.loop, sock, Passthrough(context).accepted)
+        self._quarter(namespace).listen(kind, sock)
+
+    def put_sockets(self, namespace: int, sockets: Sequence[socket.socket], *, ipv6: bool) -> None:
+        """Answer `want_sockets`; none at all if they could not be made."""
+        quarter = self._quarters.get(namespace)
+        if quarter is None or quarter.context.stock is None:
+            for sock in sockets:
+                sock.close()
         else:
-            raise ValueError(f"no listener is called {kind!r}")
-        if kind != "inbound":  # tunnels have their own keepalive
-            listener.keep_alive(config.tcp_keepalive_time, config.tcp_keepalive_interval, config.tcp_keepalive_probes)
-        self._listeners.append(listener)
+            quarter.context.stock.put(sockets, ipv6=ipv6)
+
+    def leave_namespace(self, namespace: int) -> None:
+        """The workload's network namespace is not captured any more: what is open there may finish."""
+        quarter = self._quarters.pop(namespace, None)
+        if quarter is not None:
+            quarter.drain()
+            self._leaving = [one for one in (*self._leaving, quarter) if len(one)]
 
     def set_local_workloads(self, workloads: Sequence[LocalWorkload]) -> None:
         """Replace the list of captured workloads."""
         self._context.locals.set(workloads)
-        self._inbound.locals_changed()
+        for quarter in self._all():
+            quarter.inbound.locals_changed()
 
     def state_changed(self) -> None:
         """The mesh state is not what it was: let waiting connections go on, judge inbound ones again."""
@@ -117,20 +129,23 @@ class ProxyServer:
     def put_credentials(self, credentials: Credentials) -> None:
         """A new or renewed certificate. Tunnels made with the old one take no new streams."""
         self._context.certificates.put(credentials)
-        self._pool.retire(credentials.identity)
+        for quarter in self._all():
+            quarter.pool.retire(credentials.identity)
 
     def set_trust(self, bundle: TrustBundle) -> None:
         """Whom the mesh trusts from now on: new handshakes are judged by it, and tunnels of the revoked end."""
         context = self._context
         context.certificates.trust(bundle)
         if context.revocation.update(bundle):
-            context.revocation.end_revoked(self._pool.tunnels(), "source")
-            context.revocation.end_revoked(self._inbound.tunnels(), "destination")
+            for quarter in self._all():
+                context.revocation.end_revoked(quarter.pool.tunnels(), "source")
+                context.revocation.end_revoked(quarter.inbound.tunnels(), "destination")
 
     def forget(self, identity: Identity) -> None:
         """The identity does not live on this host any more."""
         self._context.certificates.forget(identity)
-        self._pool.retire(identity)
+        for quarter in self._all():
+            quarter.pool.retire(identity)
 
     def credentials_failed(self, identity: Identity, reason: str) -> None:
         """Main could not get a certificate: who waits for it fails with the reason."""
@@ -147,24 +162,35 @@ class ProxyServer:
             deadline: seconds from now.
             drained: called when nothing is open any more.
         """
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
         self._drained = drained
-        self._inbound.drain()
-        self._pool.retire_all()
+        for quarter in self._all():
+            quarter.drain()
         self._context.loop.call_later(deadline, self._end)
         self._check_drained()
 
     def _end(self) -> None:
         self._context.connections.close_all(failures.DRAINED)
-        self._inbound.close_all(failures.DRAINED)
-        self._pool.close_all(failures.DRAINED)
+        for quarter in self._all():
+            quarter.close_all(failures.DRAINED)
 
     def _check_drained(self) -> None:
-        if len(self._context.connections) or len(self._inbound) or len(self._pool):
+        if len(self._context.connections) or any(len(quarter) for quarter in self._all()):
             self._context.loop.call_later(DRAIN_CHECK, self._check_drained)
             return
         drained, self._drained = self._drained, None
         if drained is not None:
             drained()
+
+    def _quarter(self, namespace: int) -> Quarter:
+        if not namespace:
+            return self._host
+        quarter = self._quarters.get(namespace)
+        if quarter is None:
+            if self._want_sockets is None:
+                raise ValueError("nobody makes sockets in other network namespaces")
+            want = partial(self._want_sockets, namespace)
+            quarter = self._quarters[namespace] = Quarter.of_namespace(self._context, namespace, want)
+        return quarter
+
+    def _all(self) -> list[Quarter]:
+        return [self._host, *self._quarters.values(), *self._leaving]

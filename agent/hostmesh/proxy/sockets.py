@@ -10,6 +10,7 @@ from ipaddress import IPv6Address
 
 from hostmesh.kernel import sockets as options
 from hostmesh.model.address import SocketAddress
+from hostmesh.proxy.stock import Stock
 from hostmesh.transport.loop import BROKEN, Loop
 from hostmesh.transport.timers import Timer
 
@@ -64,9 +65,10 @@ class Connect:
             the event that said so: it may have announced the first bytes too, and is not repeated.
         mark: SO_MARK.
         attempts: how many are made before a refusal is final.
+        stock: where sockets come from that must be of another network namespace.
     """
 
-    __slots__ = ("_address", "_attempts", "_loop", "_mark", "_then", "_timer", "seen", "sock")
+    __slots__ = ("_address", "_attempts", "_loop", "_mark", "_stock", "_then", "_timer", "_waiting", "seen", "sock")
 
     def __init__(
         self,
@@ -76,13 +78,17 @@ class Connect:
         then: Callable[[Connect, int], None],
         mark: int | None,
         attempts: int = 1,
+        *,
+        stock: Stock | None = None,
     ) -> None:
         self._loop = loop
         self._address = address
         self._mark = mark
         self._attempts = attempts
+        self._stock = stock
         self._then: Callable[[Connect, int], None] | None = then
         self._timer: Timer | None = None
+        self._waiting = False
         self.seen = 0
         number = self._open()
         if number:
@@ -92,10 +98,32 @@ class Connect:
 
     def _open(self) -> int:
         """Start an attempt; an errno if it cannot even be started."""
-        address = self._address
         self._attempts -= 1
-        family = _socket.AF_INET6 if isinstance(address.ip, IPv6Address) else _socket.AF_INET
-        self.sock = _socket.socket(family, _NONBLOCKING_STREAM)
+        ipv6 = isinstance(self._address.ip, IPv6Address)
+        if self._stock is None:
+            self.sock = _socket.socket(_socket.AF_INET6 if ipv6 else _socket.AF_INET, _NONBLOCKING_STREAM)
+            return self._start()
+        sock = self._stock.take(self, ipv6=ipv6)
+        self._waiting = sock is None
+        if sock is None:
+            return 0
+        self.sock = sock
+        return self._start()
+
+    def supplied(self, sock: _socket.socket | None, number: int) -> bool:
+        """The stock has answered; False if nobody wants to connect any more."""
+        if self._then is None:
+            return False
+        if sock is not None:
+            self._waiting = False
+            self.sock = sock
+            number = self._start()
+        if number:
+            self._finish(number)
+        return True
+
+    def _start(self) -> int:
+        address = self._address
         try:
             if self._mark is not None:
                 options.set_mark(self.sock, self._mark)
@@ -131,7 +159,7 @@ class Connect:
             self._timer.cancel()
             self._timer = None
         then, self._then = self._then, None
-        if number:
+        if number and not self._waiting:
             self._loop.close_later(self.sock)
         if then is not None:
             then(self, number)

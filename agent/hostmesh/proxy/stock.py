@@ -87,8 +87,9 @@ class Stock:
                 customer.supplied(None, errno.ENETDOWN)
             return
         while shelf.waiting and shelf.sockets:
-            if shelf.waiting.popleft().supplied(shelf.sockets[0], 0):
-                shelf.sockets.popleft()
+            sock = shelf.sockets.popleft()
+            if not shelf.waiting.popleft().supplied(sock, 0):
+                shelf.sockets.appendleft(sock)
         if shelf.waiting:
             shelf.batch = min(2 * shelf.batch, LARGEST_BATCH)
             self._ask(shelf, ipv6=ipv6)

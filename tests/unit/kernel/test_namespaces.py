@@ -38,11 +38,11 @@ def test_a_fifo_does_not_hold_anybody_up(tmp_path: Path) -> None:
 
 def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
     """A namespace stays alive as long as somebody has it open."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         with pytest.raises(NotANamespace):
             open_namespace(Path("/dev/null"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize(("address", "there"), [("127.0.0.1", True), ("198.51.100.77", False), ("2001:db8::77", False)])

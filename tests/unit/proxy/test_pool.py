@@ -54,7 +54,7 @@ def ping(sock: socket.socket) -> None:
 
 
 def tunnels(mesh: Mesh) -> int:
-    return mesh.client.call(lambda: len(mesh.client.server._pool))
+    return mesh.client.call(lambda: len(mesh.client.server._host.pool))
 
 
 def test_a_second_connection_shares_the_tunnel(mesh: Mesh) -> None:

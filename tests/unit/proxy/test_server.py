@@ -203,7 +203,7 @@ def test_a_tunnels_death_fails_its_streams_only(mesh: Mesh) -> None:
     with mesh.app(echo) as app, mesh.connect(app.port) as sock:
         sock.sendall(b"a")
         assert sock.recv(1) == b"a"
-        mesh.server.call(lambda: mesh.server.server._inbound.close_all(_DEAD))
+        mesh.server.call(lambda: mesh.server.server._host.inbound.close_all(_DEAD))
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         with mesh.connect(app.port) as again:
