@@ -11,10 +11,11 @@ from hostmesh.proxy import failure as failures
 from hostmesh.proxy.certificates import Certificate
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.handshake import Handshake, verified_peer
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import Connect
-from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.transport.timers import Timer
 from hostmesh.transport.tls.engine import TlsError
 from hostmesh.wire.http2.connection import Http2Connection

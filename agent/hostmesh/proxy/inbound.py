@@ -13,12 +13,13 @@ from hostmesh.model.identity import Identity
 from hostmesh.proxy.certificates import Certificate
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.handshake import Handshake, verified_peer
 from hostmesh.proxy.inbound_stream import InboundStream, Place
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT
-from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import early_failure
 from hostmesh.transport.timers import Timer
 from hostmesh.transport.tls.engine import TlsError

@@ -20,12 +20,13 @@ from hostmesh.proxy.connections import OpenConnection
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.destination import Declined, Destination, local_service, validate_destination
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.proxy_header import proxy_header
 from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect
 from hostmesh.proxy.splice import Splice
-from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.rbac.decide import Verdict, decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels

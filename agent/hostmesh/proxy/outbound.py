@@ -13,6 +13,7 @@ from hostmesh.proxy.account import Account
 from hostmesh.proxy.connections import OpenConnection
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.pool import Pool
 from hostmesh.proxy.prepared import Prepared, prepare
@@ -20,7 +21,7 @@ from hostmesh.proxy.relay import Relay
 from hostmesh.proxy.route import Refused, route
 from hostmesh.proxy.sockets import Connect, reset
 from hostmesh.proxy.splice import Splice
-from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import early_failure
 from hostmesh.transport.timers import Timer
 from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, new_traceparent, parse_response

@@ -15,7 +15,8 @@ from hostmesh.proxy import failure as failures
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.dial import Dial, Target
 from hostmesh.proxy.failure import Failure
-from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.proxy.handlers import Fields
+from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.transport.timers import Timer
 from hostmesh.wire.http2.errors import ErrorCode
 

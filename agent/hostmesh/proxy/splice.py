@@ -18,8 +18,9 @@ from typing import Protocol
 
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
-from hostmesh.proxy.tunnel import Fields, Tunnel
+from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error

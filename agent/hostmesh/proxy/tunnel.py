@@ -11,11 +11,11 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
-from typing import Protocol
 
 from hostmesh.model.identity import Identity
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.handlers import StreamHandler, TunnelOwner
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
@@ -24,8 +24,6 @@ from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError, TlsTrunca
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 from hostmesh.wire.http2.events import Data, Event, GoAway, Headers, PingAck, Reset, SettingsChanged, WindowOpened
-
-Fields = list[tuple[bytes, bytes]]
 
 CIPHERTEXT_BUFFER = 1 << 18
 PLAINTEXT_BUFFER = 1 << 20
@@ -50,44 +48,6 @@ class Buffers:
     def __init__(self) -> None:
         self.ciphertext = memoryview(bytearray(CIPHERTEXT_BUFFER))
         self.plaintext = memoryview(bytearray(PLAINTEXT_BUFFER))
-
-
-class StreamHandler(Protocol):
-    """What a tunnel tells the owner of one stream. After `reset`, `lost` or `detach` it hears nothing more."""
-
-    def headers(self, fields: Fields, end: bool) -> None:
-        """The response."""
-
-    def data(self, views: Sequence[memoryview], size: int, end: bool) -> None:
-        """Payload in order; the views are valid during the call. `size` is their sum and may be 0."""
-
-    def reset(self, code: ErrorCode) -> None:
-        """The peer reset the stream."""
-
-    def writable(self) -> None:
-        """A stream that found no room before may try again."""
-
-    def lost(self, failure: Failure) -> None:
-        """The tunnel is gone."""
-
-
-class TunnelOwner(Protocol):
-    """What a tunnel tells whoever made it."""
-
-    def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
-        """The peer opened a stream (servers only)."""
-
-    def settled(self, tunnel: Tunnel) -> None:
-        """The peer's SETTINGS arrived or changed."""
-
-    def going_away(self, tunnel: Tunnel) -> None:
-        """The peer takes no new streams."""
-
-    def stream_ended(self, tunnel: Tunnel) -> None:
-        """One stream fewer."""
-
-    def closed(self, tunnel: Tunnel, failure: Failure | None) -> None:
-        """The socket is closed; None: in good order."""
 
 
 class Tunnel:
