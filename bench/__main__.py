@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from bench.generator import BenchFailed
@@ -25,6 +26,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: network namespaces need root; next: sudo make bench")
+    # What was made must be removed also when somebody stops the run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
     try:
         _run(arguments)
     except BenchFailed as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import IO
 
 _SOURCE = Path(__file__).parent / "load"
+
+
+PATIENCE = 120.0
+"""Seconds for one job and its end: a connection that hangs must not hang the whole run."""
 
 
 class BenchFailed(Exception):
@@ -87,6 +92,8 @@ class Generator:
         Raises:
             BenchFailed: as `run`.
         """
+        if not select.select([self._results], [], [], PATIENCE)[0]:
+            raise BenchFailed(f"a job did not end in {PATIENCE:.0f} s: a connection hangs")
         line = self._results.readline()
         if not line:
             raise BenchFailed(f"the load generator ended with status {self.process.wait()}")
