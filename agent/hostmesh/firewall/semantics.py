@@ -65,20 +65,43 @@ def allowed(policies: Sequence[NetworkPolicy], membership: Membership, attempt: 
     source, destination = attempt.source.member, attempt.destination.member
     if source is not None and destination is not None and source.uid == destination.uid:
         return Verdict(True, "a workload always reaches itself")
-    admitting: tuple[str, ...] = ()
-    for direction, subject in ((Direction.EGRESS, source), (Direction.INGRESS, destination)):
-        isolating = () if subject is None else isolating_policies(policies, subject, direction)
-        if subject is None or not isolating:
-            continue
-        admits = [policy.key for policy in isolating if _admits(policy, direction, membership, attempt)]
-        if not admits:
-            keys = tuple(policy.key for policy in isolating)
-            reason = f"{direction.value.lower()} of {subject.key} is isolated, and no rule admits the connection"
-            return Verdict(False, reason, keys)
-        admitting += tuple(admits)
-    if not admitting:
-        return Verdict(True, "no policy isolates either end")
-    return Verdict(True, f"admitted by: {', '.join(admitting)}", admitting)
+    verdicts = (
+        _judge(policies, membership, attempt, Direction.EGRESS, source),
+        _judge(policies, membership, attempt, Direction.INGRESS, destination),
+    )
+    refusal = next((verdict for verdict in verdicts if not verdict.allowed), None)
+    if refusal is not None:
+        return refusal
+    admitting = tuple(key for verdict in verdicts for key in verdict.policies)
+    reason = f"admitted by: {', '.join(admitting)}" if admitting else "no policy isolates either end"
+    return Verdict(True, reason, admitting)
+
+
+def egress_allowed(policies: Sequence[NetworkPolicy], membership: Membership, attempt: Attempt) -> bool:
+    """Whether the source's own policies allow the connection."""
+    return _judge(policies, membership, attempt, Direction.EGRESS, attempt.source.member).allowed
+
+
+def ingress_allowed(policies: Sequence[NetworkPolicy], membership: Membership, attempt: Attempt) -> bool:
+    """Whether the destination's own policies allow the connection."""
+    return _judge(policies, membership, attempt, Direction.INGRESS, attempt.destination.member).allowed
+
+
+def _judge(
+    policies: Sequence[NetworkPolicy],
+    membership: Membership,
+    attempt: Attempt,
+    direction: Direction,
+    subject: Member | None,
+) -> Verdict:
+    isolating = () if subject is None else isolating_policies(policies, subject, direction)
+    if subject is None or not isolating:
+        return Verdict(True, "not isolated")
+    admitting = tuple(policy.key for policy in isolating if _admits(policy, direction, membership, attempt))
+    if admitting:
+        return Verdict(True, "admitted", admitting)
+    reason = f"{direction.value.lower()} of {subject.key} is isolated, and no rule admits the connection"
+    return Verdict(False, reason, tuple(policy.key for policy in isolating))
 
 
 def isolating_policies(
