@@ -41,4 +41,4 @@ systemctl daemon-reload
 # The version before stays, to go back to.
 find "$prefix" -mindepth 1 -maxdepth 1 -type d ! -name "$version" ! -name "${previous:-none}" -exec rm -rf {} +
 # What runs now goes on with the new version, as after the upgrade of any package.
-systemctl try-restart hostmesh-control-plane.service hostmesh-agent.service
+systemctl try-restart hostmesh-control-plane.service hostmesh-netns.service hostmesh-agent.service

@@ -3,6 +3,7 @@
 # Usage: uninstall.sh [--purge]. Without --purge, /etc/hostmesh and what was issued (keys, certificates) stay.
 set -eu
 purge=${1:-}
+units=/usr/local/lib/systemd/system
 removed=''
 
 remove() {
@@ -20,29 +21,20 @@ for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf; do
   remove "$drop_in"
   rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true
 done
-for service in hostmesh-agent hostmesh-control-plane; do
-  if [ -e "/usr/local/lib/systemd/system/$service.service" ]; then
-    systemctl disable --now --quiet "$service.service"
-    removed=yes
-  fi
+for unit in "$units"/hostmesh-*; do
+  [ -e "$unit" ] || continue
+  systemctl disable --now --quiet "${unit##*/}" || systemctl stop "${unit##*/}"
+  removed=yes
 done
-if [ -e /usr/local/lib/systemd/system/hostmesh-netns.socket ]; then
-  # Captured containers are let go first: their rules lie in namespaces of their own.
-  for namespace in /run/netns/*; do
-    nsenter --net="$namespace" nft delete table inet hostmesh 2>/dev/null || true
-  done
-  systemctl stop --quiet hostmesh-netns.socket hostmesh-netns.service
-fi
 if nft list table inet hostmesh >/dev/null 2>&1; then
   nft delete table inet hostmesh
   removed=yes
 fi
 
-remove /usr/local/lib/systemd/system/hostmesh-agent.service /usr/local/lib/systemd/system/hostmesh-control-plane.service
-remove /usr/local/lib/systemd/system/hostmesh-netns.service /usr/local/lib/systemd/system/hostmesh-netns.socket
-remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-control-plane
+remove "$units"/hostmesh-*
+remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-*
 remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
-rmdir --ignore-fail-on-non-empty /usr/local/lib/systemd/system /usr/local/lib/systemd 2>/dev/null || true
+rmdir --ignore-fail-on-non-empty "$units" "${units%/*}" 2>/dev/null || true
 if [ "$purge" = --purge ]; then
   remove /etc/hostmesh /var/lib/hostmesh /var/lib/hostmesh-control-plane
   for user in hostmesh-agent hostmesh-netns hostmesh-proxy hostmesh-cp; do
