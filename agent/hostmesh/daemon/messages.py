@@ -53,7 +53,12 @@ def local_workloads_update(workloads: Iterable[LocalWorkload]) -> pb.ToWorker:
         local_workloads=pb.LocalWorkloads(
             workloads=[
                 pb.LocalWorkload(
-                    number=w.number, name=w.name, namespace=w.namespace, identity=str(w.identity), unit=w.unit
+                    number=w.number,
+                    name=w.name,
+                    namespace=w.namespace,
+                    identity=str(w.identity),
+                    unit=w.unit,
+                    in_namespace=w.in_namespace,
                 )
                 for w in workloads
             ]
@@ -64,7 +69,12 @@ def local_workloads_update(workloads: Iterable[LocalWorkload]) -> pb.ToWorker:
 def read_local_workload(message: pb.LocalWorkload) -> LocalWorkload:
     """Inverse of what `local_workloads_update` wrote for one workload."""
     return LocalWorkload(
-        message.number, message.name, message.namespace, Identity.parse(message.identity), message.unit
+        message.number,
+        message.name,
+        message.namespace,
+        Identity.parse(message.identity),
+        message.unit,
+        message.in_namespace,
     )
 
 

@@ -96,7 +96,7 @@ class NetnsHelper:
         return [socket.socket(fileno=fd) for fd in descriptors]
 
     def leave(self, namespace: int) -> None:
-        """Remove the rules.
+        """Remove the rules; open connections live on.
 
         Raises:
             HelperUnavailable, NamespaceRefused: as they say.

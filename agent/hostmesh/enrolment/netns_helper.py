@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing
 from hostmesh.enrolment.netns_messages import MAX_PACKET, BadRequest, Reply, Request, read_request
 from hostmesh.kernel import namespaces, netfilter
 from hostmesh.model.local import PROXY_MARK
-from hostmesh.redirect.namespace_plan import namespace_rules, removal
+from hostmesh.redirect.namespace_plan import namespace_rules, no_rules
 from hostmesh.redirect.plan import TABLE, ListenerPorts
 from hostmesh.transport.listeners import BindFailed, bind_listener
 
@@ -128,7 +128,8 @@ def _errno(error: BindFailed) -> int | None:
 
 
 def _open(address: str, port: int, made: ExitStack) -> socket.socket:
-    return made.enter_context(closing(bind_listener(address, port, dual_stack=address == "::")))
+    # Shared: an agent that starts again finds listeners that workers of the former one still hold.
+    return made.enter_context(closing(bind_listener(address, port, dual_stack=address == "::", share_port=True)))
 
 
 def _lay_out(request: Request, made: ExitStack) -> Answer:
@@ -154,7 +155,7 @@ def _sockets(request: Request, made: ExitStack) -> Answer:
 
 def _leave(request: Request, made: ExitStack) -> Answer:
     del request, made
-    netfilter.run(removal())
+    netfilter.run(no_rules())
     return Reply(), []
 
 

@@ -1,19 +1,21 @@
 """/etc/hostmesh/workloads.d: which units of this host are which workloads.
 
 A document has `workload: prod/web`, `serviceAccount: web` (default when left out) and
-`capture: {unit: web-api.service}`.
+`capture: {unit: web-api.service}` or `capture: {netns: app1, addresses: [10.0.0.7]}`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse
+from hostmesh.kernel.namespaces import NAMED
 from hostmesh.model.workload import DEFAULT_SERVICE_ACCOUNT
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -45,12 +47,40 @@ def _unit(value: str) -> str:
     return value
 
 
+def _netns(value: str) -> str:
+    path = NAMED / value
+    if not value or path.name in (".", "..") or ".." in path.parts or len(str(path)) > 255:
+        raise ValueError("must be the name of a network namespace (`ip netns list`), or an absolute path to one")
+    if "/" in value and not value.startswith("/"):
+        raise ValueError("is neither a name nor an absolute path")
+    if re.fullmatch(r"/proc/(self|thread-self|1)/.*", str(path)):
+        raise ValueError("is the host's own network namespace; capture its services by their units")
+    return str(path)
+
+
+def _address(value: object) -> object:
+    return ip_address(value) if isinstance(value, str) else value
+
+
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
 
 
 class _Capture(_Strict):
-    unit: Annotated[str, AfterValidator(_unit)]
+    unit: Annotated[str, AfterValidator(_unit)] | None = None
+    netns: Annotated[str, AfterValidator(_netns)] | None = None
+    addresses: list[Address] = []
+
+    @model_validator(mode="after")
+    def _one_way(self) -> _Capture:
+        if (self.unit is None) == (self.netns is None):
+            raise ValueError("must have exactly one of unit and netns")
+        if self.addresses and self.netns is None:
+            raise ValueError("addresses are those of a network namespace, and only go with netns")
+        return self
 
 
 class _Enrolment(_Strict):
@@ -59,9 +89,23 @@ class _Enrolment(_Strict):
     capture: _Capture
 
 
+def check_names(workload: str, service_account: str) -> tuple[str, str]:
+    """Namespace and name of a workload that somebody else than a document names.
+
+    Raises:
+        ValueError: no valid names.
+    """
+    _name(service_account)
+    namespace, _, name = _workload(workload).partition("/")
+    return namespace, name
+
+
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """One document: the unit `unit` is the workload `namespace/name`. `source` and `line` say where it is written."""
+    """One document: the unit `unit` is the workload `namespace/name`. `source` and `line` say where it is written.
+
+    Or what is in the network namespace mounted at `netns` is; `unit` is empty then. `addresses` are those it must have.
+    """
 
     namespace: str
     name: str
@@ -69,6 +113,8 @@ class Enrolled:
     unit: str
     source: str
     line: int
+    netns: str = ""
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
     @property
     def key(self) -> str:
@@ -110,8 +156,18 @@ def read_text(text: str, source: str) -> list[Enrolled]:
 def _enrolled(document: Document) -> Enrolled:
     written = parse(document, _Enrolment)
     namespace, _, name = written.workload.partition("/")
-    line = document.line(("capture", "unit"))
-    return Enrolled(namespace, name, written.service_account, written.capture.unit, document.source, line)
+    capture = written.capture
+    line = document.line(("capture", "unit" if capture.unit is not None else "netns"))
+    return Enrolled(
+        namespace,
+        name,
+        written.service_account,
+        capture.unit or "",
+        document.source,
+        line,
+        capture.netns or "",
+        tuple(capture.addresses),
+    )
 
 
 def _duplicates(found: list[Enrolled]) -> list[Problem]:
@@ -121,7 +177,10 @@ def _duplicates(found: list[Enrolled]) -> list[Problem]:
         for field, value, why in (
             ("workload", enrolled.key, "one workload is one unit on a host"),
             ("capture.unit", enrolled.unit, "a unit has one identity"),
+            ("capture.netns", enrolled.netns, "a network namespace has one identity"),
         ):
+            if not value:
+                continue
             other = first.setdefault((field, value), enrolled)
             if other is not enrolled:
                 text = f"{value} is enrolled already at {other.source}:{other.line}; {why}"

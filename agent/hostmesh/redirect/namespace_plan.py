@@ -20,6 +20,7 @@ from hostmesh.redirect.plan import GUARD_PRIORITY, NAT_PRIORITY, TABLE, Listener
 Rule = tuple[str, str]
 """Text and comment."""
 
+_OPEN = "released: what was captured before lives on"
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"
 _OURS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} return"
 
@@ -31,7 +32,7 @@ def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = ()) ->
         ports: the proxy's listeners in the namespace.
         excluded_ports: never captured inbound.
     """
-    lines = [*removal().splitlines(), f"add table inet {TABLE}"]
+    lines = _afresh()
     for chain, hook, rules in (
         ("outbound", f"type nat hook output priority {NAT_PRIORITY}", _outbound(ports)),
         ("inbound", f"type nat hook prerouting priority {NAT_PRIORITY}", _inbound(ports, excluded_ports)),
@@ -43,10 +44,22 @@ def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = ()) ->
     return "\n".join(lines) + "\n"
 
 
-def removal() -> str:
-    """The transaction after which nothing of ours is in the namespace."""
+def no_rules() -> str:
+    """The transaction after which nothing is captured in the namespace any more, and open connections live on.
+
+    Chains for nat stay, and a rule that needs connections tracked: without them the kernel stops to translate what was
+    redirected before, and its packets go nowhere.
+    """
+    lines = _afresh()
+    for chain, hook, priority in (("outbound", "output", NAT_PRIORITY), ("inbound", "prerouting", NAT_PRIORITY)):
+        lines.append(f"add chain inet {TABLE} {chain} {{ type nat hook {hook} priority {priority}; policy accept; }}")
+    lines.append(f'add rule inet {TABLE} outbound ct status dnat return comment "{_OPEN}"')
+    return "\n".join(lines) + "\n"
+
+
+def _afresh() -> list[str]:
     # `add` first: deleting a table that is not there would be an error
-    return f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+    return [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"add table inet {TABLE}"]
 
 
 def _outbound(ports: ListenerPorts) -> list[Rule]:

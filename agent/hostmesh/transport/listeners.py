@@ -25,6 +25,7 @@ def bind_listener(
     backlog: int = BACKLOG,
     transparent: bool = False,
     mark: int | None = None,
+    share_port: bool = False,
 ) -> socket.socket:
     """Open a listener that does not block; accepted sockets inherit TCP_NODELAY.
 
@@ -35,6 +36,7 @@ def bind_listener(
         backlog: connections that wait.
         transparent: accept connections to addresses that are not the host's; needs CAP_NET_ADMIN.
         mark: SO_MARK of the listener. Accepted sockets then no longer carry the mark of their SYN.
+        share_port: other listeners of the same user may be there too, if they share as well.
 
     Raises:
         BindFailed: the port is taken, the address is not the host's, or a privilege is missing.
@@ -46,6 +48,8 @@ def bind_listener(
     try:
         listener = socket.socket(_family(ip), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sockets.nodelay(listener)
         if isinstance(ip, IPv6Address):
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.enrolment.workloads_d import Enrolled, read, read_text
 
 WEB = "workload: prod/web\nserviceAccount: web\ncapture:\n  unit: web-api.service\n"
+NETNS = "workload: prod/app\ncapture: {netns: app1, addresses: [10.0.0.7, 'fd00::7']}\n"
 
 
 def test_a_workload() -> None:
@@ -21,6 +23,14 @@ def test_a_workload() -> None:
     (without,) = read_text(WEB.replace("serviceAccount: web\n", ""), "web.yaml")
     assert without.service_account == "default"
     assert without.key == "prod/web"
+
+
+@pytest.mark.parametrize(("netns", "path"), [("app1", "/run/netns/app1"), ("/var/run/netns/x", "/var/run/netns/x")])
+def test_a_network_namespace(netns: str, path: str) -> None:
+    """A name is one of `ip netns`; the addresses are those it must have."""
+    (one,) = read_text(NETNS.replace("app1", netns), "web.yaml")
+    addresses = (ip_address("10.0.0.7"), ip_address("fd00::7"))
+    assert (one.unit, one.netns, one.addresses, one.line) == ("", path, addresses, 2)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +47,7 @@ MISTAKES = [
     (WEB + "captured: yes\n", "web.yaml:5: captured: unknown field; did you mean 'capture'?"),
     (
         WEB.replace("unit:", "units:"),
-        "web.yaml:3: capture.unit: required, but missing\nweb.yaml:4: capture.units: unknown field; did you mean",
+        "web.yaml:4: capture.units: unknown field; did you mean",
     ),
     (WEB.replace("prod/web", "web"), "web.yaml:1: workload: must be <namespace>/<name>"),
     (WEB.replace("prod/web", "prod/We_b"), "web.yaml:1: workload: not a Kubernetes name"),
@@ -56,6 +66,17 @@ MISTAKES = [
     (WEB.replace("web-api.service", "sshd.service"), "web.yaml:4: capture.unit: is needed to repair the host"),
     (WEB.replace("web-api.service", "hostmesh-agent.service"), "web.yaml:4: capture.unit: is needed to repair"),
     (WEB.replace("web-api.service", "systemd-networkd.service"), "web.yaml:4: capture.unit: is needed to repair"),
+    (
+        WEB.replace("unit: web-api.service", "addresses: [10.0.0.1]"),
+        "web.yaml:3: capture: must have exactly one of unit",
+    ),
+    (WEB + "  netns: app1\n", "web.yaml:3: capture: must have exactly one of unit and netns"),
+    (WEB + "  addresses: [10.0.0.1]\n", "web.yaml:3: capture: addresses are those of a network namespace"),
+    (NETNS.replace("app1", "a/b"), "web.yaml:2: capture.netns: is neither a name nor an absolute path"),
+    (NETNS.replace("app1", "../app1"), "web.yaml:2: capture.netns: must be the name of a network namespace"),
+    (NETNS.replace("app1", "''"), "web.yaml:2: capture.netns: must be the name of a network namespace"),
+    (NETNS.replace("app1", "/proc/1/ns/net"), "web.yaml:2: capture.netns: is the host's own network namespace"),
+    (NETNS.replace("10.0.0.7", "10.0.0.300"), "web.yaml:2: capture.addresses"),
     (WEB + "workload: prod/api\n", "web.yaml:5: workload: the key stands twice, first on line 1"),
     ("workload: a: b\n", "web.yaml:1: not YAML"),
     ("- a\n", "web.yaml:1: "),

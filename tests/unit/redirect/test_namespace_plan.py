@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostmesh.redirect.namespace_plan import namespace_rules, removal
+from hostmesh.redirect.namespace_plan import namespace_rules, no_rules
 from hostmesh.redirect.plan import ListenerPorts
 
 
@@ -15,7 +15,14 @@ def test_one_transaction_replaces_what_was_there() -> None:
     """Deleted and added again within it, so that no packet passes between."""
     lines = namespace_rules(ListenerPorts()).splitlines()
     assert lines[:3] == ["add table inet hostmesh", "delete table inet hostmesh", "add table inet hostmesh"]
-    assert removal().splitlines() == lines[:2]
+    assert no_rules().splitlines()[:3] == lines[:3]
+
+
+def test_released_means_no_rules_but_the_chains_that_translate() -> None:
+    """What was redirected before goes on as long as there is a nat chain in the namespace."""
+    assert [line.split()[1] for line in no_rules().splitlines()[3:]] == ["chain", "chain", "rule"]
+    assert "redirect" not in no_rules()
+    assert no_rules().count("type nat hook") == 2
 
 
 def test_only_our_own_table_is_named() -> None:

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LocalWorkload(_message.Message):
-    __slots__ = ("number", "name", "namespace", "identity", "unit")
+    __slots__ = ("number", "name", "namespace", "identity", "unit", "in_namespace")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
+    IN_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     number: int
     name: str
     namespace: str
     identity: str
     unit: str
-    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
+    in_namespace: bool
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ..., in_namespace: _Optional[bool] = ...) -> None: ...
 
 class Credentials(_message.Message):
     __slots__ = ("identity", "key_pem", "chain_pem", "roots_pem", "not_before", "not_after", "serial")
