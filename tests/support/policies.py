@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
 
+from hostmesh.firewall.resolve import HBONE_PORT
 from hostmesh.firewall.semantics import Attempt, Endpoint
 from hostmesh.model.network_policy import (
     Direction,
@@ -82,7 +83,7 @@ _ports: st.SearchStrategy[PolicyPort] = _ranges() | st.builds(NamedPort, _protoc
 _rules = st.builds(
     PolicyRule,
     st.lists(_peers, max_size=2).map(tuple),
-    st.lists(_ports, max_size=2).map(tuple),
+    st.lists(_ports, min_size=1, max_size=3).map(tuple) | st.just(()),
 )
 _some_rules = st.lists(_rules, max_size=2).map(tuple)
 _isolates = st.sets(st.sampled_from(Direction), min_size=1).map(frozenset)
@@ -127,7 +128,7 @@ def worlds(draw: st.DrawFn, *, shared_addresses: bool = False) -> World:
 
 
 def attempts(world: World, count: int = 60) -> list[Attempt]:
-    """Connections between two workloads, or of one of them with the outside: always the same choice of them all."""
+    """Connections between workloads or with the outside; a third are tunnels. The same choice for the same world."""
     inside = [Endpoint(ip, member) for member in world.members for ip in member.addresses]
     everywhere = [*inside, *(Endpoint(ip) for ip in OUTSIDE)]
     found = [
@@ -139,4 +140,6 @@ def attempts(world: World, count: int = 60) -> list[Attempt]:
         for protocol in Protocol
         for port in PORTS
     ]
-    return random.Random(len(found)).sample(found, count)
+    tunnels = [one for one in found if one.protocol is Protocol.TCP and one.port == HBONE_PORT]
+    chance = random.Random(len(found))
+    return chance.sample(found, count * 2 // 3) + chance.sample(tunnels, count // 3)

@@ -6,7 +6,7 @@ address, a firewall admits all of them; which of them it was is known, and judge
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -24,6 +24,8 @@ from hostmesh.model.network_policy import (
     PolicyRule,
     PortRange,
     Protocol,
+    Selector,
+    WorkloadPeer,
 )
 
 HBONE_PORT = 15008
@@ -118,23 +120,29 @@ def _resolved(
     peers = blocks(rule, policy, membership)
     if direction is Direction.INGRESS:
         return Resolved(policy, direction, number, peers, ports(rule, subject))
-    named = _named(rule, peers, membership)
+    named = _named(rule, policy, membership)
     return Resolved(policy, direction, number, peers, ports(rule, None), named)
 
 
-def _named(rule: PolicyRule, peers: tuple[IpBlock, ...] | None, membership: Membership) -> frozenset[Triple]:
+def _named(rule: PolicyRule, policy: NetworkPolicy, membership: Membership) -> frozenset[Triple]:
     names = [port for port in rule.ports if isinstance(port, NamedPort)]
-    if not names:
-        return frozenset()
     return frozenset(
         (address, name.protocol, number)
-        for member in membership.members
-        for address in member.addresses
-        if peers is None or any(address in block for block in peers)
+        for address, member in (_destinations(rule, policy, membership) if names else ())
         for name in names
         if name.name in member.ports
         for number in _numbers(name, member)
     )
+
+
+def _destinations(
+    rule: PolicyRule, policy: NetworkPolicy, membership: Membership
+) -> Iterator[tuple[IPAddress, Member]]:
+    """Every workload that is a peer itself: another one at its address has other ports."""
+    for peer in rule.peers or (WorkloadPeer(namespaces=Selector()),):
+        found = membership.members if isinstance(peer, IpBlock) else membership.meant(peer, policy.namespace)
+        for member in found:
+            yield from ((ip, member) for ip in member.addresses if not isinstance(peer, IpBlock) or ip in peer)
 
 
 def _numbers(name: NamedPort, member: Member) -> tuple[int, ...]:
