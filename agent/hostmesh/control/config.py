@@ -63,6 +63,12 @@ class Certificates(_Strict):
     max_ttl: Annotated[float, BeforeValidator(_duration), Field(ge=30, le=90 * 86400)] = 86400.0
 
 
+class NetworkPolicies(_Strict):
+    """`enforce_in_tunnel`: whether those that do not say so by annotation hold inside the mesh's tunnels."""
+
+    enforce_in_tunnel: bool = True
+
+
 class Log(_Strict):
     """As in agent.yaml."""
 
@@ -85,6 +91,7 @@ class ControlPlaneConfig(_Strict):
     network: str = ""
     root_namespace: Annotated[str, AfterValidator(_namespace)] = "istio-system"
     certificates: Certificates = Certificates()
+    network_policies: NetworkPolicies = NetworkPolicies()
     log: Log = Log()
     documents_dir: Path = Path("/etc/hostmesh/documents")
     state_dir: Path = Path("/var/lib/hostmesh-control-plane")
@@ -100,6 +107,7 @@ class ControlPlaneConfig(_Strict):
             network=self.network,
             root_namespace=self.root_namespace,
             cluster_domain=self.cluster_domain,
+            enforce_in_tunnel=self.network_policies.enforce_in_tunnel,
         )
 
     @property

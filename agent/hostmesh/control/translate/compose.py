@@ -8,12 +8,21 @@ from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.namespace import Namespace
+from hostmesh.control.documents.network_policy import NetworkPolicyDocument
 from hostmesh.control.documents.peer_authentication import PeerAuthentication
 from hostmesh.control.documents.read import Object, of_kind
 from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.namespaces import Namespaces
+from hostmesh.control.translate.network_policies import (
+    attach,
+    from_document,
+    member_of_endpoint,
+    member_of_entry,
+    membership,
+)
+from hostmesh.control.translate.network_policies import warnings as network_policy_warnings
 from hostmesh.control.translate.peer_authentication import convert
 from hostmesh.control.translate.policies import authorizations, selections
 from hostmesh.control.translate.services import derive
@@ -43,11 +52,26 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
     peers = convert(of_kind(everything, PeerAuthentication), mesh.root_namespace)
     around = Surroundings(mesh, namespaces, services, selections(policies, mesh.root_namespace), peers)
     described = [(item, from_workload_entry(item, around)) for item in of_kind(everything, WorkloadEntry)]
-    workloads = [workload for _, workload in described]
-    workloads += [workload for entry in entries for workload in from_service_entry(entry, around)]
-    enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations)
+    inline = [(entry, workload) for entry in entries for workload in from_service_entry(entry, around)]
+    known = membership(
+        [
+            *(member_of_entry(item, workload) for item, workload in described),
+            *(member_of_endpoint(entry, workload) for entry, workload in inline),
+        ],
+        namespaces,
+    )
+    network_policies = of_kind(everything, NetworkPolicyDocument)
+    in_tunnel = attach(
+        [workload for _, workload in (*described, *inline)],
+        [from_document(item) for item in network_policies],
+        known,
+        by_default=mesh.enforce_in_tunnel,
+    )
+    workloads = in_tunnel.workloads
+    enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations, *in_tunnel.authorizations)
     warnings = [warning for item in everything for warning in item.warnings]
     warnings += [*services.warnings, *peers.warnings, *_waypoints(everything), *_ambiguous_ports(described)]
+    warnings += network_policy_warnings(network_policies, known)
     return Translation(
         workloads=tuple(sorted(workloads, key=lambda workload: workload.uid)),
         services=tuple(backed.service for backed in services.backed),

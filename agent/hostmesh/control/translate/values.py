@@ -26,6 +26,7 @@ _VIP6 = IPv6Network("2001:2::/48")
 class MeshConfig:
     """Facts of the whole mesh. `network` is that of workloads which name none; policies of `root_namespace` are global.
 
+    `enforce_in_tunnel`: whether NetworkPolicies that do not say so hold inside tunnels.
     `vip4` and `vip6` are where services without an address get theirs from (Istio's own ranges).
     """
 
@@ -34,6 +35,7 @@ class MeshConfig:
     network: str = ""
     root_namespace: str = "istio-system"
     cluster_domain: str = "cluster.local"
+    enforce_in_tunnel: bool = True
     vip4: IPv4Network = _VIP4
     vip6: IPv6Network = _VIP6
 
