@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lab.console import LabError
+
 POLL_INTERVAL = 0.2
 
 
@@ -69,7 +71,7 @@ def eventually(probe: Callable[[], Seen], within: float) -> Seen:
     while True:
         try:
             seen = probe()
-        except (OSError, ValueError, KeyError, IndexError) as error:
+        except (LabError, OSError, ValueError, KeyError, IndexError) as error:
             seen = Seen(False, f"{type(error).__name__}: {error}")
         if seen.ok or time.monotonic() >= deadline:
             return seen

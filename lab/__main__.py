@@ -104,6 +104,9 @@ def _write_ssh(lab: Lab, everyone: Sequence[Address]) -> None:
         f"  UserKnownHostsFile {lab.known_hosts}",
         "  StrictHostKeyChecking yes",
         "  LogLevel ERROR",
+        # A host that reboots does not close its connections.
+        "  ServerAliveInterval 2",
+        "  ServerAliveCountMax 3",
         f"  ProxyCommand nsenter --net={lab.namespace_path} nc %h %p",
     ]
     lab.known_hosts.write_text("\n".join(known) + "\n", encoding="utf-8")

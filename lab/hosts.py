@@ -19,6 +19,7 @@ from lab.network import BRIDGE
 LAUNCH = Path(__file__).parent / "launch.sh"
 BOOT_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
+COMMAND_TIMEOUT = 90.0
 CLEAN_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -145,14 +146,23 @@ class Host:
         return ["nsenter", f"--target={leader}", "--all", "--wd=/root", "--", *command]
 
     def execute(self, command: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """Run a command inside the host and return what it said."""
-        done = subprocess.run(
-            self.enter_command(command),
-            input=stdin,
-            capture_output=True,
-            check=False,
-            env={**CLEAN_ENVIRONMENT, "HOME": "/root"},
-        )
+        """Run a command inside the host and return what it said.
+
+        Raises:
+            LabError: the host is not running, or the command does not end.
+        """
+        environment = {**CLEAN_ENVIRONMENT, "HOME": "/root"}
+        try:
+            done = subprocess.run(
+                self.enter_command(command),
+                input=stdin,
+                capture_output=True,
+                check=False,
+                env=environment,
+                timeout=COMMAND_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{self.name}: {' '.join(command)} has not ended in {COMMAND_TIMEOUT:.0f} s") from error
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         )
