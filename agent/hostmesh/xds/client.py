@@ -174,6 +174,7 @@ class XdsClient:
                 self._admitted()
                 while (response := await stream.recv_message()) is not None:
                     await self._respond(stream, response)
+                await stream.end()  # or leaving would be taken for a breach of the protocol
 
     async def _respond(self, stream: _Stream, response: DeltaDiscoveryResponse) -> None:
         self._responses += 1
