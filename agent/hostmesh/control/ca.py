@@ -1,4 +1,4 @@
-"""The mesh's certificate authority: a root of its own, made at first start, that signs public keys (never requests)."""
+"""The mesh's certificate authority: its own root or a plugged-in one; it signs public keys, never requests."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from hostmesh.control import plugged_ca
 from hostmesh.control.csr import BadRequest, public_key
-from hostmesh.control.issue import Signer, self_signed_root, server_certificate, workload_certificate
-from hostmesh.kernel.files import write_atomically
+from hostmesh.control.horizons import Horizons
+from hostmesh.control.issue import server_certificate, workload_certificate
+from hostmesh.control.ledger import Entry, Ledger, LedgerBroken
+from hostmesh.control.material import Material
+from hostmesh.control.own_root import OwnRoot
+from hostmesh.control.pem_files import CaBroken, cert_pem, issued_by, key_pem, read, write
+from hostmesh.control.revocations import Revocations, RevocationsBroken
 from hostmesh.model.identity import Identity
 from hostmesh.model.node import node_identity
+
+__all__ = ["CaBroken", "CertificateAuthority", "IdentityRevoked", "Issued", "ServerFile"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +35,6 @@ MIN_TTL = 30.0
 SERVER_TTL = 30 * 86400.0
 ALWAYS_NAMED = ("istiod.istio-system.svc",)
 """What a stock ztunnel expects the control plane to be called."""
-
-
-class CaBroken(Exception):
-    """The authority's files are not usable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,23 @@ class ServerFile:
     renew_at: float
 
 
+class IdentityRevoked(Exception):
+    """Nothing is issued for an identity that is revoked; the text has the next step."""
+
+
 class CertificateAuthority:
     """Signs for identities that its callers have checked; it checks keys and lifetimes.
 
     Args:
-        directory: `ca/` of the state directory; root-key.pem (0600) and root-cert.pem are made there at first start.
+        directory: `ca/` of the state directory; root-key.pem (0600) and root-cert.pem are made there at first start,
+            unless an authority is plugged in there.
         trust_domain: of every certificate signed here.
         max_ttl: longest lifetime granted to workloads, in seconds; longer requests are cut.
         node_ttl: lifetime of nodes' certificates, in seconds, whatever they ask for.
         now: seconds since the epoch.
 
     Raises:
-        CaBroken: half of the root is missing, unreadable, expired, or no pair.
+        CaBroken: half of the root is missing, unreadable, expired, or no pair; or another file there is damaged.
     """
 
     def __init__(
@@ -84,28 +91,83 @@ class CertificateAuthority:
         self._node_ttl = node_ttl
         self._now = now
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._signer = self._load_or_create()
+        self._own = OwnRoot(directory, trust_domain, now)
+        self._stamp = plugged_ca.fingerprint(directory)
+        fresh = not self._own.path.exists()
+        self._material = plugged_ca.load(directory, now) if plugged_ca.is_plugged(directory) else self._own.load()
+        try:
+            self.ledger = Ledger(directory / "issued.jsonl", now)
+            self.revocations = Revocations(directory / "revocations.json", now)
+            self._horizons = Horizons(directory / "horizons.json", max(max_ttl, node_ttl), now)
+            self._horizons.know(self._material, fresh=fresh)
+        except (LedgerBroken, RevocationsBroken) as error:
+            raise CaBroken(str(error)) from error
+
+    @property
+    def material(self) -> Material:
+        """What it signs with and whom it trusts, now."""
+        return self._material
+
+    @property
+    def own_root(self) -> OwnRoot:
+        """The files of the self-signed root; of no meaning while an authority is plugged in."""
+        return self._own
+
+    def adopt(self, material: Material) -> None:
+        """Sign with this from now on.
+
+        Raises:
+            CaBroken: it cannot be written down how long certificates of its signer live.
+        """
+        self._horizons.know(material, fresh=True)
+        self._material = material
+
+    def alive_until(self, issuer: bytes) -> float:
+        """When nothing that an authority has signed can be alive any more; `issuer` is its key identifier."""
+        return self._horizons.of(issuer)
+
+    def reload(self) -> bool:
+        """Look at a plugged-in authority's files; True if they have changed and are used from now on.
+
+        Raises:
+            CaBroken: they have changed and are not usable; the last good ones stay in use. Told once for each change.
+        """
+        if not self._material.plugged:
+            return False
+        stamp = plugged_ca.fingerprint(self._directory)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        after = plugged_ca.load(self._directory, self._now)
+        if after == self._material:
+            return False
+        plugged_ca.check_change(self._material, after, self._directory)
+        self.adopt(after)
+        return True
 
     @property
     def roots_pem(self) -> bytes:
         """All roots that verifiers must trust."""
-        return _pem(self._signer.certificate).encode()
+        return cert_pem(*self._material.roots)
 
     @property
     def root_path(self) -> Path:
         """The file that hosts get as their root-cert.pem."""
-        return self._directory / "root-cert.pem"
+        return self._own.path
 
-    def sign(self, csr_pem: str, identity: Identity, ttl: float) -> Issued:
+    def sign(self, csr_pem: str, identity: Identity, ttl: float, node: str = "") -> Issued:
         """Certify the request's key for `identity`, whatever else the request says.
 
         Args:
             csr_pem: the request, of which only the key is used.
             identity: what the certificate will say; the caller has checked that the requester may be this.
             ttl: seconds; 0 or less means the longest.
+            node: who gets it.
 
         Raises:
             BadRequest: unusable request, or a lifetime below 30 s.
+            IdentityRevoked: `identity` is revoked.
+            OSError: it could not be written down.
             ValueError: `identity` is of another trust domain.
         """
         if identity.trust_domain != self.trust_domain:
@@ -113,20 +175,41 @@ class CertificateAuthority:
         granted = min(ttl, self._max_ttl) if ttl > 0 else self._max_ttl
         if granted < MIN_TTL:
             raise BadRequest(f"a certificate lives {MIN_TTL:.0f} s at least, not {ttl:g} s")
-        return self._issue(csr_pem, identity, granted)
+        return self._issue(csr_pem, identity, granted, node)
 
     def sign_node(self, csr_pem: str, node: str) -> Issued:
         """Certify the request's key for a node that the caller has admitted.
 
         Raises:
             BadRequest: unusable request.
+            IdentityRevoked: the node is revoked.
+            OSError: it could not be written down.
         """
-        return self._issue(csr_pem, node_identity(self.trust_domain, node), self._node_ttl)
+        return self._issue(csr_pem, node_identity(self.trust_domain, node), self._node_ttl, node)
 
-    def _issue(self, csr_pem: str, identity: Identity, granted: float) -> Issued:
-        leaf = workload_certificate(self._signer, public_key(csr_pem), identity, granted, self._now())
-        chain = (_pem(leaf), self.roots_pem.decode())
-        return Issued(identity, chain, leaf.serial_number, leaf.not_valid_after_utc.timestamp())
+    def check_not_revoked(self, identity: Identity) -> None:
+        """Whether certificates are issued for it.
+
+        Raises:
+            IdentityRevoked: none are.
+        """
+        if self.revocations.has_identity(identity):
+            raise IdentityRevoked(
+                f"{identity} is revoked; `hostmesh ca unrevoke --identity {identity}` on the control plane admits it "
+                "again"
+            )
+
+    def _issue(self, csr_pem: str, identity: Identity, granted: float, node: str) -> Issued:
+        self.check_not_revoked(identity)
+        material, now = self._material, self._now()
+        leaf = workload_certificate(material.signer, public_key(csr_pem), identity, granted, now)
+        not_after = leaf.not_valid_after_utc.timestamp()
+        self._horizons.reach(material.signer_id, not_after, granted)
+        issuer = material.signer_id.hex()
+        self.ledger.record(Entry(leaf.serial_number, identity, node, issuer, now, not_after))
+        between = (cert_pem(one).decode() for one in material.chain)
+        chain = (cert_pem(leaf).decode(), *between, self.roots_pem.decode())
+        return Issued(identity, chain, leaf.serial_number, not_after)
 
     def server_file(self, hosts: Sequence[str]) -> ServerFile:
         """The control plane's own certificate; issued anew if it is missing, past half-life or for other names.
@@ -139,59 +222,29 @@ class CertificateAuthority:
         certificate = self._current_server(path, names)
         if certificate is None:
             key = ec.generate_private_key(ec.SECP256R1())
-            certificate = server_certificate(self._signer, key.public_key(), names, SERVER_TTL, self._now())
-            _write(path, _key_pem(key) + _pem(certificate).encode(), 0o600)
+            material = self._material
+            certificate = server_certificate(material.signer, key.public_key(), names, SERVER_TTL, self._now())
+            write(path, key_pem(key) + cert_pem(certificate, *material.server_chain), 0o600)
             _log.info("issued the control plane's own certificate for %s", ", ".join(names))
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return ServerFile(path, (not_before.timestamp() + not_after.timestamp()) / 2)
 
     def _current_server(self, path: Path, names: Sequence[str]) -> x509.Certificate | None:
-        data = _read(path)
+        data = read(path)
         if data is None:
             return None
+        material = self._material
         try:
-            certificate = x509.load_pem_x509_certificate(data)
-            certificate.verify_directly_issued_by(self._signer.certificate)
+            certificate, *carried = x509.load_pem_x509_certificates(data)
             alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
-            _log.warning(
-                "%s: not usable with this root (%s): issuing another", path, str(error) or type(error).__name__
-            )
+        except (ValueError, x509.ExtensionNotFound) as error:
+            _log.warning("%s: not usable (%s): issuing another", path, error)
+            return None
+        if tuple(carried) != material.server_chain or not issued_by(certificate, material.signer.certificate):
             return None
         held = {str(name.value) for name in alternatives}
         half = (certificate.not_valid_before_utc.timestamp() + certificate.not_valid_after_utc.timestamp()) / 2
         return certificate if held == set(names) and self._now() < half else None
-
-    def _load_or_create(self) -> Signer:
-        key_path = self._directory / "root-key.pem"
-        key_pem, root_pem = _read(key_path), _read(self.root_path)
-        if key_pem is None and root_pem is not None:
-            raise CaBroken(
-                f"{key_path}: the root's private key is missing while {self.root_path} exists; restore it from backup, "
-                "or remove both to make a new root (every node must then be enrolled again)"
-            )
-        key = _load_key(key_path, key_pem) if key_pem is not None else ec.generate_private_key(ec.SECP256R1())
-        if key_pem is None:
-            _write(key_path, _key_pem(key), 0o600)
-        if root_pem is None:
-            certificate = self_signed_root(key, self.trust_domain, self._now())
-            _write(self.root_path, _pem(certificate).encode(), 0o644)
-            _log.info("made a new root certificate: %s", self.root_path)
-        else:
-            certificate = _load_root(self.root_path, root_pem)
-        self._check(certificate, key)
-        return Signer(certificate, key)
-
-    def _check(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-        if certificate.public_key() != key.public_key():
-            raise CaBroken(
-                f"{self.root_path}: the certificate does not belong to root-key.pem beside it; restore the pair"
-            )
-        if self._now() >= certificate.not_valid_after_utc.timestamp():
-            raise CaBroken(
-                f"{self.root_path}: the root certificate expired at {certificate.not_valid_after_utc.isoformat()}; "
-                "check this host's clock, or remove root-cert.pem to renew it with the same key"
-            )
 
 
 def _canonical(host: str) -> str:
@@ -199,48 +252,3 @@ def _canonical(host: str) -> str:
         return str(ip_address(host))
     except ValueError:
         return host.lower().rstrip(".")
-
-
-def _load_key(path: Path, data: bytes) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
-        raise CaBroken(f"{path}: not a PEM private key without password ({error})") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CaBroken(f"{path}: not an elliptic-curve key")
-    return key
-
-
-def _load_root(path: Path, data: bytes) -> x509.Certificate:
-    try:
-        certificate = x509.load_pem_x509_certificate(data)
-        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise CaBroken(f"{path}: not a usable CA certificate ({error})") from error
-    return certificate
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CaBroken(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    try:
-        write_atomically(path, data, mode)
-    except OSError as error:
-        raise CaBroken(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hostmesh.control.csr import PublicKey
@@ -22,12 +22,15 @@ BACKDATE = 120.0
 ROOT_LIFETIME = 3650 * 86400.0
 
 
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A CA certificate with its key."""
+    """A CA certificate with its key; the certificate tells which key that is."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: SigningKey = field(compare=False)
 
 
 def backdating(ttl: float) -> float:
@@ -35,23 +38,45 @@ def backdating(ttl: float) -> float:
     return min(BACKDATE, ttl / 10)
 
 
-def self_signed_root(key: ec.EllipticCurvePrivateKey, trust_domain: str, now: float) -> x509.Certificate:
-    """The root of a new mesh, valid for ten years."""
+def key_id(certificate: x509.Certificate) -> bytes:
+    """The subject key identifier of an authority."""
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+
+def self_signed_root(
+    key: ec.EllipticCurvePrivateKey, trust_domain: str, now: float, *, successor: bool = False
+) -> x509.Certificate:
+    """A root valid for ten years; `successor` gives it a name that no other root of the mesh has."""
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    common = f"{trust_domain[:40]} root {identifier.digest[:6].hex()}" if successor else f"{trust_domain} root"[:64]
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "hostmesh"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} root"[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
         ]
     )
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = _builder(name, key.public_key(), now - BACKDATE, now + ROOT_LIFETIME).subject_name(name)
+    return _authority(builder, identifier, identifier).sign(key, hashes.SHA256())
+
+
+def cross_certificate(old: Signer, new: x509.Certificate, now: float) -> x509.Certificate:
+    """The new root as an authority below the old one: for hosts that come late and know the old one only."""
+    key = new.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    not_after = min(one.not_valid_after_utc.timestamp() for one in (old.certificate, new))
+    builder = _builder(old.certificate.subject, key, now - BACKDATE, not_after).subject_name(new.subject)
+    own = new.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    issuer = old.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return _authority(builder, own, issuer).sign(old.key, hashes.SHA256())
+
+
+def _authority(
+    builder: x509.CertificateBuilder, own: x509.SubjectKeyIdentifier, issuer: x509.SubjectKeyIdentifier
+) -> x509.CertificateBuilder:
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(ca=True), critical=True)
-    builder = builder.add_extension(identifier, critical=False)
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-    )
-    return builder.sign(key, hashes.SHA256())
+    builder = builder.add_extension(own, critical=False)
+    return builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
 
 
 def workload_certificate(
