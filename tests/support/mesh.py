@@ -16,7 +16,9 @@ from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.debounce import Debounce
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import GrpcServer
+from hostmesh.control.peer import by_certificate
 from hostmesh.control.tokens import TokenStore
+from hostmesh.control.trust import TrustKeeper, revoked_nodes
 from hostmesh.identity.enrolment import enrol
 from hostmesh.identity.node import NodeStore
 from hostmesh.model.identity import Credentials, Identity
@@ -48,20 +50,23 @@ class Mesh:
         )
         self.tokens = TokenStore(self.directory / "tokens.json")
         self.audit = AuditLog(self.directory / "audit.log")
-        self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05))
+        authenticate = by_certificate(TRUST_DOMAIN, revoked_nodes(self.ca))
+        self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05), authenticate=authenticate)
         services = [
             self.ads,
-            CertificateService(self.ca, lambda node: self.registered.get(node, set()), self.audit),
+            CertificateService(self.ca, lambda node: self.registered.get(node, set()), self.audit, authenticate),
             EnrolmentService(self.ca, self.tokens, self.audit),
         ]
         self.server = GrpcServer(self.ca, services, hosts=["127.0.0.1"], bind="127.0.0.1", port=self.port)
+        self.trust = TrustKeeper(self.ca, self.ads, self.audit, reload_server=self.server.reload)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Mesh]:
+        self.trust.publish()
         await self.server.start()
         self.port = self.server.port
         try:
-            async with background(self.server.run(), self.ads.run()):
+            async with background(self.server.run(), self.ads.run(), self.trust.run()):
                 yield self
         finally:
             await self.ads.drain()

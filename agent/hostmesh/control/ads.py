@@ -14,11 +14,12 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from hostmesh.control.debounce import Debounce
-from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded
+from hostmesh.control.peer import Authenticate, IsRevoked, NodePeer, by_certificate, receive_bounded
 from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, difference
 from hostmesh.control.watch import Watch
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceBase
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource
+from hostmesh.xds.types import TRUST_TYPE
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class AdsService(AggregatedDiscoveryServiceBase):
         self._sessions: set[_Session] = set()
         self._left = asyncio.Event()
         self._compare = _Comparison()
+        self._trust: ResourceSet | None = None
         self._draining = False
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -109,6 +111,30 @@ class AdsService(AggregatedDiscoveryServiceBase):
             self._first_change = self._last_change
         self._pending = snapshot
         self._published.set()
+
+    def publish_trust(self, bundle: ResourceSet) -> None:
+        """Roots and revocations from now on: nodes that follow them get them at once, whatever else is going on."""
+        self._trust = bundle
+        for session in self._sessions:
+            session.bell.set()
+
+    def trust_sessions(self) -> dict[str, tuple[bool, bool]]:
+        """For each connected node whether it follows trust bundles, and whether it holds the present one."""
+        found: dict[str, tuple[bool, bool]] = {}
+        for session in self._sessions:
+            watch = session.watches.get(TRUST_TYPE)
+            trust = self._trust.versions.items() if self._trust is not None else ()
+            current = watch is not None and all(watch.holds(name, version) for name, version in trust)
+            follows, was_current = found.get(session.peer.node, (False, True))
+            found[session.peer.node] = (follows or watch is not None, was_current and current)
+        return found
+
+    def end_revoked(self, is_revoked: IsRevoked) -> None:
+        """End the streams of nodes that may not call any more."""
+        for session in self._sessions:
+            if is_revoked(session.peer):
+                _log.warning("xds: node %s is revoked: its stream ends", session.peer.node)
+                session.end()
 
     def connected_nodes(self) -> list[ConnectedNode]:
         """Open streams, by node and age."""
@@ -196,10 +222,21 @@ class AdsService(AggregatedDiscoveryServiceBase):
         while not session.ended:
             session.bell.clear()
             snapshot = self._current
-            if snapshot is not None:
-                for watch in list(session.watches.values()):
+            for watch in list(session.watches.values()):
+                if watch.type_url == TRUST_TYPE:
+                    await self._send_trust(stream, session, watch)
+                elif snapshot is not None:
                     await self._send_news(stream, session, watch, snapshot)
             await session.bell.wait()
+
+    async def _send_trust(self, stream: _Stream, session: _Session, watch: Watch) -> None:
+        trust = self._trust
+        found = watch.next_difference(trust, {}) if trust is not None else None
+        if trust is None or found is None:
+            return
+        nonce = session.next_nonce()
+        watch.sent(trust, found, nonce)
+        await stream.send_message(_response(watch.type_url, trust, found, nonce))
 
     async def _send_news(self, stream: _Stream, session: _Session, watch: Watch, snapshot: Snapshot) -> None:
         target = snapshot.of_type(watch.type_url)

@@ -9,45 +9,41 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hostmesh.admin.dump import EndpointView, policy_json, service_json, workload_json
-from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, parse, suggest
+from hostmesh.config.strict_yaml import InvalidYaml, suggest
 from hostmesh.control.apply import Input, Refused, Result
 from hostmesh.control.audit import AuditLog
+from hostmesh.control.ca import CaBroken
+from hostmesh.control.ca_api import CaApi
 from hostmesh.control.directory import MAX_BYTES, DirectoryUnusable
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import KINDS, Object, ObjectKey, text_keys
 from hostmesh.control.live import LiveDocuments
+from hostmesh.control.request import RequestModel, caller_uid, read_body
 from hostmesh.control.tokens import DEFAULT_TTL, TokenStore
 from hostmesh.control.translate import Translation
+from hostmesh.control.trust import NotNow
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-BodyT = TypeVar("BodyT", bound=BaseModel)
 
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _File(_Request):
+class _File(RequestModel):
     source: str
     text: str
 
 
-class _Apply(_Request):
+class _Apply(RequestModel):
     files: list[_File]
     dry_run: bool = False
 
 
-class _Token(_Request):
+class _Token(RequestModel):
     node: str
     ttl: float = Field(default=DEFAULT_TTL)
 
@@ -60,15 +56,22 @@ class Api:
         tokens: join tokens.
         audit: every change and every token is recorded with the uid that asked.
         status: further facts for `GET /v1/status`, as JSON values.
+        ca: the certificate authority's part of the door.
     """
 
     def __init__(
-        self, live: LiveDocuments, tokens: TokenStore, audit: AuditLog, status: Callable[[], Mapping[str, Any]]
+        self,
+        live: LiveDocuments,
+        tokens: TokenStore,
+        audit: AuditLog,
+        status: Callable[[], Mapping[str, Any]],
+        ca: CaApi | None = None,
     ) -> None:
         self._live = live
         self._tokens = tokens
         self._audit = audit
         self._status = status
+        self._ca = ca
 
     def application(self) -> web.Application:
         """For an aiohttp runner."""
@@ -82,21 +85,25 @@ class Api:
                 web.get("/v1/mesh", self._mesh),
                 web.get("/v1/status", self._get_status),
                 web.post("/v1/tokens", self._token),
+                *(self._ca.routes() if self._ca is not None else ()),
             ]
         )
         return app
 
     async def _apply(self, request: web.Request) -> web.Response:
-        body = await _body(request, _Apply)
+        body = await read_body(request, _Apply)
         if not body.dry_run:
             self._audit.record(
-                "apply", result="requested", uid=_uid(request), files=", ".join(file.source for file in body.files)
+                "apply",
+                result="requested",
+                uid=caller_uid(request),
+                files=", ".join(file.source for file in body.files),
             )
         result = await self._live.apply(_inputs(body), dry_run=body.dry_run)
         return web.json_response(_result(result))
 
     async def _diff(self, request: web.Request) -> web.Response:
-        body = await _body(request, _Apply)
+        body = await read_body(request, _Apply)
         return web.json_response(_result(await self._live.apply(_inputs(body), dry_run=True)))
 
     async def _get(self, request: web.Request) -> web.Response:
@@ -118,7 +125,7 @@ class Api:
         key = ObjectKey(_kind(request), "" if namespace == "-" else namespace, request.match_info["name"])
         dry_run = request.query.get("dry_run") == "true"
         if not dry_run:
-            self._audit.record("delete", result="requested", uid=_uid(request), object=str(key))
+            self._audit.record("delete", result="requested", uid=caller_uid(request), object=str(key))
         return web.json_response(_result(await self._live.delete(key, dry_run=dry_run)))
 
     async def _mesh(self, _: web.Request) -> web.Response:
@@ -136,8 +143,8 @@ class Api:
         return web.json_response({**self._status(), "documents": documents})
 
     async def _token(self, request: web.Request) -> web.Response:
-        body = await _body(request, _Token)
-        self._audit.record("token", result="requested", uid=_uid(request), node=body.node, ttl=body.ttl)
+        body = await read_body(request, _Token)
+        self._audit.record("token", result="requested", uid=caller_uid(request), node=body.node, ttl=body.ttl)
         try:
             token = self._tokens.mint(body.node, body.ttl)
         except ValueError as error:
@@ -152,22 +159,13 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except InvalidYaml as invalid:
         problems = [dataclasses.asdict(problem) for problem in invalid.problems]
         return web.json_response({"error": "not valid; nothing was changed", "problems": problems}, status=422)
-    except Refused as refused:
+    except (Refused, NotNow) as refused:
         return web.json_response({"error": str(refused)}, status=409)
-    except DirectoryUnusable as unusable:
+    except (DirectoryUnusable, CaBroken) as unusable:
         return web.json_response({"error": f"{unusable}; nothing was changed"}, status=507)
     except OSError as error:
         where = error.filename or "the state directory"
         return web.json_response({"error": f"{where}: {error.strerror}; nothing was changed"}, status=507)
-
-
-async def _body(request: web.Request, model: type[BodyT]) -> BodyT:
-    """The request's JSON, as strictly read as documents are."""
-    try:
-        value = json.loads(await request.text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InvalidYaml([Problem("request", 1, "", f"not JSON: {error}")]) from error
-    return parse(Document("request", value, {}), model)
 
 
 def _inputs(body: _Apply) -> list[Input]:
@@ -196,13 +194,6 @@ def _object(item: Object[Resource]) -> dict[str, Any]:
 
 def _key(key: ObjectKey) -> dict[str, str]:
     return dataclasses.asdict(key)
-
-
-def _uid(request: web.Request) -> int:
-    """Who asks, as the kernel knows (SO_PEERCRED: pid, uid, gid)."""
-    connection = request.get_extra_info("socket")
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
 
 
 def _mesh(translation: Translation) -> dict[str, Any]:

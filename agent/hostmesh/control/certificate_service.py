@@ -9,7 +9,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from hostmesh.control.audit import AuditLog
-from hostmesh.control.ca import CertificateAuthority, Issued
+from hostmesh.control.ca import CertificateAuthority, IdentityRevoked, Issued
 from hostmesh.control.csr import BadRequest
 from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded
 from hostmesh.model.identity import Identity, InvalidIdentity
@@ -97,8 +97,8 @@ class CertificateService(IstioCertificateServiceBase):
         requested = value.string_value if value is not None else ""
         try:
             identity = entitled(requested, peer.node, self._ca.trust_domain, self._registered)
-            issued = self._sign(request, identity)
-        except (NotEntitled, BadRequest) as error:
+            issued = self._sign(request, identity, peer.node)
+        except (NotEntitled, IdentityRevoked, BadRequest) as error:
             self._audit.record(
                 "certificate",
                 result="refused",
@@ -107,7 +107,7 @@ class CertificateService(IstioCertificateServiceBase):
                 identity=requested[:_MAX_LOGGED],
                 reason=str(error)[:_MAX_LOGGED],
             )
-            status = Status.PERMISSION_DENIED if isinstance(error, NotEntitled) else Status.INVALID_ARGUMENT
+            status = Status.INVALID_ARGUMENT if isinstance(error, BadRequest) else Status.PERMISSION_DENIED
             raise GRPCError(status, str(error)) from error
         self._audit.record(
             "certificate",
@@ -120,8 +120,7 @@ class CertificateService(IstioCertificateServiceBase):
         )
         return issued.chain
 
-    def _sign(self, request: IstioCertificateRequest, identity: Identity) -> Issued:
-        node = node_of(identity, self._ca.trust_domain)
-        if node is not None:
+    def _sign(self, request: IstioCertificateRequest, identity: Identity, node: str) -> Issued:
+        if node_of(identity, self._ca.trust_domain) is not None:
             return self._ca.sign_node(request.csr, node)
-        return self._ca.sign(request.csr, identity, float(request.validity_duration))
+        return self._ca.sign(request.csr, identity, float(request.validity_duration), node)

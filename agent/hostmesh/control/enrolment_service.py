@@ -7,11 +7,11 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from hostmesh.control.audit import AuditLog
-from hostmesh.control.ca import CertificateAuthority, Issued
+from hostmesh.control.ca import CertificateAuthority, IdentityRevoked, Issued
 from hostmesh.control.csr import BadRequest, public_key
 from hostmesh.control.peer import address_of, receive_bounded
 from hostmesh.control.tokens import TokenRefused, TokenStore
-from hostmesh.model.node import is_node_name
+from hostmesh.model.node import is_node_name, node_identity
 from hostmesh.wire.proto.enrolment_grpc import EnrolmentBase
 from hostmesh.wire.proto.enrolment_pb2 import EnrolRequest, EnrolResponse
 
@@ -45,10 +45,14 @@ class EnrolmentService(EnrolmentBase):
         """Everything is checked before the token is used up, and its use is on disk before anything is signed."""
         try:
             _check(request)
+            self._ca.check_not_revoked(node_identity(self._ca.trust_domain, request.node))
             record = self._tokens.redeem(request.node, request.token)
         except TokenRefused as error:
             self._refused(request, address, error.reason.value)
             raise GRPCError(Status.PERMISSION_DENIED, str(error)) from error
+        except IdentityRevoked as error:
+            self._refused(request, address, "IDENTITY_REVOKED")
+            raise GRPCError(Status.PERMISSION_DENIED, f"IDENTITY_REVOKED: {error}") from error
         except BadRequest as error:
             self._refused(request, address, str(error)[:_MAX_LOGGED])
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error

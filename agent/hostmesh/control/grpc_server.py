@@ -100,6 +100,8 @@ class GrpcServer:
         self._server: _Server | None = None
         self._context = _context(ca)
         self._renew_at = 0.0
+        self._door = _context(ca)
+        self._door.sni_callback = self._show_in
         self.port = port
 
     async def start(self) -> None:
@@ -113,7 +115,7 @@ class GrpcServer:
         self._load_certificate()
         server = _Server(self._services)
         try:
-            self.port = await server.listen(self._bind, self.port, self._context)
+            self.port = await server.listen(self._bind, self.port, self._door)
         except OSError as error:
             address = f"{self._bind or '*'}:{self.port}"
             raise CannotListen(
@@ -132,12 +134,30 @@ class GrpcServer:
             except CaBroken as error:
                 _log.error("the control plane's own certificate could not be renewed: %s", error)
 
+    def reload(self) -> None:
+        """The authority has other roots or another signer: new connections are judged and answered by those.
+
+        Raises:
+            CaBroken: the server's certificate cannot be written; the former roots and certificate stay in use.
+        """
+        former, self._context = self._context, _context(self._ca)
+        try:
+            self._load_certificate()
+        except CaBroken:
+            self._context = former
+            raise
+
     async def stop(self) -> None:
         """Close the port and every connection; drain the services first."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
             self._server = None
+
+    def _show_in(self, connection: ssl.SSLObject, name: str | None, door: ssl.SSLContext) -> None:
+        """Called for each ClientHello: roots can be added to a context that is in use, but not taken away."""
+        del name, door
+        connection.context = self._context
 
     def _load_certificate(self) -> None:
         file = self._ca.server_file(self._hosts)
@@ -151,4 +171,5 @@ def _context(ca: CertificateAuthority) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(cadata=ca.roots_pem.decode())
     context.set_alpn_protocols(["h2"])
+    context.num_tickets = 0  # a resumed session would not be judged again
     return context

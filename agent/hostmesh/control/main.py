@@ -18,14 +18,17 @@ from hostmesh.control.ads import AdsService
 from hostmesh.control.api import Api
 from hostmesh.control.audit import AuditLog
 from hostmesh.control.ca import CaBroken, CertificateAuthority
+from hostmesh.control.ca_api import CaApi
 from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.config import ControlPlaneConfig
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import CannotListen, GrpcServer
 from hostmesh.control.live import LiveDocuments
 from hostmesh.control.local_socket import SocketUnusable, listen
+from hostmesh.control.peer import by_certificate
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore, TokenStoreBroken
+from hostmesh.control.trust import TrustKeeper, revoked_nodes
 from hostmesh.kernel.systemd import notify_ready, notify_stopping, notify_watchdog, watchdog_interval
 
 _log = logging.getLogger(__name__)
@@ -64,20 +67,22 @@ class ControlPlane:
             why = f"{error.strerror}; make the directory, owned by the user that runs the control plane"
             raise CannotStart(f"{error.filename}: {why}") from error
         self._audit = AuditLog(config.state_dir / "audit.log")
-        self._ads = AdsService(config.trust_domain)
+        authenticate = by_certificate(config.trust_domain, revoked_nodes(self._ca))
+        self._ads = AdsService(config.trust_domain, authenticate=authenticate)
         store = DocumentStore(config.documents_dir, config.state_dir, config.mesh)
         self._live = LiveDocuments(store, self._ads.publish)
         self._grpc = GrpcServer(
             self._ca,
             [
                 self._ads,
-                CertificateService(self._ca, self._live.registered, self._audit),
+                CertificateService(self._ca, self._live.registered, self._audit, authenticate),
                 EnrolmentService(self._ca, self._tokens, self._audit),
             ],
             hosts=config.server_names,
             bind=config.listen.address or None,
             port=config.listen.port,
         )
+        self._trust = TrustKeeper(self._ca, self._ads, self._audit, reload_server=self._grpc.reload)
 
     def stop(self) -> None:
         """Begin a graceful end of `run`."""
@@ -94,11 +99,12 @@ class ControlPlane:
         except SocketUnusable as error:
             raise CannotStart(str(error)) from error
         try:
+            self._trust.publish()
             await self._grpc.start()
         except (CannotListen, CaBroken) as error:
             self._close(listener)
             raise CannotStart(str(error)) from error
-        api = Api(self._live, self._tokens, self._audit, self._status)
+        api = Api(self._live, self._tokens, self._audit, self._status, CaApi(self._ca, self._trust, self._audit))
         runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=_API_SHUTDOWN_TIMEOUT)
         try:
             await runner.setup()
@@ -115,6 +121,7 @@ class ControlPlane:
                 tasks.create_task(self._live.watch(), name="documents"),
                 tasks.create_task(self._ads.run(), name="xds"),
                 tasks.create_task(self._grpc.run(), name="server certificate"),
+                tasks.create_task(self._trust.run(), name="trust"),
                 tasks.create_task(_feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._announce(), name="readiness"),
             ]

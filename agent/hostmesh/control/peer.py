@@ -22,20 +22,30 @@ _Message = TypeVar("_Message", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class NodePeer:
-    """An authenticated node: its name, its address, and when its certificate runs out (seconds since the epoch)."""
+    """An authenticated node: its name, its address, and its certificate's end (seconds since the epoch) and number."""
 
     node: str
     address: str
     not_after: float
+    serial: int = 0
 
 
 Authenticate = Callable[[Stream[Any, Any]], NodePeer]
 """Tells the calling node of a stream, or raises GRPCError."""
 
 
-def by_certificate(trust_domain: str) -> Authenticate:
-    """Callers are the nodes that their client certificates name."""
-    return partial(authenticate, trust_domain=trust_domain)
+IsRevoked = Callable[[NodePeer], bool]
+
+
+def nobody_revoked(peer: NodePeer) -> bool:
+    """Every certificate is as good as TLS says."""
+    del peer
+    return False
+
+
+def by_certificate(trust_domain: str, is_revoked: IsRevoked = nobody_revoked) -> Authenticate:
+    """Callers are the nodes that their client certificates name, unless those are revoked."""
+    return partial(authenticate, trust_domain=trust_domain, is_revoked=is_revoked)
 
 
 def address_of(stream: Stream[Any, Any]) -> str:
@@ -44,7 +54,7 @@ def address_of(stream: Stream[Any, Any]) -> str:
     return f"{peer[0]}:{peer[1]}" if peer else "unknown"
 
 
-def authenticate(stream: Stream[Any, Any], trust_domain: str) -> NodePeer:
+def authenticate(stream: Stream[Any, Any], trust_domain: str, is_revoked: IsRevoked = nobody_revoked) -> NodePeer:
     """The node that calls, as its certificate says; TLS has verified that certificate against the mesh's root.
 
     Raises:
@@ -65,7 +75,13 @@ def authenticate(stream: Stream[Any, Any], trust_domain: str) -> NodePeer:
         raise _unauthenticated(
             f"{identity} is not a node of this mesh; nodes are spiffe://{trust_domain}/ns/{NODE_NAMESPACE}/sa/<node>"
         )
-    return NodePeer(node, address_of(stream), float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))))
+    not_after = float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+    peer = NodePeer(node, address_of(stream), not_after, int(str(certificate["serialNumber"]), 16))
+    if is_revoked(peer):
+        raise _unauthenticated(
+            f"the certificate of node {node} is revoked; `hostmesh ca revoked` on the control plane says why"
+        )
+    return peer
 
 
 async def receive_bounded(stream: Stream[_Message, Any], kind: type[_Message], limit: int) -> _Message | None:

@@ -43,6 +43,11 @@ class Watch:
         self._asked: set[str] = set(self._names)
         self._must_answer = True
         self._outstanding = ""
+        self._rejected = False
+
+    def holds(self, name: str, version: str) -> bool:
+        """Whether the client has taken this version of a resource."""
+        return self._held.get(name) == version and not self._outstanding and not self._rejected
 
     @property
     def settled(self) -> bool:
@@ -54,7 +59,8 @@ class Watch:
         nack = None
         if request.response_nonce and request.response_nonce == self._outstanding:
             self._outstanding = ""
-            if request.HasField("error_detail"):
+            self._rejected = request.HasField("error_detail")
+            if self._rejected:
                 nack = Nack(request.response_nonce, request.error_detail.message)
         self._unsubscribe(set(request.resource_names_unsubscribe))
         self._subscribe(set(request.resource_names_subscribe))

@@ -17,6 +17,7 @@ from hostmesh.model.identity import Identity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.xds.client import NodeInfo, XdsClient
+from hostmesh.xds.codec import decode_trust
 from hostmesh.xds.held import XdsUpdate
 
 WEB = Identity("cluster.local", "default", "web")
@@ -48,6 +49,7 @@ async def session(running: RunningControlPlane, path: Path) -> None:
     client = XdsClient(plane, NodeInfo("mesh1", "10.0.0.1"), updates.put_nowait)
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
         following = tasks.create_task(client.run())
+        assert decode_trust((await updates.get()).trust).roots_pem == root.read_bytes()
         first = await updates.get()
         assert list(first.addresses) == [UID]
         assert (await CaClient(plane, 3600).fetch(WEB)).identity == WEB

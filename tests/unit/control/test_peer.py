@@ -9,7 +9,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from hostmesh.control.peer import authenticate, by_certificate, receive_bounded
+from hostmesh.control.peer import NodePeer, authenticate, by_certificate, receive_bounded
 from hostmesh.wire.proto.enrolment_pb2 import EnrolRequest
 
 NODE = "spiffe://cluster.local/ns/hostmesh-nodes/sa/mesh2"
@@ -32,7 +32,7 @@ class FakeStream:
         if self._uris is None:
             return None
         names = (("DNS", "mesh2"), *(("URI", uri) for uri in self._uris))
-        return {"subjectAltName": names, "notAfter": "Jan  1 00:00:10 1970 GMT"}
+        return {"subjectAltName": names, "notAfter": "Jan  1 00:00:10 1970 GMT", "serialNumber": "0AFF"}
 
     async def recv_data(self, size: int) -> bytes:
         taken, self._data = self._data[:size], self._data[size:]
@@ -41,9 +41,16 @@ class FakeStream:
 
 
 def test_a_node_is_who_its_certificate_says() -> None:
-    """With its address and the end of its certificate."""
+    """With its address, the end of its certificate, and that one's number."""
     peer = by_certificate("cluster.local")(FakeStream([NODE]))  # type: ignore[arg-type]
-    assert (peer.node, peer.address, peer.not_after) == ("mesh2", "10.0.0.2:4711", 10.0)
+    assert peer == NodePeer("mesh2", "10.0.0.2:4711", 10.0, 0xAFF)
+
+
+def test_a_revoked_node_is_nobody() -> None:
+    """Whatever TLS thinks of its certificate; the text says where to look."""
+    by = by_certificate("cluster.local", lambda peer: peer.serial == 0xAFF)
+    with pytest.raises(GRPCError, match="certificate of node mesh2 is revoked; `hostmesh ca revoked`"):
+        by(FakeStream([NODE]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

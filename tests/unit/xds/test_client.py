@@ -82,7 +82,8 @@ def test_an_empty_mesh_is_in_sync(tmp_path: Path) -> None:
             mesh.ads.publish(Snapshot())
             async with agent.running():
                 await until(lambda: agent.client.synced)
-                assert agent.updates == []
+                assert [bool(update.trust) for update in agent.updates] == [True]
+                assert (agent.updates[0].addresses, agent.updates[0].authorizations) == ({}, {})
 
     asyncio.run(main())
 
