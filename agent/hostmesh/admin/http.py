@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -100,23 +101,44 @@ def readiness_app(view: AgentView) -> web.Application:
 
 
 @asynccontextmanager
-async def serving(app: web.Application, hosts: list[str], port: int, purpose: str) -> AsyncIterator[int]:
+async def serving(
+    app: web.Application, hosts: list[str], port: int, purpose: str, kept: dict[str, socket.socket] | None = None
+) -> AsyncIterator[int]:
     """Serve until the context ends; yields the port (the kernel's choice if `port` is 0).
+
+    Args:
+        app: what answers.
+        hosts: IP addresses.
+        port: for all of them.
+        purpose: for messages.
+        kept: listeners that are open already, by `ip:port`; those that are opened here are added to it.
 
     Raises:
         PortInUse: another program has the port.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
+    kept = {} if kept is None else kept
     try:
-        site = web.TCPSite(runner, host=hosts, port=port)  # type: ignore[arg-type]  # asyncio takes a list
-        try:
-            await site.start()
-        except OSError as error:
-            why = (
-                f"{purpose} cannot listen on port {port}: {error.strerror}; see who has it: ss -ltnp 'sport = :{port}'"
-            )
-            raise PortInUse(error.errno, why) from error
+        for host in hosts:
+            name = f"{host}:{port}"
+            if name not in kept:
+                kept[name] = _listen(host, port, purpose)
+            await web.SockSite(runner, kept[name]).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _listen(host: str, port: int, purpose: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        why = f"{purpose} cannot listen on port {port}: {error.strerror}; see who has it: ss -ltnp 'sport = :{port}'"
+        raise PortInUse(error.errno, why) from error
+    return sock

@@ -23,7 +23,7 @@ _USER_ERRORS = (InvalidYaml, NumbersUnreadable, NodeStoreBroken, BindFailed, OSE
 @click.option(
     "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Configuration file."
 )
-@click.option("--check", is_flag=True, help="Read the configuration, say what is wrong with it, and end.")
+@click.option("--check", is_flag=True, help="Read the configuration and workloads.d, say what is wrong, and end.")
 def agent(config: Path, check: bool) -> None:
     """Run this host's agent: capture, proxy, certificates.
 
@@ -33,15 +33,26 @@ def agent(config: Path, check: bool) -> None:
         settings = load(config, os.environ)
     except InvalidYaml as error:
         raise click.ClickException(str(error)) from error
-    if check:
-        click.echo("the configuration is right")
-        return
     # Here, so that a mistake in the configuration is told at once.
     from hostmesh.daemon.agent import Agent
+    from hostmesh.daemon.handover import Program, receive
     from hostmesh.daemon.logs import LogSink
+    from hostmesh.daemon.reload import ReloadJudge
+    from hostmesh.enrolment import workloads_d
+
+    if check:
+        try:
+            workloads_d.read(settings.settings.workloads_dir)
+        except InvalidYaml as error:
+            raise click.ClickException(str(error)) from error
+        click.echo("the configuration is right")
+        return
 
     async def run() -> None:
-        await Agent(settings, LogSink(settings.settings.log.format, settings.settings.log.level)).run()
+        before = receive(os.environ)
+        judge = ReloadJudge(settings, config, dict(os.environ), Program.current())
+        sink = LogSink(settings.settings.log.format, settings.settings.log.level)
+        await Agent(settings, sink, judge, before).run()
 
     gc.freeze()
     complaints: list[str] = []

@@ -81,7 +81,13 @@ def table(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def _workers(workers: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{w['pid']}{'' if w['ready'] else ' (starting)'}" for w in workers) or "none"
+    return ", ".join(f"{w['pid']}{_phase(w)}" for w in workers) or "none"
+
+
+def _phase(worker: dict[str, Any]) -> str:
+    if worker.get("draining"):
+        return " (finishing)"
+    return "" if worker["ready"] else " (starting)"
 
 
 def _certificate(certificate: dict[str, Any], now: float) -> str:

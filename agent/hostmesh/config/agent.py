@@ -71,7 +71,10 @@ class Ports(_Strict):
 
 
 class Settings(_Strict):
-    """The shape of agent.yaml. Durations are seconds or text like `24h`."""
+    """The shape of agent.yaml. Durations are seconds or text like `24h`.
+
+    `drain_deadline` is what open connections get at a stop, `reload_deadline` at a reload.
+    """
 
     node: str = Field(default="", max_length=253)
     network: str = ""
@@ -86,6 +89,8 @@ class Settings(_Strict):
     ports: Ports = Ports()
     pool_max_streams: int = Field(default=100, ge=1, le=1000)
     pool_unused_release: Duration = 300.0
+    drain_deadline: Duration = 5.0
+    reload_deadline: Duration = 3600.0
     workloads_dir: Path = Path("/etc/hostmesh/workloads.d")
     state_dir: Path = Path("/var/lib/hostmesh")
     runtime_dir: Path = Path("/run/hostmesh")
@@ -140,6 +145,7 @@ _ENVIRONMENT: Mapping[str, tuple[tuple[str, ...], Callable[[str], object]]] = {
     "SECRET_TTL": (("certificates", "ttl"), str),
     "POOL_MAX_STREAMS_PER_CONNECTION": (("pool_max_streams",), int),
     "POOL_UNUSED_RELEASE_TIMEOUT": (("pool_unused_release",), str),
+    "CONNECTION_TERMINATION_DEADLINE": (("drain_deadline",), str),
     "ZTUNNEL_WORKER_THREADS": (("workers",), int),
     "LOG_FORMAT": (("log", "format"), str),
 }

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
 from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
+from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
 from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.node import Enroller
+from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
 from hostmesh.daemon.view import View
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.numbers import NumbersUnreadable
@@ -30,24 +33,37 @@ from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.wire.proto.handover_pb2 import KeptWorker
 from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
 
 _log = logging.getLogger("hostmesh.agent")
 
-DRAIN_DEADLINE = 5.0
-"""Seconds that open connections get at a stop (ztunnel's CONNECTION_TERMINATION_DEADLINE)."""
+RELIEF_TIMEOUT = 30.0
+"""Seconds after which a reload counts as finished although its workers do not serve: the former ones go on."""
+
+IN_PLACE = "rules are in place"
 
 
 class Agent:
-    """Builds the parts; `run` owns every task until the agent is told to stop."""
+    """Builds the parts; `run` owns every task until the agent is told to stop or replaces its program.
 
-    def __init__(self, config: AgentConfig, sink: LogSink) -> None:
+    Args:
+        config: what it runs with.
+        sink: where log records go.
+        judge: what a reload means.
+        before: what the program before this one left to it.
+    """
+
+    def __init__(self, config: AgentConfig, sink: LogSink, judge: ReloadJudge, before: Handover) -> None:
         settings = config.settings
         user = settings.proxy_user if may_change_user() else None
         if user is not None:
             check_user(user)
         self._config = config
+        self._judge = judge
+        self._before = before
         self._stopping = asyncio.Event()
+        self._hangup = asyncio.Event()
         self._store = NodeStore(settings.state_dir)
         endpoint = Endpoint.parse(settings.control_plane.address, settings.control_plane.server_name)
         root_cert = settings.control_plane.root_cert
@@ -67,13 +83,18 @@ class Agent:
         self._secrets = SecretManager(
             self._ca.fetch, on_credentials=self._on_credentials, on_failure=self._on_certificate_failure
         )
+        for credentials in before.credentials:
+            self._secrets.adopt(credentials)
         self._capture = CaptureKeeper(config)
+        self._doors = open_listeners(before.listeners)
+        self._http = {name: sock for name, sock in before.listeners.items() if name not in self._doors}
         self._workers = ProxyWorkers(
             config.workers,
             pb.Start(config_json=config.proxy().to_json()),
-            open_listeners(),
+            list(self._doors.values()),
             WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials),
             user=user,
+            leave_within=settings.reload_deadline,
         )
         self._view = View(
             config,
@@ -85,6 +106,7 @@ class Agent:
             self._capture,
             lambda: self._enroller.waiting_for,
             self._stopping.set,
+            known_before=before.synced,
         )
 
     async def run(self) -> None:
@@ -97,7 +119,10 @@ class Agent:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         await self._capture.refresh()
+        await self._workers.adopt(self._before.workers, self._before.retired, self._before.worker_restarts)
         async with AsyncExitStack() as doors:
             await self._open_doors(doors)
             async with asyncio.TaskGroup() as tasks:
@@ -105,27 +130,35 @@ class Agent:
                     tasks.create_task(self._workers.run(), name="proxy workers"),
                     tasks.create_task(self._capture.run(), name="capture"),
                     tasks.create_task(self._secrets.run(), name="certificates"),
-                    tasks.create_task(self._join_mesh(), name="mesh"),
                     tasks.create_task(_feed_watchdog(), name="watchdog"),
-                    tasks.create_task(self._reload_on_hangup(), name="reload"),
+                    tasks.create_task(self._reload_on_hangup(tasks), name="reload"),
                 ]
+                self._joined = tasks.create_task(self._join_mesh(), name="mesh")
                 self._follow_workloads()
-                systemd.notify_ready("rules are in place")
                 await self._stopping.wait()
-                systemd.notify_stopping("draining")
-                self._workers.broadcast(pb.ToWorker(drain=pb.Drain(deadline_seconds=DRAIN_DEADLINE)))
-                await self._workers.drained(DRAIN_DEADLINE + 1)
-                for part in parts:
+                await self._stop()
+                for part in (*parts, self._joined):
                     part.cancel()
+
+    async def _stop(self) -> None:
+        deadline = self._config.settings.drain_deadline
+        systemd.notify_stopping("draining")
+        systemd.extend_timeout(deadline + 30)
+        self._workers.broadcast(pb.ToWorker(drain=pb.Drain(deadline_seconds=deadline)))
+        await self._workers.drained(deadline + 1)
 
     async def _open_doors(self, doors: AsyncExitStack) -> None:
         ports = self._config.settings.ports
-        loopback = ["127.0.0.1", "::1"]
-        await doors.enter_async_context(serving(admin_app(self._view), loopback, ports.admin, "admin"))
-        await doors.enter_async_context(serving(stats_app(self._view), ["0.0.0.0", "::"], ports.stats, "stats"))
-        await doors.enter_async_context(
-            serving(readiness_app(self._view), ["0.0.0.0", "::"], ports.readiness, "readiness")
-        )
+        everywhere, loopback = ["0.0.0.0", "::"], ["127.0.0.1", "::1"]
+        for app, hosts, port, purpose in (
+            (admin_app(self._view), loopback, ports.admin, "admin"),
+            (stats_app(self._view), everywhere, ports.stats, "stats"),
+            (readiness_app(self._view), everywhere, ports.readiness, "readiness"),
+        ):
+            await doors.enter_async_context(serving(app, hosts, port, purpose, self._http))
+        wanted = {ports.admin, ports.stats, ports.readiness}
+        for name in [name for name in self._http if int(name.rpartition(":")[2]) not in wanted]:
+            self._http.pop(name).close()
 
     async def _join_mesh(self) -> None:
         """Enrol if need be, then follow the control plane and renew this node's own certificate."""
@@ -135,20 +168,70 @@ class Agent:
             tasks.create_task(renewal.run(), name="node certificate")
             tasks.create_task(self._xds.run(), name="xds")
 
-    async def _reload_on_hangup(self) -> None:
-        """SIGHUP: read workloads.d again; if anything in it is wrong, everything stays as it was."""
-        hangup = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    async def _reload_on_hangup(self, tasks: asyncio.TaskGroup) -> None:
+        """SIGHUP: read everything again; if anything in it is wrong, everything stays as it was."""
+        if self._before.workers:
+            try:
+                async with asyncio.timeout(RELIEF_TIMEOUT):
+                    await self._workers.relieved()
+            except TimeoutError:
+                _log.error("the new proxy workers do not serve yet; the former ones go on")
         while True:
-            await hangup.wait()
-            hangup.clear()
+            systemd.notify_ready(IN_PLACE)
+            await self._hangup.wait()
+            self._hangup.clear()
             systemd.notify_reloading()
             try:
-                await self._capture.refresh()
-                self._follow_workloads()
-            except (InvalidYaml, NumbersUnreadable, OSError) as error:
-                _log.error("reload refused, the former registrations stay: %s", error)
-            systemd.notify_ready("rules are in place")
+                await self._reload(tasks)
+            except (InvalidYaml, NumbersUnreadable, ReloadRefused, OSError) as error:
+                _log.error("reload refused, everything stays as it was: %s", error)
+                systemd.notify_status(f"reload refused: {error}")
+
+    async def _reload(self, tasks: asyncio.TaskGroup) -> None:
+        if await self._judge.needs_new_program():
+            _log.info("settings or version changed: going on as %s", self._judge.program.installed())
+            await self._replace_program(tasks)
+        await self._capture.refresh()
+        self._follow_workloads()
+
+    async def _replace_program(self, tasks: asyncio.TaskGroup) -> None:
+        """Does not return if all goes well.
+
+        Raises:
+            ReloadRefused: it did not; the agent goes on.
+        """
+        async with self._capture.paused():
+            self._joined.cancel()  # which writes to the disk what is known of the mesh
+            await asyncio.wait([self._joined])
+            try:
+                workers, retired = await self._workers.hand_over()
+                if self._stopping.is_set():
+                    return
+                self._become(workers, retired)
+            except TimeoutError as error:
+                raise ReloadRefused("a proxy worker does not read what the agent says; see its log") from error
+            except OSError as error:
+                raise ReloadRefused(f"{self._judge.program.argv[0]} cannot be started: {error.strerror}") from error
+            finally:
+                self._workers.resume()
+                self._joined = tasks.create_task(self._join_mesh(), name="mesh")
+
+    def _become(self, workers: Sequence[KeptWorker], retired: pb.Report) -> None:
+        handover = Handover(
+            {**{name: sock for name, (_, sock) in self._doors.items()}, **self._http},
+            tuple(workers),
+            retired,
+            tuple(self._secrets.available()),
+            self._workers.restarts,
+            self._xds.synced or self._before.synced,
+        )
+        environment = leave(handover, os.environ)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._judge.program.replace(environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            take_back(environment)
 
     def _follow_workloads(self) -> None:
         """Tell certificates and workers which workloads this host captures."""
@@ -167,7 +250,7 @@ class Agent:
 
     def _mesh_known(self) -> bool:
         status = self._xds.status()
-        return status.synced or status.restored
+        return status.synced or status.restored or self._before.synced
 
     def _on_update(self, update: XdsUpdate) -> None:
         self._mesh.apply(update)

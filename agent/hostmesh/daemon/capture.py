@@ -51,6 +51,10 @@ class CaptureKeeper:
             return "drop-in missing"
         return "captured"
 
+    def paused(self) -> asyncio.Lock:
+        """While it is held nothing is read, and nothing in the kernel is half done."""
+        return self._lock
+
     async def refresh(self) -> None:
         """Read workloads.d and make the kernel agree.
 

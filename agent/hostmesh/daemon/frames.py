@@ -33,6 +33,11 @@ class FrameReader:
         self._limit = limit
         self._buffer = bytearray()
 
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a frame whose end has not come yet."""
+        return bytes(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield every frame that `data` completes.
 

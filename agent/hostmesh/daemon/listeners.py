@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hostmesh.daemon.workers import Listener
@@ -35,20 +36,25 @@ DOORS = (
 )
 
 
-def open_listeners() -> list[Listener]:
-    """All doors, stored with systemd for the next start.
+def open_listeners(kept: Mapping[str, socket.socket]) -> dict[str, Listener]:
+    """All doors by name, stored with systemd for the next start.
+
+    Args:
+        kept: those that the program before this one in this process left open.
 
     Raises:
         OSError: a port is taken; the text names it and the next step.
     """
     stored = systemd.listen_fds()
-    listeners: list[Listener] = []
+    listeners: dict[str, Listener] = {}
     for door in DOORS:
-        kept = stored.pop(door.name, [])
-        if kept:
-            sock = socket.socket(fileno=kept[0])
+        before = stored.pop(door.name, [])
+        if door.name in kept:
+            sock = kept[door.name]
+        elif before:
+            sock = socket.socket(fileno=before[0])
         else:
             sock = bind_listener(door.address, door.port, dual_stack=door.address == "::", backlog=BACKLOG)
             systemd.store_fd(door.name, sock)
-        listeners.append((door.kind, sock))
+        listeners[door.name] = (door.kind, sock)
     return listeners

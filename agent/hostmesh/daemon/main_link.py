@@ -25,6 +25,9 @@ MAX_WAITING = 8 << 20
 ORPHAN_DEADLINE = 5.0
 """Seconds that open connections get when main is gone."""
 
+LAST_WORDS_TIMEOUT = 2.0
+"""Seconds that an ending worker waits for main to read its last records and numbers."""
+
 _READ = 1 << 18
 
 
@@ -102,7 +105,12 @@ class MainLink:
             self._server.drain(ORPHAN_DEADLINE, self._end)
 
     def _end(self) -> None:
-        """Nothing is open any more: hand the last records over in the turn that is the loop's last."""
+        """Nothing is open any more: what is logged in this turn goes out before the last numbers, and they are last."""
+        self._loop.at_turn_end(lambda: self._loop.at_turn_end(self._finish))
+
+    def _finish(self) -> None:
+        self._send(pb.FromWorker(report=self._report(0)))
+        self._control.settimeout(LAST_WORDS_TIMEOUT)
         self._flush()
         self._loop.stop()
 
@@ -119,13 +127,20 @@ class MainLink:
         elif kind == "trust":
             self._server.set_trust(read_trust(message.trust))
         elif kind == "drain":
-            self._server.drain(message.drain.deadline_seconds, self._end)
+            self._drain(message.drain.deadline_seconds)
         elif kind == "report":
             self._send(pb.FromWorker(report=self._report(message.report.id)))
         elif kind == "log_level":
             set_levels(parse_levels(message.log_level.level))
         elif kind == "serve":
             self._serve()
+
+    def _drain(self, deadline: float) -> None:
+        """Stop accepting, but not before the connection is taken for which the kernel woke this worker and no other."""
+        server = self._server
+        assert server is not None
+        self._listeners = []
+        self._loop.at_turn_end(lambda: server.drain(deadline, self._end))
 
     def _serve(self) -> None:
         assert self._server is not None
@@ -192,7 +207,7 @@ class MainLink:
                 del self._out[:sent]
         except BlockingIOError:
             self._loop.watch_writable(self._control.fileno())
-        except OSError:
+        except OSError:  # main is gone, or did not read when it mattered
             self._out.clear()
 
 

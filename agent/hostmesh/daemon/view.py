@@ -36,6 +36,8 @@ class View:
         capture: CaptureKeeper,
         waiting_for_enrolment: Callable[[], str],
         stop: Callable[[], None],
+        *,
+        known_before: bool = False,
     ) -> None:
         self._config = config
         self._sink = sink
@@ -46,13 +48,14 @@ class View:
         self._capture = capture
         self._waiting_for_enrolment = waiting_for_enrolment
         self._stop = stop
+        self._known_before = known_before
         self._own_metrics = own_metrics(secrets, xds, workers)
 
     def pending(self) -> list[str]:
         """Names of what is not ready yet, sorted."""
         waiting = {
             "enrolment": bool(self._waiting_for_enrolment()),
-            "state manager": not self._xds.synced,
+            "state manager": not (self._xds.synced or self._known_before),
             "rules": not self._capture.in_place,
             "proxy": not self._workers.ready,
             "certificates": any(status.credentials is None for status in self._secrets.statistics()),
@@ -145,7 +148,10 @@ class View:
                 "services": len(state.services()),
                 "policies": len(state.policies()),
             },
-            "workers": [{"pid": link.process.pid, "ready": link.ready} for link in self._workers.links],
+            "workers": [
+                {"pid": link.process.pid, "ready": link.ready, "draining": link.draining}
+                for link in self._workers.links
+            ],
             "workerRestarts": self._workers.restarts,
             "tlsEngine": self._config.settings.tls.engine,
             "workloads": workloads,

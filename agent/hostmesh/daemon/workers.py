@@ -8,18 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
-from hostmesh.daemon.frames import MAX_FROM_WORKER, FrameReader, FrameTooLarge, frame
-from hostmesh.kernel.process import with_capabilities
+from hostmesh.daemon.frames import frame
+from hostmesh.daemon.worker_link import WorkerLink
+from hostmesh.kernel.process import AdoptedChild, Child, with_capabilities
+from hostmesh.wire.proto import handover_pb2 as kept
 from hostmesh.wire.proto import worker_pb2 as pb
 
 _log = logging.getLogger("hostmesh.workers")
-
-HEARTBEAT_TIMEOUT = 20.0
-"""A worker beats every second; one that is silent this long is stuck and is replaced."""
 
 RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0)
 """Seconds before the nth restart in a row of one worker; the last one repeats."""
@@ -27,32 +24,18 @@ RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0)
 HEALTHY_AFTER = 30.0
 """A worker that lived this long starts the delays anew."""
 
-MAX_QUEUED = 512 << 20
-"""Bytes waiting for a worker that does not read; above it the worker is replaced."""
-
 REPORT_TIMEOUT = 2.0
 """Seconds a scrape waits for a busy worker."""
 
+MAX_GENERATIONS = 16
+"""Workers of so many former programs may finish their connections side by side; then the oldest are hurried."""
+
+HURRIED_DEADLINE = 5.0
+
+HANDOVER_TIMEOUT = 5.0
+"""Seconds that workers get to read what main has queued for them, before main may replace its program."""
+
 Listener = tuple[str, socket.socket]
-
-
-@dataclass(slots=True, eq=False)
-class WorkerLink:
-    """One running worker: its process, its end of the socket pair, and what it last reported."""
-
-    index: int
-    process: subprocess.Popen[bytes]
-    writer: asyncio.StreamWriter
-    ready: bool = False
-    report: pb.Report = field(default_factory=pb.Report)
-    waiting: dict[int, asyncio.Future[pb.Report]] = field(default_factory=dict)
-
-    def send(self, message: pb.ToWorker) -> None:
-        """Queue a message; a worker that does not read is killed rather than waited for."""
-        if self.writer.transport.get_write_buffer_size() > MAX_QUEUED:
-            self.process.kill()
-            return
-        self.writer.write(frame(message))
 
 
 @dataclass(slots=True)
@@ -65,7 +48,11 @@ class WorkerHooks:
 
 
 class ProxyWorkers:
-    """All proxy workers of the agent. `run` owns every process, link and task; cancelling it ends them all."""
+    """All proxy workers of the agent. `run` owns every process, link and task; cancelling it ends them all.
+
+    After a reload there are two kinds: those of the program before go on until the new ones serve (`adopt`), then
+    they finish what they have, at most `leave_within` seconds.
+    """
 
     def __init__(
         self,
@@ -75,31 +62,37 @@ class ProxyWorkers:
         hooks: WorkerHooks,
         *,
         user: str | None,
+        leave_within: float = 3600.0,
     ) -> None:
         self._count = count
         self._start = start
         self._listeners = listeners
         self._hooks = hooks
         self._user = user
-        self._links: list[WorkerLink] = []
+        self._leave_within = leave_within
+        self._new: list[WorkerLink] = []
+        self._old: list[WorkerLink] = []
+        self._unlinked: set[Child] = set()
         self._retired = pb.Report()
         self._report_id = 0
         self._draining = False
+        self._all_serve = asyncio.Event()
         self.restarts = 0
 
     @property
     def links(self) -> Sequence[WorkerLink]:
-        """The workers that are running now."""
-        return self._links
+        """The workers that are running now, those of this program first."""
+        return [*self._new, *self._old]
 
     @property
     def ready(self) -> bool:
-        """Whether every worker serves."""
-        return len(self._links) == self._count and all(link.ready for link in self._links)
+        """Whether every worker serves: those of this program, or those of the one before until they are relieved."""
+        not_relieved = any(link.ready and not link.draining for link in self._old)
+        return not_relieved or (len(self._new) == self._count and all(link.ready for link in self._new))
 
     def broadcast(self, message: pb.ToWorker) -> None:
         """Send to every running worker; one that starts later gets the snapshot."""
-        for link in self._links:
+        for link in self.links:
             link.send(message)
 
     async def reports(self) -> list[pb.Report]:
@@ -109,28 +102,107 @@ class ProxyWorkers:
         """
         self._report_id += 1
         futures: list[asyncio.Future[pb.Report]] = []
-        for link in self._links:
+        asked = self.links
+        for link in asked:
             future = asyncio.get_running_loop().create_future()
             link.waiting[self._report_id] = future
             futures.append(future)
             link.send(pb.ToWorker(report=pb.ReportRequest(id=self._report_id)))
         if futures:
             await asyncio.wait(futures, timeout=REPORT_TIMEOUT)
-        for link in self._links:
+        for link in asked:
             link.waiting.pop(self._report_id, None)
-        return [self._retired, *(link.report for link in self._links)]
+        return [self._retired, *(link.report for link in self.links)]
 
     async def drained(self, deadline: float) -> None:
         """Wait until every worker has ended after it was told to drain, at most `deadline` seconds."""
         self._draining = True
-        processes = [link.process for link in self._links]
+        processes = [link.process for link in self.links]
         await asyncio.gather(*(asyncio.to_thread(_exit_status, process, deadline) for process in processes))
 
+    async def hand_over(self) -> tuple[list[kept.KeptWorker], pb.Report]:
+        """Stop talking to the workers at the boundary of a frame each way, for the program that comes after this one.
+
+        Returns:
+            The workers with the descriptors of their links, and the counters of those that have ended. Nothing may be
+            awaited between this and the replacement of the program.
+
+        Raises:
+            TimeoutError: a worker does not read; nothing has changed.
+        """
+        async with asyncio.timeout(HANDOVER_TIMEOUT):
+            for link in self.links:
+                await link.written()
+        workers = []
+        for link in self.links:
+            control, partial = link.detach()
+            workers.append(
+                kept.KeptWorker(
+                    pid=link.process.pid,
+                    control=control,
+                    partial_frame=partial,
+                    last_report=link.report,
+                    ready=link.ready,
+                    draining=link.draining,
+                )
+            )
+        workers += [kept.KeptWorker(pid=child.pid) for child in self._unlinked]
+        return workers, self._retired
+
+    def resume(self) -> None:
+        """The program could not be replaced: talk to the workers again."""
+        for link in self.links:
+            link.attach()
+
+    async def adopt(self, workers: Iterable[kept.KeptWorker], retired: pb.Report, restarts: int) -> None:
+        """Take over what `hand_over` of the program before gave; to be called before `run`."""
+        self._retired.CopyFrom(retired)
+        self.restarts = restarts
+        for worker in workers:
+            child = AdoptedChild(worker.pid)
+            if not worker.control:
+                self._unlinked.add(child)
+                continue
+            link = WorkerLink(len(self._old), child, self._handle, worker.partial_frame)
+            link.report, link.ready, link.draining = worker.last_report, worker.ready, worker.draining
+            self._old.append(link)
+            await link.connect(socket.socket(fileno=worker.control))
+
     async def run(self) -> None:
-        """Keep `count` workers alive until cancelled."""
+        """Keep `count` workers alive until cancelled; let those of the program before go when these serve."""
         async with asyncio.TaskGroup() as tasks:
+            for child in tuple(self._unlinked):
+                tasks.create_task(self._reap(child), name=f"end of {child.pid}")
+            for link in tuple(self._old):
+                tasks.create_task(self._see_off(link), name=f"former proxy worker {link.process.pid}")
             for index in range(self._count):
                 tasks.create_task(self._keep_alive(index), name=f"proxy-worker-{index}")
+            if self._old:
+                tasks.create_task(self._relieve(), name="relief of the former proxy workers")
+
+    async def relieved(self) -> None:
+        """Wait until all workers of this program have served."""
+        await self._all_serve.wait()
+
+    async def _relieve(self) -> None:
+        await self._all_serve.wait()
+        accepting = [link for link in self._old if not link.draining]
+        hurried = self._old[MAX_GENERATIONS * self._count :]
+        for link in hurried:
+            link.send(pb.ToWorker(drain=pb.Drain(deadline_seconds=HURRIED_DEADLINE)))
+        for link in accepting:
+            link.draining = True
+            link.send(pb.ToWorker(drain=pb.Drain(deadline_seconds=self._leave_within)))
+        _log.info("new proxy workers serve; %d former ones finish their connections", len(accepting))
+
+    async def _see_off(self, link: WorkerLink) -> None:
+        try:
+            reason = await link.lost()
+            if not self._draining and (reason or not link.draining):
+                _log.error("former proxy worker %d ended; its connections are lost: %s", link.process.pid, reason)
+        finally:
+            self._old.remove(link)
+            await self._bury(link)
 
     async def _keep_alive(self, index: int) -> None:
         loop = asyncio.get_running_loop()
@@ -152,22 +224,24 @@ class ProxyWorkers:
     async def _live(self, index: int) -> str:
         """One life of one worker; why it ended."""
         try:
-            link, reader = await self._spawn(index)
+            process, ours = self._spawn()
         except OSError as error:
             return f"could not be started: {error}"
-        self._links.append(link)
+        link = WorkerLink(index, process, self._handle)
+        self._unlinked.add(process)
+        await link.connect(ours)
+        self._unlinked.discard(process)
+        self._new.append(link)
         for message in self._hooks.snapshot():
             link.send(message)
         try:
-            return await self._listen(link, reader)
+            reason = await link.lost()
+            return reason or f"exited with status {await asyncio.to_thread(_exit_status, process)}"
         finally:
-            self._links.remove(link)
-            self._retire(link)
-            link.process.kill()
-            link.writer.close()
-            await asyncio.shield(asyncio.to_thread(link.process.wait))
+            self._new.remove(link)
+            await self._bury(link)
 
-    async def _spawn(self, index: int) -> tuple[WorkerLink, asyncio.StreamReader]:
+    def _spawn(self) -> tuple[Child, socket.socket]:
         ours, theirs = socket.socketpair()
         self._start.listeners[:] = [kind for kind, _ in self._listeners]
         head = frame(pb.ToWorker(start=self._start))
@@ -179,27 +253,18 @@ class ProxyWorkers:
             except OSError:
                 ours.close()
                 raise
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return WorkerLink(index, process, writer), reader
+        return process, ours
 
-    async def _listen(self, link: WorkerLink, reader: asyncio.StreamReader) -> str:
-        frames = FrameReader(MAX_FROM_WORKER)
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_TIMEOUT):
-                    data = await reader.read(1 << 18)
-            except TimeoutError:
-                return f"no sign of life for {HEARTBEAT_TIMEOUT:.0f} s"
-            except OSError as error:
-                return str(error)
-            if not data:
-                return f"exited with status {await asyncio.to_thread(_exit_status, link.process)}"
-            try:
-                for body in frames.feed(data):
-                    self._handle(link, pb.FromWorker.FromString(body))
-            except (FrameTooLarge, DecodeError) as error:
-                return f"spoke nonsense: {error}"
+    async def _bury(self, link: WorkerLink) -> None:
+        self._retire(link)
+        link.process.kill()
+        link.close()
+        await self._reap(link.process)
+
+    async def _reap(self, child: Child) -> None:
+        self._unlinked.add(child)
+        await asyncio.shield(asyncio.to_thread(child.wait))
+        self._unlinked.discard(child)
 
     def _handle(self, link: WorkerLink, message: pb.FromWorker) -> None:
         kind = message.WhichOneof("message")
@@ -214,6 +279,8 @@ class ProxyWorkers:
                 future.set_result(message.report)
         elif kind == "ready":
             link.ready = True
+            if len(self._new) == self._count and all(one.ready for one in self._new):
+                self._all_serve.set()
 
     def _retire(self, link: WorkerLink) -> None:
         """Keep a dead worker's counters (not its gauges): a scrape must never see a counter fall."""
@@ -224,9 +291,6 @@ class ProxyWorkers:
                 self._retired.counters.append(series)
             else:
                 known.value += series.value
-        for future in link.waiting.values():
-            if not future.done():
-                future.set_result(link.report)
 
 
 def _start_process(user: str | None, control: int) -> subprocess.Popen[bytes]:
@@ -237,7 +301,7 @@ def _start_process(user: str | None, control: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, pass_fds=[control])  # noqa: S603 -- our own program
 
 
-def _exit_status(process: subprocess.Popen[bytes], timeout: float = 5.0) -> int | None:
+def _exit_status(process: Child, timeout: float = 5.0) -> int | None:
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:

@@ -1,10 +1,18 @@
-"""Starting a process with less power than this one (setpriv(1), capabilities(7))."""
+"""Child processes: started with less power than this one, outliving its program (setpriv(1), pidfd_open(2))."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pwd
+import select
+import signal
+import subprocess
+import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 _CAP_SETUID = 7
 
@@ -52,3 +60,53 @@ def with_capabilities(argv: Sequence[str], user: str, capabilities: Sequence[str
         "--",
         *argv,
     ]
+
+
+class Child(Protocol):
+    """A child of this process; `subprocess.Popen` is one."""
+
+    pid: int
+
+    def kill(self) -> None:
+        """End it at once; nothing happens if it has ended."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, negative for a signal; blocking.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+        """
+        ...
+
+
+class AdoptedChild:
+    """A child that was started before this process replaced its program: the same parent, nobody's Popen.
+
+    Raises:
+        ProcessLookupError: it has been reaped already, or never was.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+        self._reaping = threading.Lock()
+        self._pidfd = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._pidfd)
+
+    def kill(self) -> None:
+        """As `Child.kill`. It goes by the descriptor, so that it can never hit another process."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `Child.wait`."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(None if timeout is None else timeout * 1000):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        with self._reaping:
+            if self._status is None:
+                _, status = os.waitpid(self.pid, 0)
+                self._status = os.waitstatus_to_exitcode(status)
+            return self._status

@@ -46,6 +46,9 @@ class Listener:
         """Stop accepting; what waits in the queue belongs to other holders of the socket, or is reset."""
         if self._paused is not None:
             self._paused.cancel()
+        # Other processes hold the socket too: closing it here would leave it in this epoll, which would be woken
+        # for connections in their stead (epoll(7)).
+        self._loop.unregister(self._sock.fileno())
         self._loop.close_later(self._sock)
 
     def _ready(self, mask: int) -> None:

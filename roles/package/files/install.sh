@@ -22,6 +22,9 @@ pip=$(ls "$bundle"/wheels/pip-*.whl)
 
 install -d -m 0755 /etc/hostmesh /etc/hostmesh/conf.d /etc/hostmesh/workloads.d "$units" /etc/sysusers.d \
   /etc/sysctl.d
+# The agent takes a new version over by a reload, which drops no connection; a changed unit file needs a restart.
+agent=try-reload-or-restart
+cmp -s "$bundle/systemd/hostmesh-agent.service" "$units/hostmesh-agent.service" || agent=try-restart
 install -m 0644 "$bundle"/systemd/*.service "$bundle"/systemd/*.socket "$units/"
 install -m 0644 "$bundle/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
 install -m 0644 "$bundle/systemd/hostmesh.sysctl" /etc/sysctl.d/60-hostmesh.conf
@@ -41,4 +44,5 @@ systemctl daemon-reload
 # The version before stays, to go back to.
 find "$prefix" -mindepth 1 -maxdepth 1 -type d ! -name "$version" ! -name "${previous:-none}" -exec rm -rf {} +
 # What runs now goes on with the new version, as after the upgrade of any package.
-systemctl try-restart hostmesh-control-plane.service hostmesh-netns.service hostmesh-agent.service
+systemctl try-restart hostmesh-control-plane.service hostmesh-netns.service
+systemctl "$agent" hostmesh-agent.service

@@ -8,6 +8,8 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 
+import pytest
+
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.transport.listeners import bind_listener
@@ -40,12 +42,19 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+Listeners = list[tuple[str, socket.socket]]
+
+
+def make(main: Main, count: int, listeners: Listeners) -> ProxyWorkers:
+    start = pb.Start(config_json=ProxyConfig(mark=None).to_json())
+    return ProxyWorkers(count, start, listeners, main.hooks(), user=None)
+
+
 def with_workers(main: Main, count: int, body: Callable[[ProxyWorkers, dict[str, int]], Awaitable[None]]) -> None:
     async def run() -> None:
-        listeners = [(kind, bind_listener("127.0.0.1", 0)) for kind in KINDS]
+        listeners: Listeners = [(kind, bind_listener("127.0.0.1", 0)) for kind in KINDS]
         ports = {kind: sock.getsockname()[1] for kind, sock in listeners}
-        start = pb.Start(config_json=ProxyConfig(mark=None).to_json())
-        workers = ProxyWorkers(count, start, listeners, main.hooks(), user=None)
+        workers = make(main, count, listeners)
         try:
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(workers.run())
@@ -113,6 +122,57 @@ def test_counters_of_a_dead_worker_stay_in_the_sum() -> None:
         await until(lambda: workers.restarts == 1 and workers.ready)
         retired = (await workers.reports())[0]
         assert [(series.metric, series.value) for series in retired.counters] == [("m", 3)]
+
+    with_workers(Main(), 1, body)
+
+
+def test_workers_go_over_to_the_next_program() -> None:
+    """The former go on until the new ones serve, then end; what they say on the way, and last, is not lost.
+
+    Both programs are objects of this process here: the second gets a copy of each descriptor, as after an exec.
+    """
+    main = Main()
+
+    async def body(before: ProxyWorkers, _: dict[str, int]) -> None:
+        await until(lambda: before.ready)
+        former = before.links[0]
+        before.broadcast(pb.ToWorker(report=pb.ReportRequest(id=9)))
+        workers, retired = await before.hand_over()
+        retired.counters.append(pb.Series(metric="m", labels=["a"], value=3))
+        [worker] = workers
+        worker.control = os.dup(worker.control)
+        listeners: Listeners = [(kind, bind_listener("127.0.0.1", 0)) for kind in KINDS]
+        after = make(main, 1, listeners)
+        await after.adopt(workers, retired, 2)
+        assert after.ready
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(after.run())
+            await after.relieved()
+            await until(lambda: len(after.links) == 1)
+            assert after.links[0].process.pid != former.process.pid
+            assert (worker.draining, after.restarts) == (False, 2)
+            assert [series.value for series in (await after.reports())[0].counters] == [3]
+            task.cancel()
+        for _, sock in listeners:
+            sock.close()
+
+    with_workers(main, 1, body)
+
+
+def test_nothing_is_handed_over_to_a_worker_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a message must not be followed by the next program's first one; the reload is refused instead."""
+    monkeypatch.setattr("hostmesh.daemon.workers.HANDOVER_TIMEOUT", 0.2)
+
+    async def body(workers: ProxyWorkers, _: dict[str, int]) -> None:
+        await until(lambda: workers.ready)
+        os.kill(workers.links[0].process.pid, signal.SIGSTOP)
+        workers.broadcast(pb.ToWorker(state=pb.StateUpdate(removed_addresses=["x" * 4_000_000])))
+        with pytest.raises(TimeoutError):
+            await workers.hand_over()
+        os.kill(workers.links[0].process.pid, signal.SIGCONT)
+        workers.resume()
+        [_, report] = await workers.reports()
+        assert report.id == 1
 
     with_workers(Main(), 1, body)
 

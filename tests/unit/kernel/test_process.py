@@ -1,12 +1,15 @@
-"""The command line of a process with less power."""
+"""The command line of a process with less power, and children that nobody's Popen knows."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from hostmesh.kernel.process import NoSuchUser, check_user, may_change_user, with_capabilities
+from hostmesh.kernel.process import AdoptedChild, NoSuchUser, check_user, may_change_user, with_capabilities
 
 
 def test_with_capabilities() -> None:
@@ -44,3 +47,15 @@ def test_a_missing_user_is_named_with_the_next_step() -> None:
     check_user("root")
     with pytest.raises(NoSuchUser, match="there is no user nobody-of-that-name; next: systemd-sysusers"):
         check_user("nobody-of-that-name")
+
+
+def test_an_adopted_child_is_waited_for_killed_and_reaped() -> None:
+    """As Popen does it: a time-out while it runs, its status afterwards and ever after, no zombie."""
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    child = AdoptedChild(pid)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.01)
+    child.kill()
+    assert (child.wait(), child.wait(1)) == (-signal.SIGKILL, -signal.SIGKILL)
+    child.kill()
+    assert not Path(f"/proc/{pid}").exists()

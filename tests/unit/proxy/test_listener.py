@@ -75,3 +75,14 @@ def test_without_descriptors_it_pauses_and_goes_on(bound: socket.socket) -> None
     accepted[0].close()
     client.close()
     loop.close()
+
+
+def test_a_closed_listener_leaves_connections_to_those_who_share_it(bound: socket.socket) -> None:
+    """The socket lives on in other processes, so its loop must not be woken for it any more."""
+    loop = Loop()
+    listener = Listener(loop, bound.dup(), lambda *_: None)
+    listener.close()
+    loop.turn(0)
+    with socket.create_connection(bound.getsockname()):
+        assert loop._epoll.poll(0.05) == []
+    loop.close()

@@ -1,0 +1,122 @@
+"""What outlives the agent's program when the process replaces it: listeners, workers, certificates (execve(2))."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from hostmesh.daemon.messages import credentials_update, read_credentials
+from hostmesh.model.identity import Credentials
+from hostmesh.wire.proto import handover_pb2 as kept
+from hostmesh.wire.proto import worker_pb2 as pb
+
+VARIABLE = "HOSTMESH_HANDOVER"
+"""Names the descriptor of the memory file in the environment of the next program."""
+
+SIGNALS = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
+"""They wait while nobody in the process handles them; the next program lets them in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """All of it. `synced`: the control plane had answered, so that what the disk holds is the mesh as it is."""
+
+    listeners: Mapping[str, socket.socket] = field(default_factory=dict)
+    workers: tuple[kept.KeptWorker, ...] = ()
+    retired: pb.Report = field(default_factory=pb.Report)
+    credentials: tuple[Credentials, ...] = ()
+    worker_restarts: int = 0
+    synced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What this process runs and would run again; `path` is what changes when another version is installed."""
+
+    argv: tuple[str, ...]
+    path: Path
+
+    @classmethod
+    def current(cls) -> Program:
+        """The running one. An executable is started again by its own path, so that a symlink in it counts anew."""
+        script = Path(sys.argv[0]).absolute()
+        if os.access(script, os.X_OK):
+            return cls((str(script), *sys.argv[1:]), script)
+        return cls((sys.executable, "-m", "hostmesh", *sys.argv[1:]), script)
+
+    def installed(self) -> str:
+        """Where `path` leads now."""
+        return str(self.path.resolve())
+
+    def replace(self, environment: Mapping[str, str]) -> NoReturn:
+        """Become this program.
+
+        Raises:
+            OSError: it cannot be started; everything is as it was.
+        """
+        os.execve(self.argv[0], self.argv, environment)  # noqa: S606 -- our own program
+
+
+def leave(handover: Handover, environment: Mapping[str, str]) -> dict[str, str]:
+    """Make everything inheritable; the environment in which the next program finds it.
+
+    The certificates go through memory that has no name. systemd's own descriptors are not announced again: their
+    numbers mean something else by now.
+    """
+    message = kept.Handover(
+        listeners=[kept.KeptListener(name=name, descriptor=s.fileno()) for name, s in handover.listeners.items()],
+        workers=handover.workers,
+        retired=handover.retired,
+        credentials=credentials_update(handover.credentials).credentials.credentials,
+        worker_restarts=handover.worker_restarts,
+        synced=handover.synced,
+    )
+    memory = os.memfd_create("hostmesh-handover", 0)
+    with os.fdopen(memory, "wb", closefd=False) as file:
+        file.write(message.SerializeToString())
+    for descriptor in _descriptors(message):
+        os.set_inheritable(descriptor, True)
+    fresh = {name: value for name, value in environment.items() if not name.startswith("LISTEN_")}
+    return {**fresh, VARIABLE: str(memory)}
+
+
+def take_back(environment: Mapping[str, str]) -> None:
+    """The program could not be replaced: undo `leave`."""
+    memory = int(environment[VARIABLE])
+    for descriptor in _descriptors(_read(memory)):
+        os.set_inheritable(descriptor, False)
+    os.close(memory)
+
+
+def receive(environment: MutableMapping[str, str]) -> Handover:
+    """What the program before this one left; nothing in a process that has just been started."""
+    if VARIABLE not in environment:
+        return Handover()
+    memory = int(environment.pop(VARIABLE))
+    message = _read(memory)
+    os.close(memory)
+    for descriptor in _descriptors(message):
+        os.set_inheritable(descriptor, False)
+    return Handover(
+        {one.name: socket.socket(fileno=one.descriptor) for one in message.listeners},
+        tuple(message.workers),
+        message.retired,
+        tuple(read_credentials(one) for one in message.credentials),
+        message.worker_restarts,
+        message.synced,
+    )
+
+
+def _read(memory: int) -> kept.Handover:
+    return kept.Handover.FromString(os.pread(memory, os.fstat(memory).st_size, 0))
+
+
+def _descriptors(message: kept.Handover) -> Iterable[int]:
+    yield from (one.descriptor for one in message.listeners)
+    yield from (one.control for one in message.workers if one.control)
