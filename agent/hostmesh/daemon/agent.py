@@ -14,6 +14,8 @@ from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
+from hostmesh.daemon.cni_host import CniHost
+from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
 from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.logs import LogSink
@@ -23,6 +25,7 @@ from hostmesh.daemon.node import Enroller
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
 from hostmesh.daemon.view import View
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
+from hostmesh.enrolment.cni_server import CniServer
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.manager import SecretManager
@@ -86,13 +89,17 @@ class Agent:
         for credentials in before.credentials:
             self._secrets.adopt(credentials)
         self._capture = CaptureKeeper(config)
+        self._quarters = Doors(self._capture.namespaces.supply)
+        self._cni = CniServer(
+            settings.runtime_dir, self._capture.attachments, CniHost(self._capture, self._follow_workloads)
+        )
         self._doors = open_listeners(before.listeners)
         self._http = {name: sock for name, sock in before.listeners.items() if name not in self._doors}
         self._workers = ProxyWorkers(
             config.workers,
             pb.Start(config_json=config.proxy().to_json()),
             list(self._doors.values()),
-            WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials),
+            WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel),
             user=user,
             leave_within=settings.reload_deadline,
         )
@@ -121,6 +128,7 @@ class Agent:
             loop.add_signal_handler(signum, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self._cni.read_notes()
         await self._capture.refresh()
         await self._workers.adopt(self._before.workers, self._before.retired, self._before.worker_restarts)
         async with AsyncExitStack() as doors:
@@ -128,7 +136,9 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 parts = [
                     tasks.create_task(self._workers.run(), name="proxy workers"),
-                    tasks.create_task(self._capture.run(), name="capture"),
+                    tasks.create_task(self._capture.run(self._follow_workloads), name="capture"),
+                    tasks.create_task(self._quarters.run(), name="network namespaces"),
+                    tasks.create_task(self._cni.run(), name="CNI"),
                     tasks.create_task(self._secrets.run(), name="certificates"),
                     tasks.create_task(_feed_watchdog(), name="watchdog"),
                     tasks.create_task(self._reload_on_hangup(tasks), name="reload"),
@@ -239,6 +249,7 @@ class Agent:
         if gone:
             self._workers.broadcast(credentials_update(forgotten=gone))
         self._workers.broadcast(local_workloads_update(self._capture.workloads))
+        self._quarters.follow(self._capture.namespaces.open)
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:
         """What a worker must know before it may serve; while the mesh is unknown it is not told to serve."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from hostmesh.config.agent import AgentConfig
+from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings
+from hostmesh.enrolment.namespaces import Namespaces
 from hostmesh.model.local import LocalWorkload
 
 _log = logging.getLogger("hostmesh.capture")
@@ -39,6 +42,16 @@ class CaptureKeeper:
         return self._captured.workloads
 
     @property
+    def namespaces(self) -> Namespaces:
+        """Network namespaces of workloads."""
+        return self._capture.namespaces
+
+    @property
+    def attachments(self) -> Attachments:
+        """Containers that CNI has enrolled."""
+        return self._capture.attachments
+
+    @property
     def in_place(self) -> bool:
         """Whether the kernel is as planned."""
         return not self._error
@@ -47,6 +60,8 @@ class CaptureKeeper:
         """One word or two for `hostmesh status`."""
         if self._error:
             return f"FAILED: {self._error}"
+        if workload.in_namespace and not self._capture.namespaces.is_open(workload.key):
+            return "waiting for its network namespace"
         if workload.unit in self._captured.missing_drop_ins:
             return "drop-in missing"
         return "captured"
@@ -73,8 +88,12 @@ class CaptureKeeper:
             _log.info("rules changed: %s", "; ".join(captured.changes))
         self._captured, self._error = captured, ""
 
-    async def run(self) -> None:
-        """Correct what other tools change, until cancelled; a kernel that refuses is reported and tried again."""
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Correct what other tools change, until cancelled; a kernel that refuses is reported and tried again.
+
+        Args:
+            changed: called after something differed: namespaces come and go.
+        """
         while True:
             await asyncio.sleep(REASSERT_INTERVAL)
             try:
@@ -88,3 +107,4 @@ class CaptureKeeper:
             self._error = ""
             if differed:
                 _log.warning("rules were changed by somebody else and put back: %s", "; ".join(differed))
+                changed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
 from hostmesh.daemon.messages import read_credentials, read_local_workload, read_trust
@@ -45,11 +45,19 @@ class MainLink:
         self._main_gone = False
         self._server: ProxyServer | None = None
         self._listeners: list[tuple[str, socket.socket]] = []
+        self._serving: Callable[[], None] | None = None
 
-    def begin(self, server: ProxyServer, listeners: list[tuple[str, socket.socket]], heartbeat: float) -> None:
-        """Listen to main and beat every `heartbeat` seconds; the listeners open when main says so."""
+    def begin(
+        self,
+        server: ProxyServer,
+        listeners: list[tuple[str, socket.socket]],
+        heartbeat: float,
+        serving: Callable[[], None] | None = None,
+    ) -> None:
+        """Listen to main and beat every `heartbeat` seconds; when main says so, listeners open (`serving`)."""
         self._server = server
         self._listeners = listeners
+        self._serving = serving
         self._control.setblocking(False)
         self._loop.register(self._control.fileno(), self._on_event)
         self._beat(heartbeat, 0)
@@ -147,6 +155,8 @@ class MainLink:
         for kind, listener in self._listeners:
             self._server.set_listener(kind, listener)
         self._listeners = []
+        if self._serving is not None:
+            self._serving()
         self._send(pb.FromWorker(ready=pb.Ready()))
 
     def _apply_state(self, update: pb.StateUpdate) -> None:

@@ -11,6 +11,7 @@ import socket
 import sys
 
 from hostmesh.config.proxy import ProxyConfig
+from hostmesh.daemon.doors_link import DoorsLink
 from hostmesh.daemon.frames import LENGTH
 from hostmesh.daemon.main_link import MainLink
 from hostmesh.proxy.server import ProxyServer
@@ -26,17 +27,18 @@ HEARTBEAT_INTERVAL = 1.0
 
 
 def main() -> None:
-    """Entry point of `python -m hostmesh.daemon.worker FD`."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    """Entry point of `python -m hostmesh.daemon.worker FD DOORS-FD`."""
+    control, doors_end = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     start, descriptors = receive_start(control)
     config = ProxyConfig.from_json(start.config_json)
     loop = Loop()
     state = MeshState()
     link = MainLink(control, loop, state)
+    doors = DoorsLink(doors_end, loop)
     set_up_forwarding(lambda record: link.log([record]), {})
-    server = ProxyServer(loop, config, provider(config.tls_engine), state, link)
+    server = ProxyServer(loop, config, provider(config.tls_engine), state, link, want_sockets=doors.want_sockets)
     listeners = [(kind, socket.socket(fileno=fd)) for kind, fd in zip(start.listeners, descriptors, strict=True)]
-    link.begin(server, listeners, HEARTBEAT_INTERVAL)
+    link.begin(server, listeners, HEARTBEAT_INTERVAL, lambda: doors.begin(server))
     gc.freeze()
     loop.run()
 

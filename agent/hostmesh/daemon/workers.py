@@ -45,6 +45,7 @@ class WorkerHooks:
     snapshot: Callable[[], Iterable[pb.ToWorker]]
     logs: Callable[[pb.LogBatch], None]
     want_credentials: Callable[[str], None]
+    channel: Callable[[], socket.socket]
 
 
 class ProxyWorkers:
@@ -245,11 +246,11 @@ class ProxyWorkers:
         ours, theirs = socket.socketpair()
         self._start.listeners[:] = [kind for kind, _ in self._listeners]
         head = frame(pb.ToWorker(start=self._start))
-        with theirs:
+        with theirs, self._hooks.channel() as doors:
             try:
                 # Small enough for an empty socket buffer, so the blocking send cannot wait for the worker.
                 socket.send_fds(ours, [head], [sock.fileno() for _, sock in self._listeners])
-                process = _start_process(self._user, theirs.fileno())
+                process = _start_process(self._user, theirs.fileno(), doors.fileno())
             except OSError:
                 ours.close()
                 raise
@@ -293,12 +294,12 @@ class ProxyWorkers:
                 known.value += series.value
 
 
-def _start_process(user: str | None, control: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hostmesh.daemon.worker", str(control)]
+def _start_process(user: str | None, control: int, doors: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hostmesh.daemon.worker", str(control), str(doors)]
     if user is not None:
         # Marks and transparent sockets need this one capability; everything else a worker could do is main's.
         command = with_capabilities(command, user, ["net_admin"])
-    return subprocess.Popen(command, pass_fds=[control])  # noqa: S603 -- our own program
+    return subprocess.Popen(command, pass_fds=[control, doors])  # noqa: S603 -- our own program
 
 
 def _exit_status(process: Child, timeout: float = 5.0) -> int | None:

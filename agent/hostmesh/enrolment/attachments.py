@@ -31,6 +31,10 @@ class AttachmentRefused(ValueError):
     """The container cannot be enrolled as it says; nothing was changed."""
 
 
+class AttachmentsUnreadable(OSError):
+    """The file is not what this program wrote; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """One interface of a container. `workload` is `namespace/name`, `netns` the path that the runtime named."""
@@ -70,7 +74,11 @@ class Attachment:
 
 
 class Attachments:
-    """Owns the file, and a descriptor of each namespace that a runtime has shown since the agent runs."""
+    """Owns the file, and a descriptor of each namespace that a runtime has shown since the agent runs.
+
+    Raises:
+        AttachmentsUnreadable: the file is damaged.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -207,5 +215,7 @@ def _load(file: Path) -> list[Attachment]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
-        raise AttachmentRefused(f"{file} is damaged; next: remove it and restart the containers ({error})") from error
+        raise AttachmentsUnreadable(
+            f"{file} is damaged ({error}); next: remove it and restart the containers"
+        ) from error
     return found

@@ -1,6 +1,9 @@
 #!/opt/hostmesh/current/bin/python -IS
 """hostmesh-cni: a chained CNI plugin that enrols containers (CNI SPEC 1.1.0). It asks the agent, who does the work.
 
+With the argument `oci` it is a hook of an OCI runtime instead (runtime-spec, "POSIX-platform Hooks"), for runtimes
+without CNI: the container's state is on stdin, its annotations say which workload it is.
+
 Copied to where the runtime looks for plugins, and run with nothing but the standard library, so it imports nothing of
 hostmesh and starts in some forty milliseconds. A container is enrolled if it says which workload it is; all others are
 passed through unchanged. What it may say and where: cni-config/README.md.
@@ -19,6 +22,9 @@ from typing import Any, NoReturn
 AGENT = "/run/hostmesh/cni.sock"
 TIMEOUT = 20.0
 """Seconds for the agent's answer: rules, listeners and, at most, a restart of the agent."""
+
+AGENT_VARIABLE = "HOSTMESH_CNI_SOCKET"
+"""For the hook, which has no configuration."""
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
@@ -63,6 +69,29 @@ def main() -> int:
     if answer is not None:
         json.dump(answer, sys.stdout)
     return 0
+
+
+def hook() -> int:
+    """One call of an OCI runtime: createRuntime enrols, poststop (the container is gone) releases."""
+    try:
+        _hook(_config(sys.stdin.read()))
+    except CniError as error:
+        sys.stderr.write(f"hostmesh-cni: {error}: {error.details}\n")
+        return 1
+    return 0
+
+
+def _hook(state: Json) -> None:
+    said = _object(state, "annotations")
+    if not said.get("hostmesh.io/workload"):
+        return
+    namespace = f"/proc/{state.get('pid', 0)}/ns/net"
+    os.environ.update(CNI_CONTAINERID=str(state.get("id", "")), CNI_IFNAME="all", CNI_NETNS=namespace, CNI_ARGS="")
+    config = {"name": "oci", "prevResult": {}, "args": {"cni": said}, "agentSocket": os.environ.get(AGENT_VARIABLE)}
+    if state.get("status") == "stopped":
+        _del(config)
+    else:
+        _add(config)
 
 
 def _run(command: str, config: Json, version: str) -> Json | None:
@@ -272,4 +301,4 @@ def _leave_note(config: Json, attachment: Json) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(hook() if sys.argv[1:] == ["oci"] else main())

@@ -159,9 +159,6 @@ class CniServer:
         except (KeyError, TypeError):
             os.close(asked.descriptor)
             raise
-        before = self._attachments.find(attachment.key)
-        if before is not None and before.workload != attachment.workload:
-            self._attachments.remove([before.key])
         self._attachments.add(attachment, asked.descriptor)
         why = ""
         try:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import pytest
 
 from hostmesh.config.proxy import ProxyConfig
+from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.transport.listeners import bind_listener
 from hostmesh.wire.proto import worker_pb2 as pb
@@ -25,6 +26,7 @@ class Main:
         self.known = known
         self.logs: list[pb.LogRecord] = []
         self.wanted: list[str] = []
+        self.doors = Doors(lambda *_: [])
 
     def snapshot(self) -> Iterable[pb.ToWorker]:
         yield pb.ToWorker(local_workloads=pb.LocalWorkloads())
@@ -32,7 +34,9 @@ class Main:
             yield pb.ToWorker(serve=pb.Serve())
 
     def hooks(self) -> WorkerHooks:
-        return WorkerHooks(self.snapshot, lambda batch: self.logs.extend(batch.records), self.wanted.append)
+        return WorkerHooks(
+            self.snapshot, lambda batch: self.logs.extend(batch.records), self.wanted.append, self.doors.channel
+        )
 
 
 async def until(condition: Callable[[], bool]) -> None:
