@@ -13,6 +13,7 @@ _COMMANDS = {
     "delete": ("hostmesh.cli.apply:delete", "Delete an object."),
     "diff": ("hostmesh.cli.apply:diff", "Show what apply would change."),
     "get": ("hostmesh.cli.get:get", "Show objects."),
+    "netpol": ("hostmesh.cli.netpol:netpol", "Adapt, check and explain NetworkPolicies."),
     "status": ("hostmesh.cli.status:status", "Show this host's agent."),
     "token": ("hostmesh.cli.token:token", "Manage join tokens."),
     "validate": ("hostmesh.cli.validate:validate", "Check files without a control plane."),

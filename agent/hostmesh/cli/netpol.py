@@ -1,0 +1,96 @@
+"""`hostmesh netpol`: Kubernetes NetworkPolicies in the mesh, adapted, checked and explained."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+
+import click
+
+from hostmesh.cli.files import files_option, read_files
+from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
+from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.read import Object, read
+from hostmesh.control.explain import Unknown, explain
+from hostmesh.control.translate import MeshConfig
+
+
+@click.group()
+def netpol() -> None:
+    """NetworkPolicies in the mesh: adapt, check, explain."""
+
+
+_ipv6 = click.option("--ipv6", is_flag=True, help=f"Health probes come over IPv6 too, from {PROBE6}.")
+
+
+@netpol.command("adapt")
+@files_option
+@_ipv6
+@click.option("--in-place", "-i", is_flag=True, help="Write the files instead of printing them.")
+@click.option("--diff", is_flag=True, help="Print only what changes.")
+def adapt_command(names: tuple[str, ...], ipv6: bool, in_place: bool, diff: bool) -> None:
+    """Add what ambient traffic needs to NetworkPolicies, and nothing else.
+
+    TCP port 15008 wherever a rule admits TCP, and the address of health probes. Comments and order stay.
+    """
+    found = [(file["source"], file["text"]) for file in read_files(names)]
+    try:
+        adapted = [(source, text, adapt(text, source, _probes(ipv6=ipv6))) for source, text in found]
+    except InvalidYaml as invalid:
+        raise click.ClickException(str(invalid)) from invalid
+    for source, before, after in adapted:
+        if in_place and source != "<stdin>" and before != after:
+            Path(source).write_text(after, encoding="utf-8", newline="")
+        if diff:
+            lines = difflib.unified_diff(before.splitlines(), after.splitlines(), source, source, lineterm="")
+            click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        elif not in_place or source == "<stdin>":
+            sys.stdout.write(after)
+
+
+@netpol.command("check")
+@files_option
+@_ipv6
+def check_command(names: tuple[str, ...], ipv6: bool) -> None:
+    """Say what NetworkPolicies would cut in the mesh.
+
+    Exit status 1 if anything.
+    """
+    problems = []
+    for file in read_files(names):
+        try:
+            problems += [lack.problem for lack in lacks(file["text"], file["source"], _probes(ipv6=ipv6))]
+        except InvalidYaml as invalid:
+            problems += invalid.problems
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems:
+        click.echo("`hostmesh netpol adapt` adds what is missing", err=True)
+        raise SystemExit(1)
+    click.echo("nothing of the mesh is cut")
+
+
+@netpol.command("explain")
+@click.argument("workload")
+@files_option
+def explain_command(workload: str, names: tuple[str, ...]) -> None:
+    """Show what holds for WORKLOAD (namespace/name): rules of its host, and the policy inside tunnels.
+
+    The files are the mesh's documents: workloads, namespaces and policies; on the control plane's host
+    -f /etc/hostmesh/documents.
+    """
+    objects: list[Object[Resource]] = []
+    try:
+        for file in read_files(names):
+            objects += read(file["text"], file["source"])
+        click.echo(explain(objects, workload, MeshConfig()), nl=False)
+    except InvalidYaml as invalid:
+        raise click.ClickException(str(invalid)) from invalid
+    except Unknown as unknown:
+        raise click.ClickException(str(unknown)) from unknown
+
+
+def _probes(*, ipv6: bool) -> tuple[str, ...]:
+    return (PROBE4, PROBE6) if ipv6 else (PROBE4,)
