@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hostmesh.daemon.agent  # noqa: F401  for its size in memory
+from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader
 from hostmesh.daemon.listeners import DOORS
 from hostmesh.daemon.logs import LogSink
@@ -35,7 +36,8 @@ def main() -> None:
 async def _serve(config: str, snapshot: Path) -> None:
     sink = LogSink("plain", "info")
     listeners = [(door.kind, _bind(door.address, door.port)) for door in DOORS]
-    hooks = WorkerHooks(lambda: read_messages(snapshot), sink.write_batch, _no_more_credentials)
+    doors = Doors(lambda *_: [])  # no workload here has a network namespace to itself
+    hooks = WorkerHooks(lambda: read_messages(snapshot), sink.write_batch, _no_more_credentials, doors.channel)
     workers = ProxyWorkers(1, pb.Start(config_json=config), listeners, hooks, user=None)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(workers.run())
