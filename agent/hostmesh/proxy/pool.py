@@ -58,10 +58,18 @@ class Waiter(Protocol):
         """There will be none."""
 
 
-class PooledTunnel:
-    """One tunnel in the pool. It is also the tunnel's owner."""
+SHORTEST_USE = 1.0
+"""Seconds that even a tunnel takes streams whose peer's certificate is about to expire: more dials would not help."""
 
-    __slots__ = ("_last_used", "_pool", "_release", "bucket", "retired", "tunnel")
+
+class PooledTunnel:
+    """One tunnel in the pool. It is also the tunnel's owner.
+
+    It takes new streams for half of the time until one of its certificates expires: by then the peer has renewed, and
+    the next tunnel is good for longer. Streams that it has may stay to the end.
+    """
+
+    __slots__ = ("_last_used", "_pool", "_release", "_replace", "bucket", "retired", "tunnel")
 
     def __init__(self, pool: Pool, bucket: Bucket, tunnel: Tunnel) -> None:
         self._pool = pool
@@ -71,6 +79,10 @@ class PooledTunnel:
         self._last_used = pool.context.loop.now()
         unused = pool.context.config.pool_unused_release
         self._release: Timer = pool.context.loop.call_later(unused, self._release_if_unused)
+        self._replace: Timer | None = None
+        if tunnel.expires is not None:
+            use = max((tunnel.expires - self._last_used) / 2, SHORTEST_USE)
+            self._replace = pool.context.loop.call_later(use, self.retire)
 
     @property
     def usable(self) -> bool:
@@ -92,7 +104,7 @@ class PooledTunnel:
         if not self.retired:
             self.retired = True
             self.bucket.tunnels.remove(self)
-            self._release.cancel()
+            self._cancel_timers()
             self._pool.retiring[self] = None
             if not self.tunnel.streams:
                 self.tunnel.close()
@@ -125,12 +137,17 @@ class PooledTunnel:
     def closed(self, tunnel: Tunnel, failure: Failure | None) -> None:
         """Its socket is gone."""
         del tunnel, failure
-        self._release.cancel()
+        self._cancel_timers()
         self._pool.retiring.pop(self, None)
         if not self.retired:
             self.retired = True
             self.bucket.tunnels.remove(self)
             self._pool.serve(self.bucket)
+
+    def _cancel_timers(self) -> None:
+        self._release.cancel()
+        if self._replace is not None:
+            self._replace.cancel()
 
     def _release_if_unused(self) -> None:
         loop, limit = self._pool.context.loop, self._pool.context.config.pool_unused_release

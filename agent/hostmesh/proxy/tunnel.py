@@ -79,6 +79,7 @@ class Tunnel:
         "_starved",
         "_streams",
         "_wants_close",
+        "expires",
         "http2",
         "parties",
         "peer",
@@ -102,6 +103,7 @@ class Tunnel:
         self._owner = owner
         self.peer: Identity | None = None
         self.parties: Parties | None = None
+        self.expires: float | None = None
         self._streams: dict[int, StreamHandler] = {}
         self._starved: dict[int, StreamHandler] = {}
         self._scheduled = False
@@ -129,6 +131,7 @@ class Tunnel:
 
     def expire_in(self, seconds: float) -> None:
         """End the tunnel, streams included, when a certificate of either end expires."""
+        self.expires = self._loop.now() + max(0.0, seconds)
         self._expiry = self._loop.call_later(max(0.0, seconds), self._expired)
 
     @property
