@@ -22,7 +22,11 @@ from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.node import Enroller
+<<<<<<< Updated upstream
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
+=======
+from hostmesh.daemon.trust import Trust
+>>>>>>> Stashed changes
 from hostmesh.daemon.view import View
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.cni_server import CniServer
@@ -35,6 +39,7 @@ from hostmesh.kernel.process import check_user, may_change_user
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.wire.proto.handover_pb2 import KeptWorker
 from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
@@ -69,7 +74,8 @@ class Agent:
         self._hangup = asyncio.Event()
         self._store = NodeStore(settings.state_dir)
         endpoint = Endpoint.parse(settings.control_plane.address, settings.control_plane.server_name)
-        root_cert = settings.control_plane.root_cert
+        root_cert = Roots(settings.control_plane.root_cert, settings.state_dir / "roots.json")
+        self._trust = Trust(root_cert)
         control_plane = ControlPlane(endpoint, root_cert, self._store.files)
         self._ca = CaClient(control_plane, settings.certificates.ttl)
         self._enroller = Enroller(
@@ -253,6 +259,7 @@ class Agent:
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:
         """What a worker must know before it may serve; while the mesh is unknown it is not told to serve."""
+        yield from self._trust.messages()
         yield from messages(self._xds.everything())
         yield local_workloads_update(self._capture.workloads)
         yield credentials_update(self._secrets.available())
@@ -264,16 +271,28 @@ class Agent:
         return status.synced or status.restored or self._before.synced
 
     def _on_update(self, update: XdsUpdate) -> None:
+        if update.trust:
+            self._on_trust(update.trust)
         self._mesh.apply(update)
         for message in messages(update):
             self._workers.broadcast(message)
         self._secrets.retry_failed()
+
+    def _on_trust(self, bundle: bytes) -> None:
+        """Workers refuse the revoked and close their tunnels; our own certificates may be among them."""
+        self._trust.take(bundle)
+        for message in self._trust.messages():
+            self._workers.broadcast(message)
+        self._trust.review(self._secrets)
 
     def _on_status(self, status: XdsStatus) -> None:
         if status.synced:
             self._workers.broadcast(pb.ToWorker(serve=pb.Serve()))
 
     def _on_credentials(self, credentials: Credentials) -> None:
+        if self._trust.learn(credentials):
+            for message in self._trust.messages():
+                self._workers.broadcast(message)
         self._workers.broadcast(credentials_update([credentials]))
 
     def _on_certificate_failure(self, identity: Identity, reason: str) -> None:

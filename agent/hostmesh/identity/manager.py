@@ -118,6 +118,21 @@ class SecretManager:
         self._slots[identity] = Slot(identity, due, not_after=credentials.not_after)
         self._changed.set()
 
+    def renew_within(self, identity: Identity, seconds: float) -> None:
+        """Replace its certificate soon, at a random moment so that not all hosts come at once."""
+        slot = self._slots.get(identity)
+        if slot is not None and not slot.fetching:
+            due = min(slot.due, self._now() + seconds * self._jitter())
+            self._slots[identity] = replace(slot, due=due)
+            self._changed.set()
+
+    def discard(self, identity: Identity, reason: str) -> None:
+        """Its certificate is worth nothing any more: hand it out no longer, and get another one at once."""
+        slot = self._slots.get(identity)
+        if slot is not None and self._credentials.pop(identity, None) is not None:
+            self._slots[identity] = replace(slot, due=self._now(), not_after=None, failures=0, error=reason)
+            self._changed.set()
+
     def retry_failed(self) -> None:
         """The CA may be back: try what failed within two seconds instead of after its back-off."""
         now = self._now()

@@ -30,6 +30,7 @@ from hostmesh.rpc.failure import (
     is_clock,
     untrusted_text,
 )
+from hostmesh.rpc.roots import Roots
 
 CONNECT_TIMEOUT = 5.0
 _SHUTDOWN_TIMEOUT = 1.0
@@ -97,7 +98,7 @@ class ControlPlane:
 
     Args:
         endpoint: where to connect.
-        root_cert: PEM file with the roots that the control plane's certificate must chain to.
+        root_cert: PEM file with the roots that the control plane's certificate must chain to, or those themselves.
         node: this node's credentials; None connects without (enrolment).
         now: this host's clock, seconds since the epoch.
     """
@@ -105,13 +106,13 @@ class ControlPlane:
     def __init__(
         self,
         endpoint: Endpoint,
-        root_cert: Path,
+        root_cert: Path | Roots,
         node: NodeFiles | None = None,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.endpoint = endpoint
-        self._root_cert = root_cert
+        self._roots = root_cert if isinstance(root_cert, Roots) else Roots(root_cert)
         self._node = node
         self._now = now
 
@@ -137,11 +138,12 @@ class ControlPlane:
         context.hostname_checks_common_name = False
         context.set_alpn_protocols(["h2"])
         try:
-            context.load_verify_locations(cafile=self._root_cert)
-        except OSError as error:
+            context.load_verify_locations(cadata=self._roots.pem())
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
             raise ControlPlaneError(
                 Failure.LOCAL,
-                f"{self._root_cert}: the control plane's root certificate cannot be read ({error.strerror or error}); "
+                f"{self._roots.given}: the control plane's root certificate cannot be read ({why}); "
                 "copy ca/root-cert.pem from the state directory of the control plane",
             ) from error
         if self._node is not None:
@@ -198,7 +200,7 @@ class ControlPlane:
             text = clock_text(f"the certificate of the control plane {endpoint}", shown, self._now()) if shown else None
             if text is not None:
                 return ControlPlaneError(Failure.CLOCK, text)
-        return ControlPlaneError(Failure.UNTRUSTED, untrusted_text(endpoint, str(self._root_cert), error))
+        return ControlPlaneError(Failure.UNTRUSTED, untrusted_text(endpoint, str(self._roots.given), error))
 
     def _node_validity(self) -> Validity | None:
         if self._node is None:

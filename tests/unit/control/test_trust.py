@@ -21,6 +21,7 @@ from hostmesh.identity.failure import FetchFailed
 from hostmesh.model.identity import Identity
 from hostmesh.model.node import node_identity
 from hostmesh.model.trust import TrustBundle
+from hostmesh.rpc.roots import Roots
 from hostmesh.wire.x509 import chain_keys
 from hostmesh.xds.client import NodeInfo, XdsClient
 from hostmesh.xds.codec import decode_trust
@@ -200,7 +201,7 @@ def test_a_host_that_was_away_for_the_whole_rotation_comes_back(tmp_path: Path) 
             mesh.trust.finish()
             assert mesh.ca.roots_pem != old_root.read_bytes()
             stale = mesh.anonymous()
-            stale._root_cert = old_root
+            stale._roots = Roots(old_root)
             got = await enrol(stale, "late", TRUST_DOMAIN, mesh.tokens.mint("late"))
             assert got.roots_pem == mesh.ca.roots_pem
 

@@ -277,3 +277,39 @@ def test_a_clock_that_jumps_is_noticed_without_being_told(monkeypatch: pytest.Mo
         await until(lambda: ca.given)
 
     scenario(body)
+
+
+def test_a_discarded_certificate_is_not_handed_out_and_replaced() -> None:
+    """Revoked ones: gone from all lists at once, who waits is told why, the next one is asked for without delay."""
+
+    async def body(ca: Ca) -> None:
+        ca.manager.want(WEB)
+        await until(lambda: len(ca.given) == 1)
+        ca.gate.clear()
+        ca.manager.discard(WEB, "revoked")
+        assert ca.manager.available() == []
+        ca.manager.want(WEB, waiting=True)
+        assert ca.failures == [(WEB, "revoked")]
+        ca.gate.set()
+        await until(lambda: len(ca.given) == 2)
+        assert [one.state for one in ca.manager.statistics()] == ["Available"]
+        ca.manager.discard(DB, "nobody wants it")
+        assert len(ca.manager.statistics()) == 1
+
+    scenario(body)
+
+
+def test_a_replacement_can_be_spread_over_time() -> None:
+    """Half of the given time with this jitter; never later than it was due anyway."""
+
+    async def body(ca: Ca) -> None:
+        ca.manager.want(WEB)
+        await until(lambda: len(ca.given) == 1)
+        ca.manager.renew_within(WEB, 20)
+        assert ca.manager.statistics()[0].renew_at == NOW + 10
+        ca.manager.renew_within(WEB, 1000)
+        assert ca.manager.statistics()[0].renew_at == NOW + 10
+        ca.pass_time(10)
+        await until(lambda: len(ca.given) == 2)
+
+    scenario(body)
