@@ -22,11 +22,8 @@ from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.node import Enroller
-<<<<<<< Updated upstream
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
-=======
 from hostmesh.daemon.trust import Trust
->>>>>>> Stashed changes
 from hostmesh.daemon.view import View
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.cni_server import CniServer
