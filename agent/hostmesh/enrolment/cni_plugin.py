@@ -5,7 +5,7 @@ With the argument `oci` it is a hook of an OCI runtime instead (runtime-spec, "P
 without CNI: the container's state is on stdin, its annotations say which workload it is.
 
 Copied to where the runtime looks for plugins, and run with nothing but the standard library, so it imports nothing of
-hostmesh and starts in some forty milliseconds. A container is enrolled if it says which workload it is; all others are
+hostmesh. A container is enrolled if it says which workload it is; all others are
 passed through unchanged. What it may say and where: cni-config/README.md.
 """
 
