@@ -30,6 +30,7 @@ class Packet:
     cgroup: str = ""
     mark: int = 0
     established: bool = False
+    syn: bool = True
 
     def value(self, word: str) -> object:
         match word:
@@ -132,6 +133,10 @@ class FirewallModel:
             case ["ct", "state", "established,related", *_]:
                 del tokens[:3]
                 return packet.established
+            case ["tcp", "flags", *_]:
+                assert tokens[2:11] == ["&", "(fin", "|", "syn", "|", "rst", "|", "ack)", "!="]
+                del tokens[:12]
+                return packet.protocol == "tcp" and not packet.syn
             case ["fib", "daddr", "type", "!=", "local", *_]:
                 del tokens[:5]
                 return not packet.local

@@ -48,6 +48,8 @@ _INGRESS, _EGRESS = Direction.INGRESS, Direction.EGRESS
 _HOOKS = {"ingress": "prerouting", "egress": "output", "forward": "forward"}
 _NETWORK = "meta l4proto { icmp, igmp, esp, ah, ipv6-icmp, 89, 112 } accept"
 _OPEN = "ct state established,related accept"
+_OLDER = "tcp flags & (fin | syn | rst | ack) != syn accept"
+"""Connection tracking may begin with these rules; it would take a session that it never saw begin for a new one."""
 _WORD = {4: "ip", 6: "ip6"}
 
 
@@ -240,6 +242,7 @@ def _ingress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Opti
         for family in FAMILIES:
             yield f'iifname != "lo" {_WORD[family]} saddr {PROBES[family]} drop', "forged: probes come from the host"
     yield _OPEN, "never cut: what was allowed once"
+    yield _OLDER, "never cut: sessions older than the rules"
     yield 'iifname "lo" accept', "never cut: the host itself"
     yield _NETWORK, "never cut: the network itself"
     yield "udp dport { 68, 546 } accept", "never cut: DHCP"
@@ -251,6 +254,7 @@ def _ingress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Opti
 
 def _egress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Options) -> Iterator[tuple[str, str]]:
     yield _OPEN, "never cut: what was allowed once"
+    yield _OLDER, "never cut: sessions older than the rules"
     yield 'oifname "lo" accept', "never cut: the host itself"
     yield f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} accept", "never cut: the agent"
     yield _NETWORK, "never cut: the network itself"
@@ -271,6 +275,7 @@ def _dispatch(isolated: Sequence[_Isolated], direction: Direction, levels: Itera
 
 def _forward() -> Iterator[tuple[str, str]]:
     yield _OPEN, "never cut: what was allowed once"
+    yield _OLDER, "never cut: sessions older than the rules"
     yield _NETWORK, "never cut: the network itself"
     for direction, word in ((_EGRESS, "saddr"), (_INGRESS, "daddr")):
         for family in FAMILIES:

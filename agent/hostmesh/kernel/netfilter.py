@@ -34,15 +34,20 @@ def run(transaction: str) -> None:
     _nft(["-f", "-"], transaction)
 
 
-def list_table(family: str, name: str) -> str | None:
-    """A table without elements, counters and handles, as nft prints it; None when there is no such table.
+def list_table(family: str, name: str, *, elements: bool = False) -> str | None:
+    """A table without counters and handles, as nft prints it; None when there is no such table.
+
+    Args:
+        family: `inet`, for example.
+        name: of the table.
+        elements: whether those of sets and maps are listed too.
 
     Raises:
         NetfilterUnavailable: as `run`.
         NetfilterError: as `run`.
     """
     try:
-        return _nft(["-s", "-t", "-n", "list", "table", family, name])
+        return _nft(["-s", *([] if elements else ["-t"]), "-n", "list", "table", family, name])
     except NetfilterError as error:
         if "No such file or directory" in str(error) and not isinstance(error, NetfilterUnavailable):
             return None

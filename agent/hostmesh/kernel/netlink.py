@@ -35,7 +35,7 @@ _HEADER_SIZE = 16
 _ANSWER_TIMEOUT = 5.0
 
 Element = tuple[bytes, bytes]
-"""Key and data as the kernel holds them; data is empty in a set that is no map."""
+"""Key and data as the kernel holds them; data is empty in a set that is no map, and a verdict is the chain's name."""
 
 
 def elements(table: str, names: Sequence[str]) -> dict[str, list[Element]]:
@@ -141,11 +141,12 @@ def _edge(message_type: int) -> nfgen_msg:
 
 
 def _element(answer: Any) -> Element:  # noqa: ANN401 - pyroute2 has no types
+    key = bytes(answer.get_attr("NFTA_SET_ELEM_KEY").get_attr("NFTA_DATA_VALUE"))
     data = answer.get_attr("NFTA_SET_ELEM_DATA")
-    return (
-        bytes(answer.get_attr("NFTA_SET_ELEM_KEY").get_attr("NFTA_DATA_VALUE")),
-        bytes(data.get_attr("NFTA_DATA_VALUE")) if data is not None else b"",
-    )
+    verdict = data.get_attr("NFTA_DATA_VERDICT") if data is not None else None
+    if verdict is not None:
+        return key, str(verdict.get_attr("NFTA_VERDICT_CHAIN") or "").encode()
+    return key, bytes(data.get_attr("NFTA_DATA_VALUE")) if data is not None else b""
 
 
 def _key(key: bytes) -> dict[str, Any]:

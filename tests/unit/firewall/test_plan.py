@@ -57,6 +57,7 @@ CUT = [
 ]
 NEVER_CUT = [
     ("ingress", replace(IN, established=True)),
+    ("ingress", replace(IN, syn=False)),
     ("ingress", replace(IN, device="lo")),
     ("ingress", replace(IN, device="lo", saddr=PROBE)),
     ("ingress", replace(IN, dport=22)),
@@ -66,6 +67,7 @@ NEVER_CUT = [
     ("ingress", replace(IN, protocol="ipv6-icmp", saddr=PEER6, daddr=HERE6)),
     ("ingress", replace(IN, local=False)),
     ("egress", replace(OUT, established=True)),
+    ("egress", replace(OUT, syn=False)),
     ("egress", replace(OUT, device="lo")),
     ("egress", replace(OUT, mark=MARKED)),
     ("egress", replace(OUT, mark=0x111)),
