@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.netns import Namespace, connect, namespace
 
 from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
@@ -264,3 +265,27 @@ def test_foreign_rules_are_the_same_to_the_byte(bench: Bench) -> None:
         bench.firewall.remove()
         bench.firewall.remove()
     assert bench.lab.host.run("nft", "-a", "list", "ruleset") == before
+
+
+def test_workloads_behind_the_host(lab: Lab, tmp_path: Path) -> None:
+    """Forwarded connections: a workload in a namespace of its own is known by its address, in both directions."""
+    with namespace("inner") as inner:
+        _, box = connect(lab.host, inner, 78)
+        box.ip("route add default via 10.78.0.1")
+        lab.peer.ip(f"route add 10.78.0.0/24 via {lab.host.v4}")
+        lab.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        member = Member("box", "box", "prod", addresses=(parse_ip(box.v4),))
+        peer = Member("peer", "peer", "prod", addresses=(parse_ip(lab.peer.v4),))
+        subject = Subject(member, SubjectKind.ADDRESSES)
+        with lab.host.entered():
+            Firewall(lab.cgroups, tmp_path).apply(plan([ALLOW], Membership((member, peer)), [subject]))
+
+        def reaches(where: Namespace, address: str, port: int) -> bool:
+            sock = lab.socket(where)
+            sock.settimeout(0.3)
+            return answered(lambda: sock.connect((address, port)))
+
+        assert [p for p in (8010, 8011, 15008) if reaches(lab.peer, box.v4, p)] == [8010, 15008]
+        assert [p for p in (8080, 8081, 15008) if reaches(box, lab.peer.v4, p)] == [8080, 15008]
+        assert reaches(lab.host, box.v4, 8011)
+        assert reaches(box, "10.78.0.1", 8011)
