@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.debounce import Debounce
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import GrpcServer
+from hostmesh.control.nodes import NodeRegistry
 from hostmesh.control.peer import by_certificate
 from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
@@ -41,6 +43,7 @@ class Mesh:
         self.node_ttl = node_ttl
         self.registered: dict[str, set[Identity]] = {}
         self.port = 0
+        self.clock: Callable[[], float] = time.time
         self.open()
 
     def open(self) -> None:
@@ -49,13 +52,14 @@ class Mesh:
             self.directory / "ca", TRUST_DOMAIN, max_ttl=self.max_ttl, node_ttl=self.node_ttl
         )
         self.tokens = TokenStore(self.directory / "tokens.json")
+        self.nodes = NodeRegistry(self.directory / "nodes.json")
         self.audit = AuditLog(self.directory / "audit.log")
         authenticate = by_certificate(TRUST_DOMAIN, revoked_nodes(self.ca))
         self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05), authenticate=authenticate)
         services = [
             self.ads,
             CertificateService(self.ca, lambda node: self.registered.get(node, set()), self.audit, authenticate),
-            EnrolmentService(self.ca, self.tokens, self.audit),
+            EnrolmentService(self.ca, self.tokens, self.audit, self.nodes, self.now),
         ]
         self.server = GrpcServer(self.ca, services, hosts=["127.0.0.1"], bind="127.0.0.1", port=self.port)
         self.trust = TrustKeeper(self.ca, self.ads, self.audit, reload_server=self.server.reload)
@@ -76,6 +80,10 @@ class Mesh:
     def endpoint(self) -> Endpoint:
         return Endpoint("127.0.0.1", self.port)
 
+    def now(self) -> float:
+        """By the control plane's clock, which a test may set."""
+        return self.clock()
+
     def audited(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.directory / "audit.log").read_text().splitlines()]
 
@@ -83,9 +91,9 @@ class Mesh:
         """As a host sees it that has no certificate."""
         return ControlPlane(self.endpoint, self.ca.root_path)
 
-    async def host(self, node: str) -> Host:
-        """Enrol a host and give what its agent works with."""
-        credentials = await enrol(self.anonymous(), node, TRUST_DOMAIN, self.tokens.mint(node))
+    async def host(self, node: str, now: Callable[[], float] = time.time) -> Host:
+        """Enrol a host, by whose clock it is `now`, and give what its agent works with."""
+        credentials = await enrol(self.anonymous(), node, TRUST_DOMAIN, self.tokens.mint(node), now=now)
         directory = self.directory / node
         directory.mkdir()
         store = NodeStore(directory)

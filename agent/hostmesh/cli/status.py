@@ -56,6 +56,7 @@ def render(facts: dict[str, Any], now: float) -> str:
     lines = [
         f"node            {facts['node']} (hostmesh {facts['version']}): {ready}",
         f"control plane   {plane['address']}: {connection}",
+        f"node's own      {_certificate(facts['nodeCertificate'], now)}",
         f"mesh            {mesh['workloads']} workloads, {mesh['services']} services, {mesh['policies']} policies",
         f"proxy workers   {_workers(facts['workers'])}; TLS engine {facts['tlsEngine']}",
         "",
@@ -71,7 +72,15 @@ def render(facts: dict[str, Any], now: float) -> str:
         )
         for w in facts["workloads"]
     ]
-    return "\n".join(lines + table(rows))
+    return "\n".join(lines + table(rows) + _troubles(facts))
+
+
+def _troubles(facts: dict[str, Any]) -> list[str]:
+    """A line for each identity whose last renewal failed."""
+    certificates = [(f"node {facts['node']}", facts["nodeCertificate"])]
+    certificates += [(f"{w['namespace']}/{w['name']}", w["certificate"]) for w in facts["workloads"]]
+    lines = [f"WARNING  certificate of {whose}: {c['lastError']}" for whose, c in certificates if c["lastError"]]
+    return ["", *lines] if lines else []
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

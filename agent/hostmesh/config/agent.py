@@ -95,6 +95,7 @@ class Settings(_Strict):
     state_dir: Path = Path("/var/lib/hostmesh")
     runtime_dir: Path = Path("/run/hostmesh")
     join_token: Path = Path("/var/lib/hostmesh/join-token")
+    host_key_socket: Path = Path("/run/hostmesh-host-key.sock")
     proxy_user: str = "hostmesh-proxy"
 
 

@@ -25,6 +25,7 @@ from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import CannotListen, GrpcServer
 from hostmesh.control.live import LiveDocuments
 from hostmesh.control.local_socket import SocketUnusable, listen
+from hostmesh.control.nodes import NodeRegistry, NodeRegistryBroken
 from hostmesh.control.peer import by_certificate
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore, TokenStoreBroken
@@ -61,7 +62,8 @@ class ControlPlane:
                 config.state_dir / "ca", config.trust_domain, max_ttl=config.certificates.max_ttl
             )
             self._tokens = TokenStore(config.state_dir / "tokens.json")
-        except (CaBroken, TokenStoreBroken) as error:
+            self._nodes = NodeRegistry(config.state_dir / "nodes.json")
+        except (CaBroken, TokenStoreBroken, NodeRegistryBroken) as error:
             raise CannotStart(str(error)) from error
         except OSError as error:
             why = f"{error.strerror}; make the directory, owned by the user that runs the control plane"
@@ -76,7 +78,7 @@ class ControlPlane:
             [
                 self._ads,
                 CertificateService(self._ca, self._live.registered, self._audit, authenticate),
-                EnrolmentService(self._ca, self._tokens, self._audit),
+                EnrolmentService(self._ca, self._tokens, self._audit, self._nodes),
             ],
             hosts=config.server_names,
             bind=config.listen.address or None,

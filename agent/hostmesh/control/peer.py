@@ -54,6 +54,12 @@ def address_of(stream: Stream[Any, Any]) -> str:
     return f"{peer[0]}:{peer[1]}" if peer else "unknown"
 
 
+def ip_of(stream: Stream[Any, Any]) -> str:
+    """The caller's IP address as the operator writes it; empty if the connection is gone."""
+    peer = stream.peer.addr()
+    return str(peer[0]).removeprefix("::ffff:") if peer else ""
+
+
 def authenticate(stream: Stream[Any, Any], trust_domain: str, is_revoked: IsRevoked = nobody_revoked) -> NodePeer:
     """The node that calls, as its certificate says; TLS has verified that certificate against the mesh's root.
 

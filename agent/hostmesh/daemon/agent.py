@@ -21,7 +21,7 @@ from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
-from hostmesh.daemon.node import Enroller
+from hostmesh.daemon.node import Membership
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
 from hostmesh.daemon.trust import Trust
 from hostmesh.daemon.view import View
@@ -29,8 +29,9 @@ from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.cni_server import CniServer
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.identity.ca_client import CaClient
+from hostmesh.identity.host_key import HostKeySigner
 from hostmesh.identity.manager import SecretManager
-from hostmesh.identity.node import NodeRenewal, NodeStore
+from hostmesh.identity.node import NodeStore
 from hostmesh.kernel import systemd
 from hostmesh.kernel.process import check_user, may_change_user
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
@@ -75,8 +76,14 @@ class Agent:
         self._trust = Trust(root_cert)
         control_plane = ControlPlane(endpoint, root_cert, self._store.files)
         self._ca = CaClient(control_plane, settings.certificates.ttl)
-        self._enroller = Enroller(
-            ControlPlane(endpoint, root_cert), self._store, config.node, settings.trust_domain, settings.join_token
+        self._membership = Membership(
+            ControlPlane(endpoint, root_cert),
+            self._store,
+            config.node,
+            settings.trust_domain,
+            settings.join_token,
+            sign=HostKeySigner(settings.host_key_socket).sign,
+            fetch=self._ca.fetch,
         )
         self._mesh = Mesh(config.node)
         self._xds = XdsClient(
@@ -114,7 +121,7 @@ class Agent:
             self._secrets,
             self._workers,
             self._capture,
-            lambda: self._enroller.waiting_for,
+            self._membership,
             self._stopping.set,
             known_before=before.synced,
         )
@@ -175,10 +182,9 @@ class Agent:
 
     async def _join_mesh(self) -> None:
         """Enrol if need be, then follow the control plane and renew this node's own certificate."""
-        credentials = await self._enroller.credentials()
-        renewal = NodeRenewal(self._store, credentials, self._ca.fetch)
+        await self._membership.join()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(renewal.run(), name="node certificate")
+            tasks.create_task(self._membership.keep(self._on_node_renewed), name="node certificate")
             tasks.create_task(self._xds.run(), name="xds")
 
     async def _reload_on_hangup(self, tasks: asyncio.TaskGroup) -> None:
@@ -283,8 +289,15 @@ class Agent:
         self._trust.review(self._secrets)
 
     def _on_status(self, status: XdsStatus) -> None:
+        if status.not_admitted:
+            self._membership.doubt()
         if status.synced:
             self._workers.broadcast(pb.ToWorker(serve=pb.Serve()))
+
+    def _on_node_renewed(self) -> None:
+        """What had to wait for this node's own certificate need not wait longer."""
+        self._xds.retry()
+        self._secrets.retry_failed()
 
     def _on_credentials(self, credentials: Credentials) -> None:
         if self._trust.learn(credentials):

@@ -10,30 +10,34 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hostmesh import __version__
+from hostmesh.daemon.node import Membership
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.identity.manager import SecretManager
 from hostmesh.xds.client import XdsClient
 
 
-def own_metrics(secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers) -> CollectorRegistry:
+def own_metrics(
+    secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers, membership: Membership
+) -> CollectorRegistry:
     """A registry that reads main's parts when it is scraped."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Main(secrets, xds, workers))
+    registry.register(_Main(secrets, xds, workers, membership))
     ProcessCollector(registry=registry)
     return registry
 
 
 class _Main(Collector):
-    def __init__(self, secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers) -> None:
+    def __init__(self, secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers, membership: Membership) -> None:
         self._secrets = secrets
         self._xds = xds
         self._workers = workers
+        self._membership = membership
 
     def collect(self) -> Iterable[Metric]:
         build = GaugeMetricFamily("istio_build", "Istio component build info.", labels=["component", "tag"])
         build.add_metric(["hostmesh-agent", __version__], 1)
         yield build
-        yield self._certificates()
+        yield from self._certificates()
         status = self._xds.status()
         yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
         yield CounterMetricFamily("istio_xds_message", "Responses from the control plane (unstable).", status.responses)
@@ -46,14 +50,23 @@ class _Main(Collector):
             "hostmesh_proxy_worker_restarts", "Proxy workers that ended and were replaced.", self._workers.restarts
         )
 
-    def _certificates(self) -> Metric:
-        family = GaugeMetricFamily(
+    def _certificates(self) -> Iterable[Metric]:
+        """Of workloads and of the node itself, whose identity is in the namespace hostmesh-nodes."""
+        expiry = GaugeMetricFamily(
             "hostmesh_certificate_expiry_seconds",
             "Seconds until the certificate of an identity expires; 0 when there is none.",
             labels=["identity"],
         )
+        failing = GaugeMetricFamily(
+            "hostmesh_certificate_renewal_failing",
+            "Whether the last attempt to get or renew the certificate of an identity failed.",
+            labels=["identity"],
+        )
+        node = self._membership.status()
         now = time.time()
-        for status in self._secrets.statistics():
+        for status in [*self._secrets.statistics(), *([node] if node is not None else ())]:
             left = max(0.0, status.credentials.not_after - now) if status.credentials is not None else 0.0
-            family.add_metric([str(status.identity)], left)
-        return family
+            expiry.add_metric([str(status.identity)], left)
+            failing.add_metric([str(status.identity)], float(status.health.is_trouble))
+        yield expiry
+        yield failing

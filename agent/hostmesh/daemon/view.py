@@ -13,8 +13,10 @@ from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.daemon.metrics import own_metrics
+from hostmesh.daemon.node import Membership
 from hostmesh.daemon.workers import ProxyWorkers
-from hostmesh.identity.manager import SecretManager
+from hostmesh.identity.health import Health
+from hostmesh.identity.manager import SecretManager, SecretStatus
 from hostmesh.model.service import Service
 from hostmesh.telemetry.exposition import render
 from hostmesh.telemetry.metrics import Series, merge
@@ -34,7 +36,7 @@ class View:
         secrets: SecretManager,
         workers: ProxyWorkers,
         capture: CaptureKeeper,
-        waiting_for_enrolment: Callable[[], str],
+        membership: Membership,
         stop: Callable[[], None],
         *,
         known_before: bool = False,
@@ -46,15 +48,15 @@ class View:
         self._secrets = secrets
         self._workers = workers
         self._capture = capture
-        self._waiting_for_enrolment = waiting_for_enrolment
+        self._membership = membership
         self._stop = stop
         self._known_before = known_before
-        self._own_metrics = own_metrics(secrets, xds, workers)
+        self._own_metrics = own_metrics(secrets, xds, workers, membership)
 
     def pending(self) -> list[str]:
         """Names of what is not ready yet, sorted."""
         waiting = {
-            "enrolment": bool(self._waiting_for_enrolment()),
+            "enrolment": bool(self._membership.waiting_for),
             "state manager": not (self._xds.synced or self._known_before),
             "rules": not self._capture.in_place,
             "proxy": not self._workers.ready,
@@ -114,25 +116,18 @@ class View:
         state = self._mesh.state
         secrets = {status.identity: status for status in self._secrets.statistics()}
         pending = self.pending()
-        workloads = []
-        for workload in self._capture.workloads:
-            secret = secrets.get(workload.identity)
-            held = secret.credentials if secret else None
-            workloads.append(
-                {
-                    "name": workload.name,
-                    "namespace": workload.namespace,
-                    "identity": str(workload.identity),
-                    "unit": workload.unit,
-                    "mark": workload.mark,
-                    "capture": self._capture.describe(workload),
-                    "certificate": {
-                        "state": secret.state if secret else "Initializing",
-                        "expires": held.not_after if held else None,
-                        "serial": str(held.serial) if held else None,
-                    },
-                }
-            )
+        workloads = [
+            {
+                "name": workload.name,
+                "namespace": workload.namespace,
+                "identity": str(workload.identity),
+                "unit": workload.unit,
+                "mark": workload.mark,
+                "capture": self._capture.describe(workload),
+                "certificate": _certificate(secrets.get(workload.identity)),
+            }
+            for workload in self._capture.workloads
+        ]
         return {
             "node": self._config.node,
             "version": __version__,
@@ -141,8 +136,9 @@ class View:
             "controlPlane": {
                 "address": self._config.settings.control_plane.address,
                 "connected": self._xds.connected,
-                "error": self._waiting_for_enrolment() or self._xds.status().error,
+                "error": self._membership.waiting_for or self._xds.status().error,
             },
+            "nodeCertificate": _certificate(self._membership.status()),
             "mesh": {
                 "workloads": len(state.workloads()),
                 "services": len(state.services()),
@@ -181,6 +177,17 @@ class View:
             EndpointView(workload.uid, workload.services.get(key, {}), workload.status.value)
             for workload in self._mesh.state.endpoints(service)
         ]
+
+
+def _certificate(status: SecretStatus | None) -> dict[str, Any]:
+    held = status.credentials if status is not None else None
+    return {
+        "state": status.state if status is not None else "Initializing",
+        "expires": held.not_after if held is not None else None,
+        "serial": str(held.serial) if held is not None else None,
+        "health": (status.health if status is not None else Health.PENDING).value,
+        "lastError": status.last_error if status is not None else "",
+    }
 
 
 def _connection(connection: pb.OpenConnection) -> Mapping[str, Any]:

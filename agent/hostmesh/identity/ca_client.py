@@ -43,5 +43,7 @@ class CaClient:
                 stub = IstioCertificateServiceStub(channel)
                 response = await stub.CreateCertificate(request, timeout=CALL_TIMEOUT)
             return credentials(identity, key_pem, response.cert_chain)
-        except (ControlPlaneError, BadCertificate) as error:
+        except ControlPlaneError as error:
+            raise FetchFailed(str(error), error.failure) from error
+        except BadCertificate as error:
             raise FetchFailed(str(error)) from error

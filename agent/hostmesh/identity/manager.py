@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
 from hostmesh.identity.failure import FetchFailed
+from hostmesh.identity.health import Health, HealthLog, health
 from hostmesh.identity.schedule import (
+    BACKOFF_MAXIMUM,
     MAX_CONCURRENT,
     Slot,
     choose,
@@ -21,11 +23,11 @@ from hostmesh.identity.schedule import (
     succeeded,
 )
 from hostmesh.model.identity import Credentials, Identity
-from hostmesh.rpc.failure import Validity, clock_text
+from hostmesh.rpc.failure import Failure, Validity, clock_text, timestamp
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_SLEEP = 30.0  # the wall clock may be set meanwhile
+_LONGEST_SLEEP = 5.0  # the wall clock may be set meanwhile, or the host have slept
 _RETRY_SPREAD = 2.0
 
 Fetch = Callable[[Identity], Awaitable[Credentials]]
@@ -33,13 +35,17 @@ Fetch = Callable[[Identity], Awaitable[Credentials]]
 
 @dataclass(frozen=True, slots=True)
 class SecretStatus:
-    """One identity as a config dump shows it. `state` is Initializing, Available or `Unavailable: <error>`."""
+    """One identity as a config dump shows it. `state` is Initializing, Available or `Unavailable: <error>`.
+
+    `last_error` is that of the last renewal, empty if it succeeded.
+    """
 
     identity: Identity
     state: str
     credentials: Credentials | None
     renew_at: float
     last_error: str
+    health: Health = Health.PENDING
 
 
 class SecretManager:
@@ -52,6 +58,7 @@ class SecretManager:
         now: seconds since the epoch.
         jitter: 0 to 1, random.
         max_concurrent: how many fetches may run at once.
+        longest_pause: between attempts, in seconds, by the kind of the last failure.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class SecretManager:
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         max_concurrent: int = MAX_CONCURRENT,
+        longest_pause: Callable[[Failure], float] = lambda _failure: BACKOFF_MAXIMUM,
     ) -> None:
         self._fetch = fetch
         self._on_credentials = on_credentials
@@ -70,6 +78,8 @@ class SecretManager:
         self._now = now
         self._jitter = jitter
         self._max_concurrent = max_concurrent
+        self._longest_pause = longest_pause
+        self._health_log = HealthLog(_log)
         self._slots: dict[Identity, Slot] = {}
         self._credentials: dict[Identity, Credentials] = {}
         self._changed = asyncio.Event()
@@ -99,6 +109,7 @@ class SecretManager:
         """No longer needed: drop its credentials and ask for no more."""
         self._slots.pop(identity, None)
         self._credentials.pop(identity, None)
+        self._health_log.forget(identity)
 
     def keep_only(self, identities: Iterable[Identity]) -> list[Identity]:
         """Want exactly these; returns the ones that were forgotten."""
@@ -117,6 +128,13 @@ class SecretManager:
         self._credentials[identity] = credentials
         self._slots[identity] = Slot(identity, due, not_after=credentials.not_after)
         self._changed.set()
+
+    def renew(self, identity: Identity) -> None:
+        """Replace its certificate now, as the one that is there is not accepted any more."""
+        slot = self._slots.get(identity)
+        if slot is not None and not slot.fetching:
+            self._slots[identity] = replace(slot, due=min(slot.due, self._now()))
+            self._changed.set()
 
     def renew_within(self, identity: Identity, seconds: float) -> None:
         """Replace its certificate soon, at a random moment so that not all hosts come at once."""
@@ -153,10 +171,11 @@ class SecretManager:
 
     def statistics(self) -> list[SecretStatus]:
         """A snapshot of all wanted identities, sorted."""
-        return [
-            SecretStatus(identity, slot.state, self._credentials.get(identity), slot.due, slot.error)
-            for identity, slot in sorted(self._slots.items())
-        ]
+        return [self._status(identity, slot) for identity, slot in sorted(self._slots.items())]
+
+    def _status(self, identity: Identity, slot: Slot) -> SecretStatus:
+        held = self._credentials.get(identity)
+        return SecretStatus(identity, slot.state, held, slot.due, slot.error, self._health(identity, slot))
 
     async def run(self) -> None:
         """Fetch and renew until cancelled."""
@@ -164,6 +183,7 @@ class SecretManager:
             while True:
                 self._changed.clear()
                 self._let_lapse()
+                self._warn_in_time()
                 choice = choose(self._slots.values(), self._now(), self._max_concurrent)
                 for identity in choice.start:
                     self._slots[identity] = replace(self._slots[identity], fetching=True)
@@ -183,7 +203,7 @@ class SecretManager:
             credentials = await self._fetch(identity)
             self._accept(identity, credentials)
         except FetchFailed as error:
-            self._fail(identity, str(error))
+            self._fail(identity, error)
         finally:
             self._changed.set()
 
@@ -193,23 +213,27 @@ class SecretManager:
             return
         now = self._now()
         skew = clock_text(f"the new certificate of {identity}", _validity(credentials), now)
-        if credentials.not_after <= now:
-            raise FetchFailed(skew)
+        if skew and credentials.not_after <= now:
+            raise FetchFailed(skew, Failure.CLOCK)
         if skew:
             _log.warning("%s", skew)
         self._credentials[identity] = credentials
         self._slots[identity] = succeeded(slot, credentials.not_before, credentials.not_after, now, self._jitter())
         _log.info("certificate of %s is available, %s", identity, _validity(credentials))
+        self._health_log.forget(identity)
         self._on_credentials(credentials)
 
-    def _fail(self, identity: Identity, reason: str) -> None:
+    def _fail(self, identity: Identity, error: FetchFailed) -> None:
         slot = self._slots.get(identity)
         if slot is None:
             return
-        slot = self._slots[identity] = failed(slot, reason, self._now(), self._jitter())
+        reason = str(error)
+        longest = self._longest_pause(error.failure)
+        slot = self._slots[identity] = failed(slot, reason, self._now(), self._jitter(), longest)
         wait = slot.due - self._now()
-        kept = "the present one stays in use" if slot.not_after is not None else "there is no valid one"
-        _log.warning("certificate of %s cannot be had: %s (%s; next try in %.0f s)", identity, reason, kept, wait)
+        kept = "there is no valid one" if slot.not_after is None else _kept(slot.not_after)
+        text = f"certificate of {identity} cannot be had: {reason} ({kept}; next try in {wait:.0f} s)"
+        self._health_log.note(identity, self._health(identity, slot), text, error.failure)
         if slot.not_after is None:
             self._on_failure(identity, reason)
 
@@ -221,8 +245,25 @@ class SecretManager:
                 gone = self._slots[identity] = lapse(
                     slot, "the certificate has expired and its renewal has not come yet"
                 )
-                _log.warning("certificate of %s has expired: %s", identity, gone.error)
+                text = f"certificate of {identity} has expired: {gone.error}"
+                self._health_log.note(identity, Health.ABSENT, text)
                 self._on_failure(identity, gone.error)
+
+    def _warn_in_time(self) -> None:
+        for identity, slot in self._slots.items():
+            is_soon = slot.not_after is not None and self._health(identity, slot) is Health.EXPIRES_SOON
+            if is_soon and self._health_log.said(identity) is not Health.EXPIRES_SOON:
+                left = (slot.not_after or 0.0) - self._now()
+                text = f"certificate of {identity} expires in {left:.0f} s and cannot be renewed: {slot.error}"
+                self._health_log.note(identity, Health.EXPIRES_SOON, text)
+
+    def _health(self, identity: Identity, slot: Slot) -> Health:
+        held = self._credentials.get(identity)
+        return health(slot, held.not_before if held is not None else 0.0, self._now())
+
+
+def _kept(not_after: float) -> str:
+    return f"the present one stays in use until {timestamp(not_after)}"
 
 
 def _validity(credentials: Credentials) -> Validity:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -12,13 +11,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from hostmesh.identity.failure import FetchFailed
-from hostmesh.identity.manager import Fetch, SecretManager
+from hostmesh.identity.manager import Fetch, SecretManager, SecretStatus
 from hostmesh.kernel.files import write_atomically
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import NodeFiles
+from hostmesh.rpc.failure import Failure
 from hostmesh.wire.x509 import BadCertificate, spiffe_identities, split_pem
 
-_log = logging.getLogger(__name__)
+RETRY_MAXIMUM = 3.0
+"""Longest pause, in seconds, while the control plane cannot be asked: all on the host waits for this certificate."""
+
+REFUSED_MAXIMUM = 60.0
+"""Longest pause where somebody has to change something; each attempt is a line in the control plane's audit log."""
+
+
+def longest_pause(failure: Failure) -> float:
+    """Seconds between two attempts to get this node's certificate, after many failures of this kind."""
+    return REFUSED_MAXIMUM if failure in (Failure.REFUSED, Failure.CLOCK) else RETRY_MAXIMUM
 
 
 class NodeStoreBroken(Exception):
@@ -67,20 +76,31 @@ class NodeStore:
         write_atomically(self._key_path, credentials.key_pem + credentials.chain_pem)
         write_atomically(self._cert_path, credentials.chain_pem)
 
+    def check_writable(self) -> None:
+        """Before something is spent on what is to be saved.
+
+        Raises:
+            OSError: `save` would fail.
+        """
+        probe = self._key_path.with_name("node-key.pem.probe")
+        write_atomically(probe, bytes(4096))
+        probe.unlink()
+
     def _broken(self, why: str) -> NodeStoreBroken:
         return NodeStoreBroken(
-            f"{self._key_path}: this node's key and certificate {why}; remove the file and enrol this node again "
-            "with a new join token"
+            f"{self._key_path}: this node's key and certificate {why}; the agent replaces it when the "
+            "control plane admits this host by its SSH host key; else enrol this node again with a join token"
         )
 
 
 class NodeRenewal:
-    """Renews the node's certificate before half of its life is over, as long as it is valid.
+    """Renews the node's certificate before half of its life is over.
 
     Args:
         store: where it is kept; `load` must have given something.
         credentials: what it gave.
-        fetch: asks the CA for a certificate of this node.
+        fetch: gets a certificate of this node.
+        on_renewed: told when a new one is on disk.
         now: seconds since the epoch.
         jitter: 0 to 1, random.
     """
@@ -91,18 +111,21 @@ class NodeRenewal:
         credentials: Credentials,
         fetch: Fetch,
         *,
+        on_renewed: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._fetch = fetch
+        self._identity = credentials.identity
         self._manager = SecretManager(
             self._fetch_and_save,
-            on_credentials=lambda _credentials: None,
-            on_failure=_say_expired,
+            on_credentials=lambda _credentials: on_renewed(),
+            on_failure=lambda _identity, _reason: None,
             now=now,
             jitter=jitter,
             max_concurrent=1,
+            longest_pause=longest_pause,
         )
         self._manager.adopt(credentials)
 
@@ -111,9 +134,18 @@ class NodeRenewal:
         """The present ones; None once they have expired."""
         return next(iter(self._manager.available()), None)
 
+    def status(self) -> SecretStatus:
+        """A snapshot."""
+        (status,) = self._manager.statistics()
+        return status
+
     def retry_failed(self) -> None:
         """The control plane may be back."""
         self._manager.retry_failed()
+
+    def renew(self) -> None:
+        """Now: the control plane does not accept the present certificate."""
+        self._manager.renew(self._identity)
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -124,16 +156,9 @@ class NodeRenewal:
         try:
             self._store.save(renewed)
         except OSError as error:
-            raise FetchFailed(f"{self._store.files.key}: cannot be written ({error.strerror or error})") from error
+            text = f"{self._store.files.key}: cannot be written ({error.strerror or error})"
+            raise FetchFailed(text, Failure.LOCAL) from error
         return renewed
-
-
-def _say_expired(identity: Identity, reason: str) -> None:
-    _log.error(
-        "the certificate of node %s has expired and could not be renewed (%s): enrol it again with a new join token",
-        identity.service_account,
-        reason,
-    )
 
 
 def _parse(data: bytes) -> Credentials:

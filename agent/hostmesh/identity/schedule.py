@@ -112,10 +112,10 @@ def succeeded(slot: Slot, not_before: float, not_after: float, now: float, jitte
     return Slot(slot.identity, due, not_after=not_after)
 
 
-def failed(slot: Slot, error: str, now: float, jitter: float) -> Slot:
+def failed(slot: Slot, error: str, now: float, jitter: float, longest: float = BACKOFF_MAXIMUM) -> Slot:
     """The slot after a fetch that failed; a certificate that it has stays, and is retried before it expires."""
     failures = slot.failures + 1
-    due = now + retry_delay(failures, jitter)
+    due = now + min(retry_delay(failures, jitter), longest)
     if slot.not_after is not None and slot.not_after > now:
         due = min(due, max(slot.not_after, now + _SHORTEST_WAIT))
     return replace(slot, due=due, fetching=False, failures=failures, error=error, waiting=False)

@@ -21,6 +21,9 @@ _ALERT_TEXTS = (
     ("DECRYPT_ERROR", "it was issued by another authority of the same name"),
 )
 
+SKEW_TOLERATED = 30.0
+"""Seconds between two clocks that certificates bear: they are backdated by more, unless they are very short-lived."""
+
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _NAME_MISMATCH = frozenset((62, 64))  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
@@ -84,6 +87,21 @@ def clock_text(whose: str, validity: Validity, now: float) -> str | None:
     )
 
 
+def skew_text(seconds: float) -> str | None:
+    """What to say of clocks that differ; None if they agree well enough for certificates.
+
+    Args:
+        seconds: by which this host's clock is ahead of the control plane's.
+    """
+    if abs(seconds) <= SKEW_TOLERATED:
+        return None
+    direction = "ahead of" if seconds > 0 else "behind"
+    return (
+        f"this host's clock is {abs(seconds):.0f} s {direction} the control plane's; compare them (timedatectl) and "
+        "set the wrong one"
+    )
+
+
 def connect_text(endpoint: str, error: OSError | TimeoutError) -> str:
     """Why there is no TCP connection, and what to check."""
     if isinstance(error, socket.gaierror):
@@ -142,4 +160,7 @@ def hung_up_text(endpoint: str, node: Validity | None, now: float) -> str:
 
 def _way_back(node: Validity | None, now: float) -> str:
     validity = f" It is valid {node}; this host's clock says {timestamp(now)}." if node else ""
-    return f"{validity} If the clocks of both hosts agree, enrol this node again with a new join token"
+    return (
+        f"{validity} The agent goes on to prove its SSH host key; if that is refused too, compare the clocks of both "
+        "hosts (timedatectl), or enrol this node again with a join token"
+    )

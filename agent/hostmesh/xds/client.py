@@ -58,7 +58,8 @@ class XdsStatus:
     """A snapshot for readiness, status and metrics.
 
     `synced` once the mesh's types have been answered since the start, and from then on; `restored` if state came from
-    the disk; `error` is why there is no connection; `since` (epoch seconds) is when `connected` last changed.
+    the disk; `error` is why there is no connection, `not_admitted` says that it is this node's certificate; `since`
+    (epoch seconds) is when `connected` last changed.
     """
 
     connected: bool
@@ -71,6 +72,7 @@ class XdsStatus:
     rejected_resources: int
     addresses: int
     authorizations: int
+    not_admitted: bool = False
 
 
 class XdsClient:
@@ -112,6 +114,7 @@ class XdsClient:
         self._failure: ControlPlaneError | None = None
         self._since = now()
         self._connections = self._responses = self._rejected = 0
+        self._wake = asyncio.Event()
 
     @property
     def connected(self) -> bool:
@@ -141,7 +144,13 @@ class XdsClient:
             rejected_resources=self._rejected,
             addresses=addresses,
             authorizations=authorizations,
+            not_admitted=self._failure is not None and self._failure.failure is Failure.NOT_ADMITTED,
         )
+
+    def retry(self) -> None:
+        """Connect now instead of after the back-off: what was in the way is gone."""
+        self._backoff.reset()
+        self._wake.set()
 
     async def run(self) -> None:
         """Hand on what the disk had, then stay connected until cancelled."""
@@ -155,13 +164,21 @@ class XdsClient:
 
     async def _stay_connected(self) -> None:
         while True:
+            self._wake.clear()
             try:
                 await self._one_connection()
                 failure = ControlPlaneError(Failure.LOST, "the control plane ended the stream")
             except ControlPlaneError as error:
                 failure = error
             self._disconnected(failure)
-            await asyncio.sleep(self._backoff.next())
+            await self._pause(self._backoff.next())
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
 
     async def _one_connection(self) -> None:
         async with self._control_plane.connect() as channel:

@@ -14,6 +14,7 @@ FACTS: dict[str, Any] = {
     "ready": True,
     "pending": [],
     "controlPlane": {"address": "192.0.2.1:15012", "connected": True, "error": ""},
+    "nodeCertificate": {"state": "Available", "expires": 1000.0 + 7200, "serial": "3", "lastError": ""},
     "mesh": {"workloads": 5, "services": 3, "policies": 4},
     "workers": [{"pid": 11, "ready": True}, {"pid": 12, "ready": False}],
     "tlsEngine": "bundled",
@@ -24,7 +25,7 @@ FACTS: dict[str, Any] = {
             "identity": "spiffe://cluster.local/ns/default/sa/recommendation",
             "unit": "recommendation.service",
             "capture": "captured",
-            "certificate": {"state": "Available", "expires": 1000.0 + 3 * 3600 + 62, "serial": "1"},
+            "certificate": {"state": "Available", "expires": 1000.0 + 3 * 3600 + 62, "lastError": ""},
         },
         {
             "name": "batch",
@@ -32,7 +33,7 @@ FACTS: dict[str, Any] = {
             "identity": "spiffe://cluster.local/ns/prod/sa/batch",
             "unit": "batch.service",
             "capture": "drop-in missing",
-            "certificate": {"state": "Initializing", "expires": None, "serial": None},
+            "certificate": {"state": "Initializing", "expires": None, "lastError": ""},
         },
     ],
 }
@@ -40,6 +41,7 @@ FACTS: dict[str, Any] = {
 SCREEN = """\
 node            mesh2 (hostmesh 1.0): ready
 control plane   192.0.2.1:15012: connected
+node's own      Available, 2h00m00s left
 mesh            5 workloads, 3 services, 4 policies
 proxy workers   11, 12 (starting); TLS engine bundled
 
@@ -64,6 +66,13 @@ def test_what_is_wrong_stands_in_capitals() -> None:
     assert "NOT READY, pending: certificates, state manager" in screen
     assert "NOT CONNECTED (unreachable)" in screen
     assert "Available, expired" in screen
+
+
+def test_a_renewal_that_fails_is_shown_long_before_it_hurts() -> None:
+    """With the reason, for the node and for workloads."""
+    node = FACTS["nodeCertificate"] | {"lastError": "the control plane is unreachable"}
+    lines = render(FACTS | {"nodeCertificate": node}, 1000.0).splitlines()
+    assert lines[-2:] == ["", "WARNING  certificate of node mesh2: the control plane is unreachable"]
 
 
 def test_an_agent_that_does_not_answer_is_told_with_the_next_step() -> None:

@@ -33,7 +33,7 @@ def test_a_token_makes_a_host_a_node(tmp_path: Path) -> None:
 
 
 def test_each_refusal_has_its_own_reason(tmp_path: Path) -> None:
-    """Unknown, foreign, expired and replayed tokens are told apart, for the user and in the audit log."""
+    """Unknown, foreign, revoked and replayed tokens are told apart, for the user and in the audit log."""
 
     async def refusal(mesh: Mesh, node: str, token: str) -> str:
         with pytest.raises(EnrolmentRefused) as caught:
@@ -49,10 +49,10 @@ def test_each_refusal_has_its_own_reason(tmp_path: Path) -> None:
             await enrol(mesh.anonymous(), "mesh3", TRUST_DOMAIN, used)
             assert await refusal(mesh, "mesh2", "nonsense") == "TOKEN_UNKNOWN"
             assert await refusal(mesh, "mesh3", token) == "TOKEN_WRONG_NODE"
-            assert await refusal(mesh, "mesh2", revoked) == "TOKEN_EXPIRED"
+            assert await refusal(mesh, "mesh2", revoked) == "TOKEN_REVOKED"
             assert await refusal(mesh, "mesh3", used) == "TOKEN_REPLAYED"
             reasons = [entry["reason"] for entry in mesh.audited() if entry["result"] == "refused"]
-            assert reasons == ["TOKEN_UNKNOWN", "TOKEN_WRONG_NODE", "TOKEN_EXPIRED", "TOKEN_REPLAYED"]
+            assert reasons == ["TOKEN_UNKNOWN", "TOKEN_WRONG_NODE", "TOKEN_REVOKED", "TOKEN_REPLAYED"]
             assert token.partition(".")[2] not in (tmp_path / "audit.log").read_text()
             await enrol(mesh.anonymous(), "mesh2", TRUST_DOMAIN, token)
 

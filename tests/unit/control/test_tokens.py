@@ -10,9 +10,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
-from hostmesh.control.tokens import MAX_TTL, REMEMBER, TokenRefusal, TokenRefused, TokenStore, TokenStoreBroken
+from hostmesh.control.tokens import (
+    MAX_TTL,
+    REMEMBER,
+    Bearer,
+    TokenRefusal,
+    TokenRefused,
+    TokenStore,
+    TokenStoreBroken,
+)
 
 NOW = 1_800_000_000.0
+KEY = "SHA256:" + "a" * 43
 
 
 class Clock:
@@ -122,11 +131,45 @@ def test_old_tokens_are_forgotten(store: TokenStore, clock: Clock) -> None:
 
 
 def test_a_revoked_token_is_refused(store: TokenStore) -> None:
-    """As expired; an unknown id is reported."""
-    token = store.mint("mesh2")
-    assert store.revoke(token.partition(".")[0])
-    assert refusal(store, "mesh2", token) is TokenRefusal.EXPIRED
-    assert not store.revoke("nonsense")
+    """An unknown id is reported; a used token stays a used one."""
+    token, used = store.mint("mesh2"), store.mint("mesh2")
+    store.redeem("mesh2", used)
+    states = [record.state(NOW) for key in (token, used) if (record := store.revoke(key.partition(".")[0]))]
+    assert states == ["revoked", "used"]
+    assert refusal(store, "mesh2", token) is TokenRefusal.REVOKED
+    assert refusal(store, "mesh2", used) is TokenRefusal.REPLAYED
+    assert store.revoke("nonsense") is None
+
+
+@pytest.mark.parametrize(
+    ("bearer", "expected"),
+    [
+        (Bearer("192.0.2.7", frozenset({KEY})), None),
+        (Bearer("2001:db8::7", frozenset({KEY, "x"})), None),
+        (Bearer("192.0.3.7", frozenset({KEY})), TokenRefusal.WRONG_ADDRESS),
+        (Bearer("", frozenset({KEY})), TokenRefusal.WRONG_ADDRESS),
+        (Bearer("192.0.2.7"), TokenRefusal.WRONG_HOST_KEY),
+        (Bearer("192.0.2.7", frozenset({"SHA256:x"})), TokenRefusal.WRONG_HOST_KEY),
+    ],
+)
+def test_a_bound_token_is_good_at_its_place_only(
+    store: TokenStore, tmp_path: Path, clock: Clock, bearer: Bearer, expected: TokenRefusal | None
+) -> None:
+    """Network and machine, also after a restart; refusals do not burn it."""
+    token = store.mint("mesh2", host_key=KEY, addresses=["192.0.2.0/24", "2001:db8::/32"])
+    again = TokenStore(tmp_path / "tokens.json", clock)
+    if expected is not None:
+        with pytest.raises(TokenRefused) as caught:
+            again.redeem("mesh2", token, bearer)
+        assert caught.value.reason is expected
+    again.redeem("mesh2", token, Bearer("192.0.2.1", frozenset({KEY})))
+
+
+@pytest.mark.parametrize(("key", "address"), [("SHA256:short", "192.0.2.0/24"), ("", "192.0.2.0/33"), ("", "mesh2")])
+def test_a_token_is_not_bound_to_nonsense(store: TokenStore, key: str, address: str) -> None:
+    """It would admit nobody, and nobody would know why."""
+    with pytest.raises(ValueError, match=r"fingerprint|does not appear to be"):
+        store.mint("mesh2", host_key=key, addresses=[address])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokens": [{}]}', '{"tokens": [1]}', "\x00"])

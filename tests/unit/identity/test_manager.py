@@ -12,6 +12,7 @@ import pytest
 from tests.support.mesh import background, until, workload
 
 from hostmesh.identity.failure import FetchFailed
+from hostmesh.identity.health import Health
 from hostmesh.identity.manager import SecretManager
 from hostmesh.model.identity import Credentials, Identity
 
@@ -266,7 +267,7 @@ def test_adopted_certificates_are_renewed_when_they_are_due() -> None:
 
 
 def test_a_clock_that_jumps_is_noticed_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No sleep is longer than half a minute, whatever the plan was: the wall clock may be set meanwhile."""
+    """No sleep is longer than five seconds, whatever the plan was: the wall clock may be set meanwhile."""
     monkeypatch.setattr("hostmesh.identity.manager._LONGEST_SLEEP", 0.01)
 
     async def body(ca: Ca) -> None:
@@ -275,6 +276,49 @@ def test_a_clock_that_jumps_is_noticed_without_being_told(monkeypatch: pytest.Mo
         assert ca.asked == []
         ca.now += 600_000
         await until(lambda: ca.given)
+
+    scenario(body)
+
+
+def test_a_failing_renewal_is_said_at_its_start_when_it_is_urgent_and_at_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Three lines for an outage of any length: the control plane may be asked a hundred times meanwhile."""
+
+    async def body(ca: Ca) -> None:
+        ca.manager.want(WEB)
+        await ca.settle()
+        ca.down = "down"
+        seen = []
+        for _ in range(110):
+            ca.pass_time(1)
+            await ca.settle()
+            seen.append(ca.manager.statistics()[0].health)
+        assert list(dict.fromkeys(seen)) == [
+            Health.GOOD,
+            Health.RENEWAL_FAILS,
+            Health.EXPIRES_SOON,
+            Health.ABSENT,
+        ]
+
+    with caplog.at_level(logging.WARNING):
+        scenario(body)
+    words = ["the present one stays in use until", "s and cannot be renewed: down", "has expired: down"]
+    assert len(caplog.records) == len(words)
+    for record, expected in zip(caplog.records, words, strict=True):
+        assert expected in record.message
+
+
+def test_a_doubted_certificate_is_renewed_at_once() -> None:
+    """Though half of its life is far away."""
+
+    async def body(ca: Ca) -> None:
+        ca.manager.want(WEB)
+        await ca.settle()
+        ca.manager.renew(WEB)
+        ca.manager.renew(DB)  # nobody's
+        await ca.settle()
+        assert ca.asked == [WEB, WEB]
 
     scenario(body)
 

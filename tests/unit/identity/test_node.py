@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.failure import FetchFailed
-from hostmesh.identity.node import NodeRenewal, NodeStore, NodeStoreBroken
+from hostmesh.identity.health import Health
+from hostmesh.identity.node import RETRY_MAXIMUM, NodeRenewal, NodeStore, NodeStoreBroken
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.node import node_identity
+from hostmesh.rpc.failure import Failure
 from hostmesh.wire.x509 import credentials, new_key_and_csr
 
 NODE = node_identity(TRUST_DOMAIN, "mesh2")
@@ -66,7 +69,7 @@ def chainless(directory: Path) -> bytes:
 
 @pytest.mark.parametrize("make", [mixed, keyless, chainless, lambda _: b"", lambda _: b"\xff" * 100])
 def test_damage_is_named_with_the_way_out(tmp_path: Path, make: object) -> None:
-    """The file, and that a new join token is needed."""
+    """The file, and the ways back in."""
     assert callable(make)
     (tmp_path / "node-key.pem").write_bytes(make(tmp_path))
     with pytest.raises(NodeStoreBroken, match=r"node-key.pem: .* is damaged .*enrol this node again"):
@@ -115,17 +118,41 @@ def test_a_full_disk_is_a_failed_renewal(tmp_path: Path, caplog: pytest.LogCaptu
     asyncio.run(main())
 
 
-def test_an_expired_node_is_told_to_enrol_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It cannot renew any more."""
+def test_an_expired_node_says_so_and_goes_on_trying(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However often it fails, the log has it once; the pauses stay short, as the whole host waits."""
+    asked = 0
 
     async def refuse(_identity: Identity) -> Credentials:
-        raise FetchFailed("the control plane is unreachable")
+        nonlocal asked
+        asked += 1
+        raise FetchFailed("the control plane is unreachable", Failure.UNREACHABLE)
 
     async def main() -> None:
         held = issue(tmp_path / "ca")
-        renewal = NodeRenewal(NodeStore(tmp_path), held, refuse, now=lambda: held.not_after + 1)
+        clock = [held.not_after + 1]
+        renewal = NodeRenewal(NodeStore(tmp_path), held, refuse, now=lambda: clock[0])
         async with background(renewal.run()):
-            await until(lambda: "enrol it again with a new join token" in caplog.text)
+            for attempts in range(1, 20):
+                await until(lambda attempts=attempts: asked >= attempts)  # type: ignore[misc]
+                await until(lambda: renewal.status().last_error)
+                assert renewal.status().renew_at - clock[0] <= RETRY_MAXIMUM
+                clock[0] += RETRY_MAXIMUM
+                renewal._manager._changed.set()
         assert renewal.credentials is None
+        assert renewal.status().health is Health.ABSENT
 
     asyncio.run(main())
+    lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) == 2
+    assert "has expired" in lines[0]
+    assert "the control plane is unreachable (there is no valid one; next try in" in lines[1]
+
+
+def test_a_state_directory_that_cannot_be_written_is_known_before_a_token_is_spent(tmp_path: Path) -> None:
+    """And what is stored is not touched by finding out."""
+    store = NodeStore(tmp_path)
+    store.save(issue(tmp_path / "ca"))
+    store.check_writable()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca", "node-cert.pem", "node-key.pem"]
+    with pytest.raises(OSError, match="probe"):
+        NodeStore(tmp_path / "missing").check_writable()

@@ -118,7 +118,7 @@ def test_a_node_certificate_that_the_control_plane_does_not_accept(tmp_path: Pat
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
             mesh.ca._now = lambda: time.time() - 2 * DAY
-            host = await mesh.host("mesh2")
+            host = await mesh.host("mesh2", mesh.ca._now)
             kind, text = await failure(host.control_plane)
             assert kind is Failure.NOT_ADMITTED
             assert "does not accept this node's certificate. It is valid from" in text

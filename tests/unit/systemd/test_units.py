@@ -52,6 +52,19 @@ def test_only_the_agent_may_ask_for_sockets_in_namespaces() -> None:
     assert {"CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN", "RestrictNamespaces=net"} <= set(service)
 
 
+def test_only_the_agent_may_ask_for_proofs_by_the_host_key() -> None:
+    """And what holds the key has no network, no capability and no place to write."""
+    lines = (SYSTEMD / "hostmesh-host-key.socket").read_text().splitlines()
+    assert {"SocketUser=hostmesh-agent", "SocketMode=0600"} <= set(lines)
+    service = (SYSTEMD / "hostmesh-host-key.service").read_text().splitlines()
+    assert {
+        "CapabilityBoundingSet=",
+        "PrivateNetwork=yes",
+        "RestrictAddressFamilies=AF_UNIX",
+        "ProtectSystem=strict",
+    } <= set(service)
+
+
 def test_users_of_the_units_are_created(tmp_path: Path) -> None:
     """Every User= and Group= comes from hostmesh.sysusers, and the workers' user too."""
     (tmp_path / "etc").mkdir()

@@ -15,11 +15,21 @@ import hostmesh.wire.proto.enrolment_pb2
 class EnrolmentBase(abc.ABC):
 
     @abc.abstractmethod
+    async def Challenge(self, stream: 'grpclib.server.Stream[hostmesh.wire.proto.enrolment_pb2.ChallengeRequest, hostmesh.wire.proto.enrolment_pb2.ChallengeResponse]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Enrol(self, stream: 'grpclib.server.Stream[hostmesh.wire.proto.enrolment_pb2.EnrolRequest, hostmesh.wire.proto.enrolment_pb2.EnrolResponse]') -> None:
         pass
 
     def __mapping__(self) -> typing.Dict[str, grpclib.const.Handler]:
         return {
+            '/hostmesh.enrolment.v1.Enrolment/Challenge': grpclib.const.Handler(
+                self.Challenge,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                hostmesh.wire.proto.enrolment_pb2.ChallengeRequest,
+                hostmesh.wire.proto.enrolment_pb2.ChallengeResponse,
+            ),
             '/hostmesh.enrolment.v1.Enrolment/Enrol': grpclib.const.Handler(
                 self.Enrol,
                 grpclib.const.Cardinality.UNARY_UNARY,
@@ -32,6 +42,12 @@ class EnrolmentBase(abc.ABC):
 class EnrolmentStub:
 
     def __init__(self, channel: grpclib.client.Channel) -> None:
+        self.Challenge = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/hostmesh.enrolment.v1.Enrolment/Challenge',
+            hostmesh.wire.proto.enrolment_pb2.ChallengeRequest,
+            hostmesh.wire.proto.enrolment_pb2.ChallengeResponse,
+        )
         self.Enrol = grpclib.client.UnaryUnaryMethod(
             channel,
             '/hostmesh.enrolment.v1.Enrolment/Enrol',

@@ -24,17 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hostmesh/wire/proto/enrolment.proto\x12\x15hostmesh.enrolment.v1\"8\n\x0c\x45nrolRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0b\n\x03\x63sr\x18\x03 \x01(\t\"#\n\rEnrolResponse\x12\x12\n\ncert_chain\x18\x01 \x03(\t2_\n\tEnrolment\x12R\n\x05\x45nrol\x12#.hostmesh.enrolment.v1.EnrolRequest\x1a$.hostmesh.enrolment.v1.EnrolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hostmesh/wire/proto/enrolment.proto\x12\x15hostmesh.enrolment.v1\"-\n\x10\x43hallengeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\t\"D\n\x11\x43hallengeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x0f\n\x07seconds\x18\x02 \x01(\r\x12\x0b\n\x03now\x18\x03 \x01(\x01\"2\n\tHostProof\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x03(\x0c\"i\n\x0c\x45nrolRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0b\n\x03\x63sr\x18\x03 \x01(\t\x12/\n\x05proof\x18\x04 \x01(\x0b\x32 .hostmesh.enrolment.v1.HostProof\"#\n\rEnrolResponse\x12\x12\n\ncert_chain\x18\x01 \x03(\t2\xbf\x01\n\tEnrolment\x12^\n\tChallenge\x12\'.hostmesh.enrolment.v1.ChallengeRequest\x1a(.hostmesh.enrolment.v1.ChallengeResponse\x12R\n\x05\x45nrol\x12#.hostmesh.enrolment.v1.EnrolRequest\x1a$.hostmesh.enrolment.v1.EnrolResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hostmesh.wire.proto.enrolment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENROLREQUEST']._serialized_start=62
-  _globals['_ENROLREQUEST']._serialized_end=118
-  _globals['_ENROLRESPONSE']._serialized_start=120
-  _globals['_ENROLRESPONSE']._serialized_end=155
-  _globals['_ENROLMENT']._serialized_start=157
-  _globals['_ENROLMENT']._serialized_end=252
+  _globals['_CHALLENGEREQUEST']._serialized_start=62
+  _globals['_CHALLENGEREQUEST']._serialized_end=107
+  _globals['_CHALLENGERESPONSE']._serialized_start=109
+  _globals['_CHALLENGERESPONSE']._serialized_end=177
+  _globals['_HOSTPROOF']._serialized_start=179
+  _globals['_HOSTPROOF']._serialized_end=229
+  _globals['_ENROLREQUEST']._serialized_start=231
+  _globals['_ENROLREQUEST']._serialized_end=336
+  _globals['_ENROLRESPONSE']._serialized_start=338
+  _globals['_ENROLRESPONSE']._serialized_end=373
+  _globals['_ENROLMENT']._serialized_start=376
+  _globals['_ENROLMENT']._serialized_end=567
 # @@protoc_insertion_point(module_scope)
