@@ -144,3 +144,21 @@ def test_errors_of_diff_are_told_from_differences(run: Run) -> None:
 def rows(result: Result) -> list[str]:
     assert result.exit_code == 0, result.stderr
     return [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+
+def test_network_policies(run: Run) -> None:
+    """Applied like any document, with what its author should know; agents are told the half inside tunnels."""
+    spec = "podSelector: {matchLabels: {app: web}}\ningress: [{from: [{podSelector: {}}], ports: [{port: http}]}]"
+    policy = document("NetworkPolicy", f"{spec}\negress: []", "name: allow")
+    applied = run("apply", "-f", "-", text=f"{ENTRY}---\n{policy}")
+    assert applied.stdout.splitlines() == ["WorkloadEntry/default/web created", "NetworkPolicy/default/allow created"]
+    assert "spec.egress: says nothing about egress" in applied.stderr
+    assert rows(run("get", "netpol")) == [
+        "NAMESPACE NAME POD-SELECTOR POLICY TYPES",
+        "default allow app=web Ingress",
+    ]
+    key = "network_policy_allow_http-8080"
+    assert rows(run("get", "pol"))[1:] == [f"default {key} Deny WorkloadSelector"]
+    assert rows(run("get", "workloads", "-o", "wide"))[1].endswith(f"default/{key}")
+    assert run("delete", "netpol", "allow").stdout == "NetworkPolicy/default/allow deleted\n"
+    assert rows(run("get", "pol"))[1:] == []

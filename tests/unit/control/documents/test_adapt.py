@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from textwrap import dedent
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
@@ -247,3 +251,33 @@ def test_refused(text: str, why: str) -> None:
     with pytest.raises(InvalidYaml, match=r"a\.yaml:") as raised:
         adapt(text, "a.yaml")
     assert why in str(raised.value)
+
+
+_ports = st.fixed_dictionaries(
+    {}, optional={"port": st.sampled_from([80, 15008, "http"]), "protocol": st.sampled_from(["TCP", "UDP"])}
+)
+_peers = st.sampled_from([{"podSelector": {}}, {"ipBlock": {"cidr": "169.254.0.0/16"}}, {"ipBlock": {"cidr": "::/0"}}])
+_rules = st.fixed_dictionaries(
+    {}, optional={"ports": st.lists(_ports, max_size=2), "from": st.lists(_peers, max_size=2)}
+)
+_specs = st.fixed_dictionaries(
+    {"podSelector": st.sampled_from([{}, {"matchLabels": {"app": "web"}}])},
+    optional={
+        "ingress": st.none() | st.lists(_rules, max_size=2),
+        "policyTypes": st.sampled_from([["Ingress"], ["Egress"], ["Ingress", "Egress"]]),
+        "egress": st.lists(_rules.map(lambda rule: {k: v for k, v in rule.items() if k != "from"}), max_size=2),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_specs, st.sampled_from([False, True, None]), st.booleans())
+def test_any_policy_in_any_style(spec: dict[str, object], style: bool | None, json_text: bool) -> None:
+    """Adapted, nothing is lacking; what was written is still there, in its order; and it is adapted once."""
+    value = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": spec}
+    text = json.dumps(value) if json_text else yaml.safe_dump(value, default_flow_style=style, sort_keys=False)
+    adapted = adapt(text, "a.yaml", (PROBE4, PROBE6))
+    assert lacks(adapted, "a.yaml", (PROBE4, PROBE6)) == ()
+    assert adapt(adapted, "a.yaml", (PROBE4, PROBE6)) == adapted
+    rest = iter(adapted)
+    assert all(letter in rest for letter in text.replace("null", "").replace(" ", "").replace("\n", ""))
