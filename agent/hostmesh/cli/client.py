@@ -73,6 +73,26 @@ class Client:
         """A new join token."""
         return self._request("POST", "/v1/tokens", {"node": node, "ttl": ttl})
 
+    def ca(self) -> Json:
+        """The certificate authority's state."""
+        return self._request("GET", "/v1/ca")
+
+    def ca_revoked(self) -> Json:
+        """What is revoked."""
+        return self._request("GET", "/v1/ca/revoked")
+
+    def ca_revoke(self, identity: str, serial: str, reason: str) -> Json:
+        """Take back an identity or a certificate; one of the two is empty."""
+        return self._request("POST", "/v1/ca/revoke", {"identity": identity, "serial": serial, "reason": reason})
+
+    def ca_unrevoke(self, identity: str, serial: str) -> Json:
+        """Admit it again."""
+        return self._request("POST", "/v1/ca/unrevoke", {"identity": identity, "serial": serial})
+
+    def ca_rotate(self, step: str, *, force: bool) -> Json:
+        """Take a step of a root rotation."""
+        return self._request("POST", "/v1/ca/rotation", {"step": step, "force": force})
+
     def _request(self, method: str, path: str, body: Json | None = None) -> Json:
         connection = _UnixConnection(self._path)
         try:
