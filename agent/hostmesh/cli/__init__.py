@@ -10,6 +10,7 @@ _COMMANDS = {
     "agent": ("hostmesh.cli.agent:agent", "Run the agent of this host."),
     "apply": ("hostmesh.cli.apply:apply", "Create or change objects from files."),
     "ca": ("hostmesh.cli.ca:ca", "Manage the certificate authority."),
+    "config": ("hostmesh.cli.config:config", "Show this host's settings and where they come from."),
     "control-plane": ("hostmesh.cli.control_plane:control_plane", "Run the control plane."),
     "delete": ("hostmesh.cli.apply:delete", "Delete an object."),
     "diff": ("hostmesh.cli.apply:diff", "Show what apply would change."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.identity.node import NodeStoreBroken
 from hostmesh.transport.listeners import BindFailed
+
+_log = logging.getLogger("hostmesh.config")
 
 _USER_ERRORS = (InvalidYaml, NumbersUnreadable, NodeStoreBroken, BindFailed, OSError)
 
@@ -52,6 +55,8 @@ def agent(config: Path, check: bool) -> None:
         before = receive(os.environ)
         judge = ReloadJudge(settings, config, dict(os.environ), Program.current())
         sink = LogSink(settings.settings.log.format, settings.settings.log.level)
+        if settings.without_effect:
+            _log.warning("variables of ztunnel without effect on a host: %s", ", ".join(settings.without_effect))
         await Agent(settings, sink, judge, before).run()
 
     gc.freeze()

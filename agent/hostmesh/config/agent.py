@@ -1,16 +1,20 @@
-"""AgentConfig: agent.yaml, conf.d/ and ztunnel's environment variables; our file wins, every value knows its source."""
+"""AgentConfig: agent.yaml and conf.d/ over ztunnel's environment variables over Istio's mesh config, with sources."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from hostmesh.config import environment as variables
+from hostmesh.config import mesh_config
 from hostmesh.config.durations import parse_duration
+from hostmesh.config.layer import Layer
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse
 
@@ -22,6 +26,7 @@ def _duration(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Seconds = Annotated[int, BeforeValidator(_duration), Field(ge=1, le=32767)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -29,12 +34,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_LEVEL = re.compile(r"(?:[a-z0-9_.:]+=)?(?:off|error|warn|info|debug|trace)")
+
+
+def _levels(value: str) -> str:
+    for part in value.split(","):
+        if not _LEVEL.fullmatch(part.strip()):
+            raise ValueError(f"{part!r} is not a log level; write [target=]off|error|warn|info|debug|trace")
+    return value
+
+
 class ControlPlane(_Strict):
-    """Where xDS and the CA are. `server_name` overrides the name its certificate must carry."""
+    """Where xDS and the CA are. `server_name` overrides the name its certificate must carry.
+
+    `metadata` goes with this node's first xDS request, beside what is always there.
+    """
 
     address: str = "localhost:15012"
     server_name: str | None = None
     root_cert: Path = Path("/etc/hostmesh/root-cert.pem")
+    metadata: dict[str, str] = Field(default_factory=dict)
 
 
 class Certificates(_Strict):
@@ -44,9 +63,12 @@ class Certificates(_Strict):
 
 
 class Log(_Strict):
-    """`format` is that of the access log and all other lines on stderr; the journal gets fields either way."""
+    """`level` may name targets: `info,access=off`.
 
-    level: Literal["error", "warn", "info", "debug"] = "info"
+    `format` is that of the access log and all other lines on stderr; the journal gets fields either way.
+    """
+
+    level: Annotated[str, AfterValidator(_levels)] = "info"
     format: Literal["plain", "json"] = "plain"
 
 
@@ -70,6 +92,24 @@ class Ports(_Strict):
     readiness: Port = 15021
 
 
+class Http2(_Strict):
+    """What HBONE peers are offered, in bytes (RFC 9113 §6.5.2)."""
+
+    stream_window: int = Field(default=4 << 20, ge=65535, le=2**31 - 1)
+    connection_window: int = Field(default=16 << 20, ge=65535, le=2**31 - 1)
+    max_frame_size: int = Field(default=1 << 20, ge=1 << 14, le=(1 << 24) - 1)
+
+
+class Sockets(_Strict):
+    """TCP keepalive (tcp(7)); with `user_timeout` unacknowledged data ends a connection as soon as it would."""
+
+    keepalive: bool = True
+    keepalive_time: Seconds = 180
+    keepalive_interval: Seconds = 180
+    keepalive_retries: int = Field(default=9, ge=1, le=127)
+    user_timeout: bool = False
+
+
 class Settings(_Strict):
     """The shape of agent.yaml. Durations are seconds or text like `24h`.
 
@@ -87,6 +127,10 @@ class Settings(_Strict):
     tls: Tls = Tls()
     capture: Capture = Capture()
     ports: Ports = Ports()
+    http2: Http2 = Http2()
+    sockets: Sockets = Sockets()
+    ipv6: bool = True
+    response_baggage: bool = True
     pool_max_streams: int = Field(default=100, ge=1, le=1000)
     pool_unused_release: Duration = 300.0
     drain_deadline: Duration = 5.0
@@ -101,10 +145,14 @@ class Settings(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """The settings, and for each one that was set: by which file and line or variable."""
+    """The settings, and for each one that was set: by which file and line or variable.
+
+    `without_effect` are variables that ztunnel would heed.
+    """
 
     settings: Settings
     sources: Mapping[str, str] = field(default_factory=dict)
+    without_effect: tuple[str, ...] = ()
 
     @property
     def node(self) -> str:
@@ -125,60 +173,49 @@ class AgentConfig:
             cluster_id=s.cluster_id,
             trust_domain=s.trust_domain,
             tls_engine=s.tls.engine,
+            stream_window=s.http2.stream_window,
+            connection_window=s.http2.connection_window,
+            max_frame_size=s.http2.max_frame_size,
             pool_max_streams=s.pool_max_streams,
             pool_unused_release=s.pool_unused_release,
+            tcp_keepalive=s.sockets.keepalive,
+            tcp_keepalive_time=s.sockets.keepalive_time,
+            tcp_keepalive_interval=s.sockets.keepalive_interval,
+            tcp_keepalive_probes=s.sockets.keepalive_retries,
+            tcp_user_timeout=s.sockets.user_timeout,
+            response_baggage=s.response_baggage,
         )
 
-
-def _address_of(url: str) -> str:
-    return url.removeprefix("https://")
-
-
-_ENVIRONMENT: Mapping[str, tuple[tuple[str, ...], Callable[[str], object]]] = {
-    "NODE_NAME": (("node",), str),
-    "NETWORK": (("network",), str),
-    "CLUSTER_ID": (("cluster_id",), str),
-    "ISTIO_META_CLUSTER_ID": (("cluster_id",), str),
-    "TRUST_DOMAIN": (("trust_domain",), str),
-    "XDS_ADDRESS": (("control_plane", "address"), _address_of),
-    "XDS_ROOT_CA": (("control_plane", "root_cert"), str),
-    "ALT_XDS_HOSTNAME": (("control_plane", "server_name"), str),
-    "SECRET_TTL": (("certificates", "ttl"), str),
-    "POOL_MAX_STREAMS_PER_CONNECTION": (("pool_max_streams",), int),
-    "POOL_UNUSED_RELEASE_TIMEOUT": (("pool_unused_release",), str),
-    "CONNECTION_TERMINATION_DEADLINE": (("drain_deadline",), str),
-    "ZTUNNEL_WORKER_THREADS": (("workers",), int),
-    "LOG_FORMAT": (("log", "format"), str),
-}
+    def effective(self) -> dict[str, tuple[Any, str]]:
+        """Every setting by its dotted name: its value, as JSON has it, and where that comes from."""
+        values = {name: (value, self.sources.get(name, "default")) for name, value in _leaves(self.settings)}
+        if not self.settings.node:
+            values["node"] = (self.node, "this host's name")
+        if not self.settings.workers:
+            values["workers"] = (self.workers, f"one for each core ({values['workers'][1]})")
+        return values
 
 
-def load(path: Path, environment: Mapping[str, str]) -> AgentConfig:
+def load(path: Path, environment: Mapping[str, str], mesh_file: Path = mesh_config.MESH_CONFIG) -> AgentConfig:
     """Read the file, its `conf.d` beside it and the environment; a missing default file is fine.
 
     Raises:
         InvalidYaml: with every problem found; nothing is half-read.
     """
-    merged: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for variable, (target, convert) in _ENVIRONMENT.items():
-        if variable in environment:
-            _put(merged, sources, target, _from_environment(variable, environment[variable], convert), f"${variable}")
+    joined = variables.layer(environment).over(mesh_config.layer(environment, mesh_file))
     for document in _files(path):
-        _merge(merged, sources, document)
+        joined = _layer(document).over(joined)
     try:
-        return AgentConfig(Settings.model_validate(merged), sources)
+        settings = Settings.model_validate(joined.nested())
     except ValidationError as error:
-        raise InvalidYaml(
-            Problem(sources.get(name := ".".join(map(str, e["loc"])), "environment"), 1, name, e["msg"])
-            for e in error.errors()
-        ) from error
+        raise InvalidYaml(_problem(joined, dict(detail)) for detail in error.errors()) from error
+    return AgentConfig(settings, joined.sources, variables.without_effect(environment))
 
 
-def _from_environment(variable: str, text: str, convert: Callable[[str], object]) -> object:
-    try:
-        return convert(text)
-    except ValueError as error:
-        raise InvalidYaml([Problem(f"${variable}", 1, "", f"{text!r} is not a number")]) from error
+def _problem(joined: Layer, detail: Mapping[str, Any]) -> Problem:
+    name = ".".join(map(str, detail["loc"]))
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return Problem(joined.sources.get(name, "environment"), 0, name, f"{message} (got {detail['input']!r})")
 
 
 def _files(path: Path) -> list[Document]:
@@ -197,15 +234,17 @@ def _files(path: Path) -> list[Document]:
     return documents
 
 
-def _merge(merged: dict[str, Any], sources: dict[str, str], document: Document) -> None:
+def _layer(document: Document) -> Layer:
     if not isinstance(document.value, dict):
         raise InvalidYaml([document.problem((), "must be a mapping of settings, like `node: host1`")])
     parse(document, Settings)
+    said = Layer()
     for path, line in document.lines.items():
         keys = tuple(str(part) for part in path if not isinstance(part, int))
         value = _get(document.value, path)
         if path and len(keys) == len(path) and not isinstance(value, dict):
-            _put(merged, sources, keys, value, f"{document.source}:{line}")
+            said.put(".".join(keys), value, f"{document.source}:{line}")
+    return said
 
 
 def _get(value: Any, path: tuple[str | int, ...]) -> Any:  # noqa: ANN401 -- whatever YAML holds
@@ -214,9 +253,12 @@ def _get(value: Any, path: tuple[str | int, ...]) -> Any:  # noqa: ANN401 -- wha
     return value
 
 
-def _put(merged: dict[str, Any], sources: dict[str, str], keys: tuple[str, ...], value: object, source: str) -> None:
-    target = merged
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
-    target[keys[-1]] = value
-    sources[".".join(keys)] = source
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    plain = model.model_dump(mode="json")
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            yield from ((f"{prefix}{name}.{key}", one) for key, one in value.items())
+        else:
+            yield f"{prefix}{name}", plain[name]

@@ -27,9 +27,11 @@ class ProxyConfig:
     certificate_wait: float = 5.0
     keepalive_ping_interval: float = 10.0
     keepalive_ping_timeout: float = 20.0
+    tcp_keepalive: bool = True
     tcp_keepalive_time: int = 180
     tcp_keepalive_interval: int = 180
     tcp_keepalive_probes: int = 9
+    tcp_user_timeout: bool = False
     mark: int | None = PROXY_MARK
     inbound_port: int = 15008
     illegal_ports: tuple[int, ...] = (15001, 15006, 15008, 15080)

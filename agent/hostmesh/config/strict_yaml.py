@@ -29,7 +29,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One complaint; `field` is a dotted path, empty for the document as a whole."""
+    """One complaint; `field` is a dotted path, empty for the document as a whole. `line` 0: the source has no lines."""
 
     source: str
     line: int
@@ -37,7 +37,7 @@ class Problem:
     why: str
 
     def __str__(self) -> str:
-        where = f"{self.source}:{self.line}"
+        where = f"{self.source}:{self.line}" if self.line else self.source
         return f"{where}: {self.field}: {self.why}" if self.field else f"{where}: {self.why}"
 
 

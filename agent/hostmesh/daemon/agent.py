@@ -88,7 +88,7 @@ class Agent:
         self._mesh = Mesh(config.node)
         self._xds = XdsClient(
             control_plane,
-            NodeInfo(config.node, _own_address(endpoint)),
+            NodeInfo(config.node, _own_address(endpoint), metadata=settings.control_plane.metadata),
             self._on_update,
             on_status=self._on_status,
             snapshot_path=settings.state_dir / "xds-snapshot",
@@ -103,7 +103,7 @@ class Agent:
         self._cni = CniServer(
             settings.runtime_dir, self._capture.attachments, CniHost(self._capture, self._follow_workloads)
         )
-        self._doors = open_listeners(before.listeners)
+        self._doors = open_listeners(before.listeners, ipv6=settings.ipv6)
         self._http = {name: sock for name, sock in before.listeners.items() if name not in self._doors}
         self._workers = ProxyWorkers(
             config.workers,
@@ -169,15 +169,16 @@ class Agent:
 
     async def _open_doors(self, doors: AsyncExitStack) -> None:
         ports = self._config.settings.ports
-        everywhere, loopback = ["0.0.0.0", "::"], ["127.0.0.1", "::1"]
+        families = slice(None if self._config.settings.ipv6 else 1)
+        everywhere, loopback = ["0.0.0.0", "::"][families], ["127.0.0.1", "::1"][families]
         for app, hosts, port, purpose in (
             (admin_app(self._view), loopback, ports.admin, "admin"),
             (stats_app(self._view), everywhere, ports.stats, "stats"),
             (readiness_app(self._view), everywhere, ports.readiness, "readiness"),
         ):
             await doors.enter_async_context(serving(app, hosts, port, purpose, self._http))
-        wanted = {ports.admin, ports.stats, ports.readiness}
-        for name in [name for name in self._http if int(name.rpartition(":")[2]) not in wanted]:
+        wanted = {str(port) for port in (ports.admin, ports.stats, ports.readiness)}
+        for name in [name for name in self._http if name.rpartition(":")[2] not in wanted]:
             self._http.pop(name).close()
 
     async def _join_mesh(self) -> None:

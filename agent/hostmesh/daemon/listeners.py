@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostmesh.daemon.workers import Listener
 from hostmesh.kernel import systemd
@@ -15,39 +15,36 @@ BACKLOG = 4096
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One listening address; `kind` is what the proxy does with its connections."""
+    """One listening address; `kind` is what the proxy does with its connections, `name` how it is stored."""
 
+    name: str
     kind: str
     address: str
     port: int
 
-    @property
-    def name(self) -> str:
-        """How the descriptor store knows it."""
-        return f"{self.kind}-v6" if ":" in self.address else self.kind
-
 
 DOORS = (
     # Redirected output arrives on loopback; nobody else has any business there.
-    Door("outbound", "127.0.0.1", 15001),
-    Door("outbound", "::1", 15001),
-    Door("inbound_plaintext", "::", 15006),
-    Door("inbound", "::", 15008),
+    Door("outbound", "outbound", "127.0.0.1", 15001),
+    Door("outbound-v6", "outbound", "::1", 15001),
+    Door("inbound_plaintext-v6", "inbound_plaintext", "::", 15006),
+    Door("inbound-v6", "inbound", "::", 15008),
 )
 
 
-def open_listeners(kept: Mapping[str, socket.socket]) -> dict[str, Listener]:
+def open_listeners(kept: Mapping[str, socket.socket], *, ipv6: bool = True) -> dict[str, Listener]:
     """All doors by name, stored with systemd for the next start.
 
     Args:
         kept: those that the program before this one in this process left open.
+        ipv6: whether this host has it; listeners that are open already stay as they are.
 
     Raises:
         OSError: a port is taken; the text names it and the next step.
     """
     stored = systemd.listen_fds()
     listeners: dict[str, Listener] = {}
-    for door in DOORS:
+    for door in DOORS if ipv6 else _without_ipv6():
         before = stored.pop(door.name, [])
         if door.name in kept:
             sock = kept[door.name]
@@ -58,3 +55,8 @@ def open_listeners(kept: Mapping[str, socket.socket]) -> dict[str, Listener]:
             systemd.store_fd(door.name, sock)
         listeners[door.name] = (door.kind, sock)
     return listeners
+
+
+def _without_ipv6() -> tuple[Door, ...]:
+    doors = (replace(door, address="0.0.0.0") if door.address == "::" else door for door in DOORS)
+    return tuple(door for door in doors if door.address != "::1")

@@ -80,7 +80,9 @@ class View:
                 for status in self._secrets.statistics()
             ],
             "config": self._config.settings.model_dump(mode="json"),
-            "configSources": dict(self._config.sources),
+            "settings": {
+                name: {"value": value, "source": source} for name, (value, source) in self._config.effective().items()
+            },
             "version": {"version": __version__, "component": "hostmesh-agent"},
         }
 

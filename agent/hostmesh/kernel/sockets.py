@@ -115,6 +115,16 @@ def keepalive(sock: _socket.socket, time: int, interval: int, probes: int) -> No
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
 
 
+def no_keepalive(sock: _socket.socket) -> None:
+    """Undo `keepalive`."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+
+
+def user_timeout(sock: _socket.socket, seconds: int) -> None:
+    """End the connection when sent data is not acknowledged for so long; 0 leaves it to the kernel."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+
+
 def nodelay(sock: _socket.socket) -> None:
     """Send small writes at once (no Nagle): the proxy already gathers what belongs together."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

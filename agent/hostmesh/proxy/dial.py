@@ -71,6 +71,7 @@ class Dial:
             self._connected,
             self._context.mark(),
             stock=self._context.stock,
+            config=config,
         )
 
     def _connected(self, connect: Connect, number: int) -> None:

@@ -148,6 +148,7 @@ class InboundStream:
             context.mark(place.local.captured.number),
             LOCAL_ATTEMPTS,
             stock=context.stock,
+            config=context.config,
         )
 
     def describe(self) -> OpenConnection:

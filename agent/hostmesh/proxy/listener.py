@@ -9,9 +9,10 @@ import os
 import socket
 from collections.abc import Callable
 
+from hostmesh.config.proxy import ProxyConfig
 from hostmesh.kernel import sockets as options
 from hostmesh.model.address import SocketAddress
-from hostmesh.proxy.sockets import accept_all
+from hostmesh.proxy.sockets import accept_all, watch_peer
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.timers import Timer
 
@@ -38,9 +39,11 @@ class Listener:
         options.nodelay(sock)
         loop.register_listener(sock.fileno(), self._ready)
 
-    def keep_alive(self, time: int, interval: int, probes: int) -> None:
-        """Probe idle peers of accepted sockets."""
-        options.keepalive(self._sock, time, interval, probes)
+    def watch_peers(self, config: ProxyConfig) -> None:
+        """Notice peers of accepted sockets that are gone; nothing stays of what a former program had set."""
+        options.no_keepalive(self._sock)
+        options.user_timeout(self._sock, 0)
+        watch_peer(self._sock, config)
 
     def close(self) -> None:
         """Stop accepting; what waits in the queue belongs to other holders of the socket, or is reset."""

@@ -190,6 +190,7 @@ class OutboundConnection:
                 self._connected,
                 context.mark(),
                 stock=context.stock,
+                config=context.config,
             )
 
     # Through a tunnel

@@ -132,6 +132,7 @@ class PlaintextConnection:
             context.mark(self._number),
             LOCAL_ATTEMPTS,
             stock=context.stock,
+            config=context.config,
         )
 
     def _connected(self, connect: Connect, number: int) -> None:

@@ -51,7 +51,7 @@ class Quarter:
         Raises:
             ValueError: no such kind.
         """
-        context, config = self.context, self.context.config
+        context = self.context
         if kind == "outbound":
             outbound = Outbound(context, self.pool, local_address(sock))
             listener = Listener(context.loop, sock, outbound.accepted)
@@ -62,7 +62,7 @@ class Quarter:
         else:
             raise ValueError(f"no listener is called {kind!r}")
         if kind != "inbound":  # tunnels have their own keepalive
-            listener.keep_alive(config.tcp_keepalive_time, config.tcp_keepalive_interval, config.tcp_keepalive_probes)
+            listener.watch_peers(context.config)
         self._listeners.append(listener)
 
     def drain(self) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 
+from hostmesh.config.proxy import ProxyConfig
 from hostmesh.kernel import sockets as options
 from hostmesh.model.address import SocketAddress
 from hostmesh.proxy.stock import Stock
@@ -66,9 +67,22 @@ class Connect:
         mark: SO_MARK.
         attempts: how many are made before a refusal is final.
         stock: where sockets come from that must be of another network namespace.
+        config: says how a peer that is gone is noticed; None leaves it to the kernel.
     """
 
-    __slots__ = ("_address", "_attempts", "_loop", "_mark", "_stock", "_then", "_timer", "_waiting", "seen", "sock")
+    __slots__ = (
+        "_address",
+        "_attempts",
+        "_config",
+        "_loop",
+        "_mark",
+        "_stock",
+        "_then",
+        "_timer",
+        "_waiting",
+        "seen",
+        "sock",
+    )
 
     def __init__(
         self,
@@ -80,8 +94,10 @@ class Connect:
         attempts: int = 1,
         *,
         stock: Stock | None = None,
+        config: ProxyConfig | None = None,
     ) -> None:
         self._loop = loop
+        self._config = config
         self._address = address
         self._mark = mark
         self._attempts = attempts
@@ -128,6 +144,8 @@ class Connect:
             if self._mark is not None:
                 options.set_mark(self.sock, self._mark)
             self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if self._config is not None:
+                watch_peer(self.sock, self._config)
             self.sock.connect((str(address.ip), address.port))
         except BlockingIOError:
             pass
@@ -163,6 +181,15 @@ class Connect:
             self._loop.close_later(self.sock)
         if then is not None:
             then(self, number)
+
+
+def watch_peer(sock: _socket.socket, config: ProxyConfig) -> None:
+    """Notice a peer that is gone without a word: TCP keepalive, and TCP_USER_TIMEOUT where it is wanted."""
+    time, interval, probes = config.tcp_keepalive_time, config.tcp_keepalive_interval, config.tcp_keepalive_probes
+    if config.tcp_keepalive:
+        options.keepalive(sock, time, interval, probes)
+    if config.tcp_user_timeout:
+        options.user_timeout(sock, time + probes * interval)
 
 
 def reset(loop: Loop, sock: _socket.socket) -> None:

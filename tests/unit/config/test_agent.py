@@ -13,7 +13,7 @@ from hostmesh.config.strict_yaml import InvalidYaml
 
 def read(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> AgentConfig:
     (tmp_path / "agent.yaml").write_text(text)
-    return load(tmp_path / "agent.yaml", environment or {})
+    return load(tmp_path / "agent.yaml", environment or {}, tmp_path / "mesh")
 
 
 def test_the_file_wins_over_the_environment_and_both_are_remembered(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_conf_d_overrides_the_file_in_the_order_of_names(tmp_path: Path) -> None
         ("workers: many\n", {}, "agent.yaml:1: workers: input should be a valid integer"),
         ("certificates: {ttl: soon}\n", {}, "agent.yaml:1: certificates.ttl: 'soon' is not a duration"),
         ("- a\n", {}, "agent.yaml:1: must be a mapping of settings"),
-        ("", {"ZTUNNEL_WORKER_THREADS": "x"}, "$ZTUNNEL_WORKER_THREADS:1: 'x' is not a number"),
-        ("", {"ZTUNNEL_WORKER_THREADS": "9999"}, "$ZTUNNEL_WORKER_THREADS:1: workers"),
+        ("", {"ZTUNNEL_WORKER_THREADS": "x"}, "$ZTUNNEL_WORKER_THREADS: 'x' is not a number"),
+        ("", {"ZTUNNEL_WORKER_THREADS": "9999"}, "$ZTUNNEL_WORKER_THREADS: workers"),
     ],
 )
 def test_a_mistake_names_its_place(tmp_path: Path, text: str, environment: dict[str, str], complaint: str) -> None:
@@ -67,3 +67,25 @@ def test_the_proxy_configuration_survives_the_way_to_a_worker(tmp_path: Path) ->
     """JSON and back."""
     proxy = read(tmp_path, "node: n\npool_max_streams: 7\n").proxy()
     assert ProxyConfig.from_json(proxy.to_json()) == proxy
+
+
+def test_every_setting_has_a_value_and_a_source(tmp_path: Path) -> None:
+    """Files over variables over Istio's mesh config over defaults."""
+    (tmp_path / "mesh").write_text("defaultConfig: {concurrency: 2, statsPort: 15090, proxyAdminPort: 15091}\n")
+    text = "control_plane:\n  metadata: {a.b: c}\nworkers: 3\n"
+    found = read(tmp_path, text, {"PROXY_CONFIG": "statsPort: 15092"}).effective()
+    assert found["workers"] == (3, f"{tmp_path}/agent.yaml:3")
+    assert found["ports.stats"] == (15092, "$PROXY_CONFIG:1")
+    assert found["ports.admin"] == (15091, f"{tmp_path}/mesh:1")
+    assert found["control_plane.metadata.a.b"] == ("c", f"{tmp_path}/agent.yaml:2")
+    assert found["sockets.keepalive_time"] == (180, "default")
+    assert found["node"][1] == "this host's name"
+    assert found["state_dir"] == ("/var/lib/hostmesh", "default")
+
+
+def test_socket_and_window_settings_reach_the_proxy(tmp_path: Path) -> None:
+    """By their names of ztunnel."""
+    environment = {"KEEPALIVE_TIME": "1m", "KEEPALIVE_RETRIES": "4", "USER_TIMEOUT_ENABLED": "true"}
+    proxy = read(tmp_path, "http2: {stream_window: 65535}\nresponse_baggage: false\n", environment).proxy()
+    assert (proxy.tcp_keepalive_time, proxy.tcp_keepalive_probes, proxy.tcp_user_timeout) == (60, 4, True)
+    assert (proxy.stream_window, proxy.response_baggage) == (65535, False)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hostmesh.config.proxy import ProxyConfig
 from hostmesh.model.address import SocketAddress
 from hostmesh.proxy.listener import PAUSE, Listener
 from hostmesh.transport.loop import Loop
@@ -32,7 +33,7 @@ def test_accepted_sockets_inherit_the_listeners_options(bound: socket.socket) ->
     loop = Loop()
     accepted: list[tuple[_socket.socket, SocketAddress]] = []
     listener = Listener(loop, bound, lambda *one: accepted.append(one))
-    listener.keep_alive(180, 181, 9)
+    listener.watch_peers(ProxyConfig(tcp_keepalive_interval=181, tcp_user_timeout=True))
     with socket.create_connection(bound.getsockname()):
         while not accepted:
             loop.turn(0.1)
@@ -40,10 +41,22 @@ def test_accepted_sockets_inherit_the_listeners_options(bound: socket.socket) ->
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 181
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == (180 + 9 * 181) * 1000
         sock.close()
     listener.close()
     loop.turn(0)
     assert bound.fileno() == -1
+    loop.close()
+
+
+def test_options_of_a_former_program_do_not_stay(bound: socket.socket) -> None:
+    """The socket outlives a reload, and so do its options."""
+    loop = Loop()
+    listener = Listener(loop, bound, lambda *_: None)
+    listener.watch_peers(ProxyConfig(tcp_user_timeout=True))
+    listener.watch_peers(ProxyConfig(tcp_keepalive=False))
+    assert not bound.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert not bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     loop.close()
 
 

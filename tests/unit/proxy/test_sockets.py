@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from hostmesh.config.proxy import ProxyConfig
 from hostmesh.model.address import SocketAddress
 from hostmesh.proxy.sockets import Connect, accept_all, reset
 from hostmesh.transport.loop import Loop
@@ -49,6 +50,21 @@ def test_a_connect_hands_over_a_registered_socket(listener: socket.socket) -> No
     connect.sock.close()
     listener.close()
     loop.close()
+
+
+def test_a_connected_socket_notices_that_its_peer_is_gone(listener: socket.socket) -> None:
+    """Keepalive and user timeout as configured; without them nothing is set."""
+    impatient = ProxyConfig(tcp_keepalive_time=60, tcp_keepalive_interval=10, tcp_user_timeout=True)
+    for given, timeout in ((impatient, 150_000), (ProxyConfig(tcp_keepalive=False), 0)):
+        loop = Loop()
+        outcome: Outcome = []
+        Connect(loop, address_of(listener), 5.0, lambda *result: outcome.append(result), None, config=given)  # noqa: B023
+        connect, _ = run(loop, outcome)
+        assert bool(connect.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is given.tcp_keepalive
+        assert connect.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == timeout
+        connect.sock.close()
+        loop.close()
+    listener.close()
 
 
 def test_a_refused_connect_tells_its_errno_and_closes(listener: socket.socket) -> None:

@@ -1,0 +1,143 @@
+"""ztunnel's environment variables as settings of ours, and those that have no effect on a host."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from hostmesh.config.durations import parse_duration
+from hostmesh.config.layer import Layer, Wrong
+
+MIN_STOP = 1.0
+
+
+def _text(value: str) -> object:
+    return value
+
+
+def _whole(value: str) -> object:
+    try:
+        return int(value)
+    except ValueError:
+        raise Wrong(f"{value!r} is not a number") from None
+
+
+def _boolean(value: str) -> object:
+    if value not in ("true", "false"):
+        raise Wrong(f"{value!r} is neither true nor false")
+    return value == "true"
+
+
+def _duration(value: str) -> object:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+
+
+def _address(value: str) -> object:
+    scheme, separator, rest = value.rpartition("://")
+    if separator and scheme != "https":
+        raise Wrong(f"{value!r}: only https is possible")
+    return rest
+
+
+def _root_file(value: str) -> object:
+    if value == "SYSTEM" or "-----BEGIN" in value:
+        raise Wrong("must be the path of a file with the control plane's root certificate")
+    return value
+
+
+def _threads(value: str) -> object:
+    if not value.endswith("%"):
+        return _whole(value)
+    percent = value[:-1].strip()
+    if not percent.isdigit() or not 0 < int(percent) <= 100:
+        raise Wrong(f"{value!r} is neither a number nor a percentage")
+    return max(1, math.ceil(len(os.sched_getaffinity(0)) * int(percent) / 100))
+
+
+def _grace(value: str) -> object:
+    """What is left of the grace period for connections, as ztunnel counts it (but never less than a second)."""
+    seconds = _whole(value)
+    assert isinstance(seconds, int)
+    return max(MIN_STOP, float(seconds - 5 if seconds > 10 else seconds - 1))
+
+
+def _levels(value: str) -> object:
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    known = (part.removeprefix("ztunnel::") for part in parts)
+    return ",".join(part for part in known if not part.startswith("hickory_server")) or "info"
+
+
+_SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("NODE_NAME", "node", _text),
+    ("NETWORK", "network", _text),
+    ("CLUSTER_ID", "cluster_id", _text),
+    ("ISTIO_META_CLUSTER_ID", "cluster_id", _text),
+    ("TRUST_DOMAIN", "trust_domain", _text),
+    ("XDS_ADDRESS", "control_plane.address", _address),
+    ("XDS_ROOT_CA", "control_plane.root_cert", _root_file),
+    ("ALT_XDS_HOSTNAME", "control_plane.server_name", _text),
+    ("SECRET_TTL", "certificates.ttl", _duration),
+    ("POOL_MAX_STREAMS_PER_CONNECTION", "pool_max_streams", _whole),
+    ("POOL_UNUSED_RELEASE_TIMEOUT", "pool_unused_release", _duration),
+    ("HTTP2_STREAM_WINDOW_SIZE", "http2.stream_window", _whole),
+    ("HTTP2_CONNECTION_WINDOW_SIZE", "http2.connection_window", _whole),
+    ("HTTP2_FRAME_SIZE", "http2.max_frame_size", _whole),
+    ("TERMINATION_GRACE_PERIOD_SECONDS", "drain_deadline", _grace),
+    ("CONNECTION_TERMINATION_DEADLINE", "drain_deadline", _duration),
+    ("KEEPALIVE_ENABLED", "sockets.keepalive", _boolean),
+    ("KEEPALIVE_TIME", "sockets.keepalive_time", _duration),
+    ("KEEPALIVE_INTERVAL", "sockets.keepalive_interval", _duration),
+    ("KEEPALIVE_RETRIES", "sockets.keepalive_retries", _whole),
+    ("USER_TIMEOUT_ENABLED", "sockets.user_timeout", _boolean),
+    ("ENABLE_RESPONSE_BAGGAGE", "response_baggage", _boolean),
+    ("IPV6_ENABLED", "ipv6", _boolean),
+    ("ZTUNNEL_WORKER_THREADS", "workers", _threads),
+    ("RUST_LOG", "log.level", _levels),
+    ("LOG_FORMAT", "log.format", _text),
+)
+"""Variable, setting, how it is read. Where two mean the same setting, the later one wins."""
+
+_METADATA = "ISTIO_META_"
+
+_WITHOUT_EFFECT = (
+    *("ENABLE_PROXY", "PROXY_MODE", "PROXY_WORKLOAD_INFO", "CLUSTER_DOMAIN", "POD_NAMESPACE", "POD_NAME"),
+    *("SERVICE_ACCOUNT", "XDS_ON_DEMAND", "XDS_HEADER_*", "PREFERED_SERVICE_NAMESPACE", "CA_ADDRESS", "CA_ROOT_CA"),
+    *("ALT_CA_HOSTNAME", "CA_HEADER_*", "AUTH_TOKEN", "FAKE_CA", "CRL_PATH", "ENABLE_ORIG_SRC", "PACKET_MARK"),
+    *("INPOD_UDS", "INPOD_PORT_REUSE", "LOCALHOST_APP_TUNNEL", "UNSTABLE_ENABLE_SOCKS5", "AUTHZ_POLICY_INFO_LOGGING"),
+    *("TLS12_ENABLED", "COMPLIANCE_POLICY", "ZTUNNEL_CPU_LIMIT", "ZTUNNEL_RESOURCE_CPU_*", "ISTIO_METAJSON_*"),
+    *("INSTANCE_IP", "LOCAL_XDS_PATH", "LOCAL_XDS"),
+)
+"""What ztunnel reads and a host's agent does differently; docs/ztunnel-differences.md says why."""
+
+
+def layer(environment: Mapping[str, str]) -> Layer:
+    """What the variables say.
+
+    Raises:
+        InvalidYaml: a value cannot be read; all such variables are named.
+    """
+    said = Layer()
+    for variable, setting, convert in _SETTINGS:
+        if variable in environment:
+            said.read(setting, environment[variable], f"${variable}", convert)
+    for variable, value in sorted(environment.items()):
+        name = variable.removeprefix(_METADATA)
+        if name != variable and name and name != "CLUSTER_ID":
+            said.put(f"control_plane.metadata.{name}", value, f"${variable}")
+    said.check()
+    return said
+
+
+def without_effect(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables that are set and mean something to ztunnel, but nothing here, sorted."""
+    return tuple(sorted(set(_matching(environment))))
+
+
+def _matching(environment: Mapping[str, str]) -> Iterator[str]:
+    for pattern in _WITHOUT_EFFECT:
+        yield from fnmatch.filter(environment, pattern)

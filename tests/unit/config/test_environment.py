@@ -1,0 +1,70 @@
+"""ztunnel's variables: what they become, what is wrong with them, which mean nothing here."""
+
+from __future__ import annotations
+
+import os
+from math import ceil
+
+import pytest
+
+from hostmesh.config.environment import layer, without_effect
+from hostmesh.config.strict_yaml import InvalidYaml
+
+CPUS = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "setting", "value"),
+    [
+        ("XDS_ADDRESS", "https://istiod.example:15012", "control_plane.address", "istiod.example:15012"),
+        ("XDS_ADDRESS", "istiod.example:15012", "control_plane.address", "istiod.example:15012"),
+        ("POOL_UNUSED_RELEASE_TIMEOUT", "5m", "pool_unused_release", 300),
+        ("HTTP2_FRAME_SIZE", "16384", "http2.max_frame_size", 16384),
+        ("KEEPALIVE_ENABLED", "false", "sockets.keepalive", False),
+        ("USER_TIMEOUT_ENABLED", "true", "sockets.user_timeout", True),
+        ("TERMINATION_GRACE_PERIOD_SECONDS", "30", "drain_deadline", 25),
+        ("TERMINATION_GRACE_PERIOD_SECONDS", "10", "drain_deadline", 9),
+        ("TERMINATION_GRACE_PERIOD_SECONDS", "0", "drain_deadline", 1),
+        ("ZTUNNEL_WORKER_THREADS", "3", "workers", 3),
+        ("ZTUNNEL_WORKER_THREADS", "0", "workers", 0),
+        ("ZTUNNEL_WORKER_THREADS", "100%", "workers", CPUS),
+        ("ZTUNNEL_WORKER_THREADS", "1%", "workers", ceil(CPUS / 100)),
+        ("RUST_LOG", "hickory_server::server=off,info,ztunnel::access=debug", "log.level", "info,access=debug"),
+        ("ISTIO_META_DNS_CAPTURE", "true", "control_plane.metadata.DNS_CAPTURE", "true"),
+        ("ISTIO_META_CLUSTER_ID", "c1", "cluster_id", "c1"),
+    ],
+)
+def test_variables(variable: str, text: str, setting: str, value: object) -> None:
+    """Each becomes one setting, and says that it did."""
+    said = layer({variable: text})
+    assert (said.values, said.sources) == ({setting: value}, {setting: f"${variable}"})
+
+
+def test_the_deadline_wins_over_the_grace_period_and_the_metadata_over_the_cluster() -> None:
+    """As ztunnel decides."""
+    said = layer({"CONNECTION_TERMINATION_DEADLINE": "7s", "TERMINATION_GRACE_PERIOD_SECONDS": "30"})
+    assert (said.values["drain_deadline"], said.sources["drain_deadline"]) == (7, "$CONNECTION_TERMINATION_DEADLINE")
+    assert layer({"ISTIO_META_CLUSTER_ID": "b", "CLUSTER_ID": "a"}).values == {"cluster_id": "b"}
+
+
+def test_every_mistake_is_told_with_its_variable() -> None:
+    """All at once; a boolean is `true` or `false` and nothing else."""
+    wrong = {
+        "KEEPALIVE_ENABLED": "yes",
+        "HTTP2_FRAME_SIZE": "big",
+        "SECRET_TTL": "soon",
+        "XDS_ADDRESS": "http://x:15010",
+        "XDS_ROOT_CA": "SYSTEM",
+        "ZTUNNEL_WORKER_THREADS": "150%",
+    }
+    with pytest.raises(InvalidYaml) as caught:
+        layer(wrong)
+    complaints = str(caught.value).splitlines()
+    assert sorted(line.partition(":")[0] for line in complaints) == sorted(f"${name}" for name in wrong)
+    assert "$KEEPALIVE_ENABLED: 'yes' is neither true nor false" in complaints
+
+
+def test_what_has_no_effect_is_known_by_name() -> None:
+    """Families of variables too; those of other programs are nobody's business."""
+    environment = {"PROXY_MODE": "dedicated", "XDS_HEADER_a": "b", "NODE_NAME": "n", "PATH": "/bin", "CA_ADDRESS": "x"}
+    assert without_effect(environment) == ("CA_ADDRESS", "PROXY_MODE", "XDS_HEADER_a")
