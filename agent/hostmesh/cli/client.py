@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -69,9 +70,32 @@ class Client:
         """The control plane's own state."""
         return self._request("GET", "/v1/status")
 
-    def token(self, node: str, ttl: float) -> Json:
-        """A new join token."""
-        return self._request("POST", "/v1/tokens", {"node": node, "ttl": ttl})
+    def token(self, node: str, ttl: float, *, host_key: str = "", addresses: Sequence[str] = ()) -> Json:
+        """A new join token, bound to the fingerprint of a host key and to networks where they are given."""
+        body = {"node": node, "ttl": ttl, "host_key": host_key, "addresses": list(addresses)}
+        return self._request("POST", "/v1/tokens", body)
+
+    def tokens(self) -> list[Json]:
+        """Those that are remembered, oldest first."""
+        records: list[Json] = self._request("GET", "/v1/tokens")["tokens"]
+        return records
+
+    def token_revoke(self, identifier: str) -> Json:
+        """Make a token unusable; what became of it."""
+        return self._request("DELETE", f"/v1/tokens/{quote(identifier, safe='')}")
+
+    def node_add(self, name: str, host_keys: Sequence[str], *, replace: bool) -> Json:
+        """Register host keys; `changed` says whether that was news."""
+        return self._request("POST", "/v1/nodes", {"name": name, "host_keys": list(host_keys), "replace": replace})
+
+    def nodes(self) -> list[Json]:
+        """The registered hosts."""
+        records: list[Json] = self._request("GET", "/v1/nodes")["nodes"]
+        return records
+
+    def node_remove(self, name: str) -> None:
+        """Forget a host's keys."""
+        self._request("DELETE", f"/v1/nodes/{quote(name, safe='')}")
 
     def ca(self) -> Json:
         """The certificate authority's state."""

@@ -1,8 +1,8 @@
 """The operator's door: HTTP with JSON on a unix socket, which the CLI speaks. Who may open the socket may do all.
 
 `POST /v1/apply` and `POST /v1/diff` take `{"files": [{"source", "text"}]}`; `GET /v1/objects/<kind>`, with
-`namespace` and `name` as query; `DELETE /v1/objects/<kind>/<namespace or ->/<name>`; `GET /v1/mesh`; `GET /v1/status`;
-`POST /v1/tokens` takes `{"node", "ttl"}`. Errors are `{"error", "problems": [{"source", "line", "field", "why"}]}`.
+`namespace` and `name` as query; `DELETE /v1/objects/<kind>/<namespace or ->/<name>`; `GET /v1/mesh`; `GET /v1/status`.
+Errors are `{"error", "problems": [{"source", "line", "field", "why"}]}`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
-from pydantic import Field
 
 from hostmesh.admin.dump import EndpointView, policy_json, service_json, workload_json
 from hostmesh.config.strict_yaml import InvalidYaml, suggest
@@ -24,9 +23,9 @@ from hostmesh.control.ca_api import CaApi
 from hostmesh.control.directory import MAX_BYTES, DirectoryUnusable
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import KINDS, Object, ObjectKey, text_keys
+from hostmesh.control.enrolment_api import EnrolmentApi
 from hostmesh.control.live import LiveDocuments
 from hostmesh.control.request import RequestModel, caller_uid, read_body
-from hostmesh.control.tokens import DEFAULT_TTL, TokenStore
 from hostmesh.control.translate import Translation
 from hostmesh.control.trust import NotNow
 
@@ -43,17 +42,12 @@ class _Apply(RequestModel):
     dry_run: bool = False
 
 
-class _Token(RequestModel):
-    node: str
-    ttl: float = Field(default=DEFAULT_TTL)
-
-
 class Api:
     """Routes of the operator's socket.
 
     Args:
         live: the documents.
-        tokens: join tokens.
+        enrolment: its part of the door.
         audit: every change and every token is recorded with the uid that asked.
         status: further facts for `GET /v1/status`, as JSON values.
         ca: the certificate authority's part of the door.
@@ -62,13 +56,13 @@ class Api:
     def __init__(
         self,
         live: LiveDocuments,
-        tokens: TokenStore,
+        enrolment: EnrolmentApi,
         audit: AuditLog,
         status: Callable[[], Mapping[str, Any]],
         ca: CaApi | None = None,
     ) -> None:
         self._live = live
-        self._tokens = tokens
+        self._enrolment = enrolment
         self._audit = audit
         self._status = status
         self._ca = ca
@@ -84,7 +78,7 @@ class Api:
                 web.delete("/v1/objects/{kind}/{namespace}/{name}", self._delete),
                 web.get("/v1/mesh", self._mesh),
                 web.get("/v1/status", self._get_status),
-                web.post("/v1/tokens", self._token),
+                *self._enrolment.routes(),
                 *(self._ca.routes() if self._ca is not None else ()),
             ]
         )
@@ -141,15 +135,6 @@ class Api:
             "warnings": [dataclasses.asdict(warning) for warning in current.translation.warnings] if current else [],
         }
         return web.json_response({**self._status(), "documents": documents})
-
-    async def _token(self, request: web.Request) -> web.Response:
-        body = await read_body(request, _Token)
-        self._audit.record("token", result="requested", uid=caller_uid(request), node=body.node, ttl=body.ttl)
-        try:
-            token = self._tokens.mint(body.node, body.ttl)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-        return web.json_response({"token": token, "node": body.node, "ttl": body.ttl})
 
 
 @web.middleware

@@ -58,9 +58,10 @@ class Listen(_Strict):
 
 
 class Certificates(_Strict):
-    """`max_ttl` caps what agents ask for; seconds or text like `24h`."""
+    """`max_ttl` caps what agents ask for, `node_ttl` is that of the hosts' own; seconds or text like `24h`."""
 
     max_ttl: Annotated[float, BeforeValidator(_duration), Field(ge=30, le=90 * 86400)] = 86400.0
+    node_ttl: Annotated[float, BeforeValidator(_duration), Field(ge=30, le=90 * 86400)] = 7 * 86400.0
 
 
 class NetworkPolicies(_Strict):

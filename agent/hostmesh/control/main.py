@@ -21,6 +21,7 @@ from hostmesh.control.ca import CaBroken, CertificateAuthority
 from hostmesh.control.ca_api import CaApi
 from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.config import ControlPlaneConfig
+from hostmesh.control.enrolment_api import EnrolmentApi
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import CannotListen, GrpcServer
 from hostmesh.control.live import LiveDocuments
@@ -59,7 +60,10 @@ class ControlPlane:
             config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             config.documents_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._ca = CertificateAuthority(
-                config.state_dir / "ca", config.trust_domain, max_ttl=config.certificates.max_ttl
+                config.state_dir / "ca",
+                config.trust_domain,
+                max_ttl=config.certificates.max_ttl,
+                node_ttl=config.certificates.node_ttl,
             )
             self._tokens = TokenStore(config.state_dir / "tokens.json")
             self._nodes = NodeRegistry(config.state_dir / "nodes.json")
@@ -106,7 +110,8 @@ class ControlPlane:
         except (CannotListen, CaBroken) as error:
             self._close(listener)
             raise CannotStart(str(error)) from error
-        api = Api(self._live, self._tokens, self._audit, self._status, CaApi(self._ca, self._trust, self._audit))
+        enrolment = EnrolmentApi(self._tokens, self._nodes, self._audit)
+        api = Api(self._live, enrolment, self._audit, self._status, CaApi(self._ca, self._trust, self._audit))
         runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=_API_SHUTDOWN_TIMEOUT)
         try:
             await runner.setup()
