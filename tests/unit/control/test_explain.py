@@ -33,9 +33,8 @@ def test_deny_everything() -> None:
 def test_clauses_in_words() -> None:
     """Exceptions, ranges of ports, and 15008 for who is in the mesh."""
     block = "{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}"
-    lines = said(
-        f"podSelector: {{}}\ningress:\n- from: [{block}]\n  ports: [{{port: 100, endPort: 130}}]\n- ports: [{{port: 9}}]"
-    )
+    first = f"{{from: [{block}], ports: [{{port: 100, endPort: 130}}]}}"
+    lines = said(f"podSelector: {{}}\ningress: [{first}, {{ports: [{{port: 9}}]}}]")
     assert lines[2:8] == [
         (
             "    ip saddr { 10.0.0.0-10.0.255.255, 10.2.0.0-10.255.255.255 } tcp dport { 100-130, 15008 } return"
