@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from tests.support.control_plane import RunningControlPlane, control_plane
+from tests.support.mesh import until
 
 from hostmesh.cli import ca, main
 from hostmesh.control.revocations import REASONS
@@ -39,7 +41,14 @@ def enrolled(running: RunningControlPlane) -> int:
     """A node; the serial number of its certificate."""
     endpoint, root = Endpoint("127.0.0.1", running.port), running.directory / "state" / "ca" / "root-cert.pem"
     token = running.client.token("mesh1", 60)["token"]
-    return asyncio.run(enrol(ControlPlane(endpoint, root), "mesh1", "cluster.local", token)).serial
+
+    async def main() -> int:
+        serial = (await enrol(ControlPlane(endpoint, root), "mesh1", "cluster.local", token)).serial
+        loop: Any = asyncio.get_running_loop()
+        await until(lambda: len(loop._selector.get_map()) == 1)  # the connection has said goodbye
+        return serial
+
+    return asyncio.run(main())
 
 
 def test_reasons_are_the_control_planes() -> None:
