@@ -265,7 +265,7 @@ class Tunnel:
             while not self._closed:
                 n = self._engine.read_into(plaintext)
                 if not n:
-                    return
+                    break
                 self._dispatch(self.http2.receive(plaintext[:n]))
         except Http2Error as error:
             self.broken(error)

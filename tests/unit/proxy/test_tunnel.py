@@ -16,6 +16,7 @@ from tests.support.proxy import PATIENCE, Mesh, echo, receive_all
 from hostmesh.telemetry.metrics import OPENED
 
 DATA, PING_FRAME, GOAWAY = 0, 6, 7
+PING_ACK = b"\x00\x00\x08\x06\x01\x00\x00\x00\x00" + bytes(8)
 PING = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8)
 
 
@@ -70,6 +71,16 @@ def test_a_broken_frame_ends_the_tunnel_with_a_reason(mesh: Mesh, peer: Peer) ->
     assert record.level == "error"
     assert "FRAME_SIZE_ERROR" in str(dict(record.fields)["error"])
     assert_serves(mesh)
+
+
+def test_a_ping_on_a_quiet_tunnel_is_answered_at_once(peer: Peer) -> None:
+    """Nothing else happens on it that would carry the answer along."""
+    peer.sock.settimeout(2)  # our own keepalive comes after ten seconds
+    for _ in range(2):
+        peer.sock.sendall(PING)
+        answer = b""
+        while PING_ACK not in answer:
+            answer += peer.sock.recv(4096)
 
 
 def test_a_flood_of_pings_ends_the_tunnel(mesh: Mesh, peer: Peer) -> None:
