@@ -52,10 +52,11 @@ def serve(listener: socket.socket, users: frozenset[int], keys: Sequence[Path] =
 
 def _answer(connection: socket.socket, users: frozenset[int], keys: Sequence[Path]) -> bytes:
     _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    if uid not in users:
-        return encode_reply((), f"user {uid} may not ask")
+    # Read in any case: closing with a request unread would cut the refusal off as well.
     with connection.makefile("rb") as lines:
         line = lines.readline(MAX_LINE)
+    if uid not in users:
+        return encode_reply((), f"user {uid} may not ask")
     try:
         return encode_reply(signatures(decode_request(line), keys))
     except (ValueError, OSError) as error:
