@@ -288,6 +288,9 @@ class Agent:
         for message in self._trust.messages():
             self._workers.broadcast(message)
         self._trust.review(self._secrets)
+        node = self._membership.status()
+        if node is not None and node.credentials is not None and self._trust.outdated(node.credentials):
+            self._membership.doubt()
 
     def _on_status(self, status: XdsStatus) -> None:
         if status.not_admitted:

@@ -91,11 +91,12 @@ class Trust:
             if self.revokes(credentials):
                 _log.warning("certificate of %s has been revoked", credentials.identity)
                 certificates.discard(credentials.identity, REVOKED)
-            elif self._outdated(credentials):
+            elif self.outdated(credentials):
                 spread = min(RENEW_SPREAD * (credentials.not_after - credentials.not_before), MAX_RENEW_SPREAD)
                 certificates.renew_within(credentials.identity, spread)
 
-    def _outdated(self, credentials: Credentials) -> bool:
+    def outdated(self, credentials: Credentials) -> bool:
+        """Whether another authority has signed a certificate than signs now."""
         if self._bundle is None or not self._bundle.signer:
             return False
         try:
