@@ -50,14 +50,17 @@ class LogSink:
     def write_batch(self, batch: pb.LogBatch) -> None:
         """What a worker logged."""
         for message in batch.records:
-            self.write(LogRecord(message.level, message.target, message.message, tuple(_fields(message.fields))))
+            try:
+                fields = tuple(_fields(message.fields))
+            except (ValueError, TypeError):
+                fields = (("unreadable", message.fields),)
+            self.write(LogRecord(message.level, message.target, message.message, fields))
 
 
-def _fields(flat: Iterable[str]) -> Iterable[tuple[str, str | int | float | bool]]:
-    values = iter(flat)
-    for key in values:
-        value = json.loads(next(values, '""'))
-        yield key, value if isinstance(value, str | int | float | bool) else str(value)
+def _fields(encoded: str) -> Iterable[tuple[str, str | int | float | bool]]:
+    """The pairs of a worker's record; a worker is not trusted to send only what it should."""
+    for key, value in json.loads(encoded or "[]"):
+        yield str(key), value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def _without_time(line: str) -> str:

@@ -16,11 +16,18 @@ from hostmesh.telemetry.logs import parse_levels, set_levels
 from hostmesh.telemetry.metrics import Series
 from hostmesh.telemetry.records import LogRecord
 from hostmesh.transport.loop import BROKEN, Loop
+from hostmesh.transport.timers import Timer
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.xds.codec import decode_address, decode_authorization
 
 MAX_WAITING = 8 << 20
 """Bytes that may wait for main to read; log records beyond it are dropped and counted, everything else is small."""
+
+LOG_DELAY = 0.05
+"""Seconds that a record may wait for others."""
+
+LOG_BATCH = 512
+"""Records that do not wait any longer."""
 
 ORPHAN_DEADLINE = 5.0
 """Seconds that open connections get when main is gone."""
@@ -41,6 +48,8 @@ class MainLink:
         self._frames = FrameReader(MAX_TO_WORKER)
         self._out = bytearray()
         self._flush_due = False
+        self._records: list[LogRecord] = []
+        self._records_due: Timer | None = None
         self._dropped = 0
         self._main_gone = False
         self._server: ProxyServer | None = None
@@ -68,7 +77,19 @@ class MainLink:
         self._send(pb.FromWorker(want_credentials=pb.WantCredentials(identity=str(identity))))
 
     def log(self, records: Sequence[LogRecord]) -> None:
-        """Hand records on; they are dropped and counted if main does not keep up."""
+        """Hand records on, many at once: a message for each connection would cost more than the connection's bytes."""
+        self._records += records
+        if len(self._records) >= LOG_BATCH:
+            self._hand_over_records()
+        elif self._records_due is None:
+            self._records_due = self._loop.call_later(LOG_DELAY, self._hand_over_records)
+
+    def _hand_over_records(self) -> None:
+        """Records are dropped and counted if main does not keep up."""
+        if self._records_due is not None:
+            self._records_due.cancel()
+            self._records_due = None
+        records, self._records = self._records, []
         if len(self._out) > MAX_WAITING:
             self._dropped += len(records)
             return
@@ -77,7 +98,8 @@ class MainLink:
                 "error", "proxy", "log records dropped, main did not read them", (("records", self._dropped),)
             )
             records, self._dropped = [lost, *records], 0
-        self._send(pb.FromWorker(logs=pb.LogBatch(records=[_log_record(record) for record in records])))
+        if records:
+            self._send(pb.FromWorker(logs=pb.LogBatch(records=[_log_record(record) for record in records])))
 
     def _beat(self, interval: float, count: int) -> None:
         self._send(pb.FromWorker(heartbeat=pb.Heartbeat(turn=count)))
@@ -222,9 +244,7 @@ class MainLink:
 
 
 def _log_record(record: LogRecord) -> pb.LogRecord:
-    fields: list[str] = []
-    for key, value in record.fields:
-        fields += (key, json.dumps(value))
+    fields = json.dumps(record.fields)
     return pb.LogRecord(level=record.level, target=record.target, message=record.message, fields=fields)
 
 

@@ -48,7 +48,7 @@ def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
                 with suppress(ConnectionResetError):
                     await reader.read(1)
                 writer.close()
-                while not any(f"has the number {6 + round_}" in " ".join(record.fields) for record in logs):
+                while not any(f"has the number {6 + round_}" in record.fields for record in logs):
                     await asyncio.sleep(0.02)
                 if round_ == 1:
                     doors.follow([])
