@@ -56,6 +56,10 @@ netns: ## Tests on the real kernel, in namespaces of their own (root)
 interop: ## Tests against foreign implementations
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
 
+.PHONY: e2e
+e2e: prerequisites collection ## Hosts that outlive their certificates, rolled out by ansible-playbook (root, 2 minutes)
+	pytest -q -s tests/e2e
+
 .PHONY: bench
 bench: prerequisites ## Direct, Envoy and hostmesh side by side: bench/results.json (root, 6 minutes)
 	@python -m bench compare
@@ -79,7 +83,7 @@ molecule: collection ## Run the roles on hosts of their own: create, check, conv
 
 .PHONY: test
 test: prerequisites ## Everything that CI runs
-	@$(MAKE) --no-print-directory check lint netns interop molecule
+	@$(MAKE) --no-print-directory check lint netns interop e2e molecule
 
 .PHONY: proto
 proto: ## Generate code from proto/

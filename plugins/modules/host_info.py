@@ -75,6 +75,11 @@ enrolled:
   description: Whether the host holds a node certificate that has not expired.
   type: bool
   returned: always
+host_keys:
+  description: The host's public SSH keys of the kinds ed25519, ecdsa and rsa, without comments.
+  type: list
+  elements: str
+  returned: always
 documents:
   description: Names of the files in C(/etc/hostmesh/documents).
   type: list
@@ -94,6 +99,7 @@ PREFIX = Path("/opt/hostmesh")
 COMMAND = Path("/usr/local/bin/hostmesh")
 NODE_CERTIFICATE = Path("/var/lib/hostmesh/node-cert.pem")
 DOCUMENTS = Path("/etc/hostmesh/documents")
+SSH = Path("/etc/ssh")
 
 
 def installed() -> str:
@@ -113,6 +119,12 @@ def enrolled() -> bool:
     except (OSError, ssl.SSLError):
         return False
     return ssl.cert_time_to_seconds(certificate["notAfter"]) > time.time()
+
+
+def host_keys(folder: Path) -> list[str]:
+    """Lines of the host's public keys; kinds that it does not have are passed over."""
+    files = [folder / f"ssh_host_{kind}_key.pub" for kind in ("ed25519", "ecdsa", "rsa")]
+    return [" ".join(file.read_text(encoding="ascii").split()[:2]) for file in files if file.exists()]
 
 
 def yaml_files(folder: Path) -> list[str]:
@@ -135,6 +147,7 @@ def main() -> None:
         nft=module.get_bin_path("nft") or "",
         installed=installed(),
         enrolled=enrolled(),
+        host_keys=host_keys(SSH),
         documents=yaml_files(DOCUMENTS),
     )
 

@@ -1,0 +1,125 @@
+"""Hosts that were off until all they had was expired come back by themselves: real systemd, ssh, ansible-playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.hosts import Host
+from lab.instance import Lab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+EXPIRY = Path(__file__).parent / "expiry"
+LAB = Lab("expiry")
+CONTROL_PLANE = "hostmesh-control-plane.service"
+
+
+@pytest.fixture(scope="module")
+def estate() -> Iterator[None]:
+    """Two hosts in the mesh; gone without a trace afterwards."""
+    build = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+    try:
+        with subprocess.Popen([sys.executable, build, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
+            must(sys.executable, "-m", "demo.deploy", LAB.name, EXPIRY / "estate.json")
+        assert building.returncode == 0
+        roll_out()
+        yield
+    finally:
+        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
+            must(sys.executable, "-m", "lab", "down", LAB.name)
+
+
+def must(*command: str | Path) -> str:
+    """Run a command on this machine; what it prints."""
+    bin_directory = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"}
+    # The hosts outlive the command that boots them, so it must not wait for them to close its output.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
+        output.seek(0)
+        text = output.read()
+    assert done.returncode == 0, text[-4000:]
+    return text
+
+
+def roll_out() -> str:
+    """Run the playbook as a user would; its recap."""
+    text = must("ansible-playbook", "-i", EXPIRY / "inventory.yml", ROOT / "playbooks" / "site.yml")
+    return text.rpartition("PLAY RECAP")[2]
+
+
+def run(host: str, *command: str, stdin: bytes = b"") -> str:
+    return Host(LAB, host).execute(list(command), stdin).stdout
+
+
+def status(host: str) -> dict[str, Any]:
+    return dict(json.loads(run(host, "hostmesh", "status", "-o", "json") or "{}"))
+
+
+def called() -> bool:
+    """Whether sleep's request to web-api on the other host is answered, as a user of the service sees it."""
+    answer = run("mesh2", "nc", "-NU", "/run/sleep/control.sock", stdin=b'{"get": "http://web-api:8080/"}')
+    return dict(json.loads(answer or "{}")).get("code") == 200
+
+
+def seconds_until(condition: Callable[[], object], limit: float) -> float:
+    """How long it took for something to become true on another host."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < limit, f"not within {limit:.0f} s"
+        time.sleep(0.1)  # hosts tell nobody here when they change
+    return time.monotonic() - began
+
+
+def expired(host: str) -> bool:
+    """Neither the node nor a workload has a valid certificate."""
+    facts = status(host)
+    certificates = [facts["nodeCertificate"], *(workload["certificate"] for workload in facts["workloads"])]
+    return not facts["ready"] and all(certificate["expires"] is None for certificate in certificates)
+
+
+def reboot(host: str) -> None:
+    """As its power button does; its files stay."""
+    before = Host(LAB, host).leader()
+    run(host, "systemctl", "reboot")
+    seconds_until(lambda: Host(LAB, host).leader() not in (None, before), 30)
+    seconds_until(lambda: run(host, "systemctl", "is-active", "sleep.service").strip() == "active", 60)
+
+
+@pytest.mark.usefixtures("estate")
+def test_everything_expires_and_traffic_is_back_within_ten_seconds(
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The control plane stops, every certificate runs out, a host reboots, the control plane starts; nobody typed."""
+    seconds_until(called, 30)
+    assert roll_out().count("changed=0") == 2
+    run("mesh1", "systemctl", "stop", CONTROL_PLANE)
+    seconds_until(lambda: expired("mesh1") and expired("mesh2"), 60)
+    assert not called(), "an expired certificate was good enough"
+    reboot("mesh2")
+    seconds_until(lambda: "enrolment" in status("mesh2").get("pending", ()), 20)
+    assert not called()
+    lines = run("mesh2", "journalctl", "--boot", "--unit=hostmesh-agent", "--output=cat")
+    assert "the control plane 10.233.0.11:15012 is unreachable" in lines
+
+    began = time.monotonic()
+    run("mesh1", "systemctl", "start", CONTROL_PLANE)
+    seconds_until(called, 30)
+    took = time.monotonic() - began
+    record_property("seconds", f"{took:.1f}")
+    assert took <= 10
+    tokens = json.loads(run("mesh1", "hostmesh", "token", "list", "-o", "json"))
+    assert tokens == [], "nobody has minted a token"
+    seconds_until(lambda: status("mesh1")["ready"] and status("mesh2")["ready"], 10)
+    errors = run("mesh2", "journalctl", "--boot", "--unit=hostmesh-agent", "--output=cat", "--priority=err")
+    assert len(errors.splitlines()) <= 4, errors

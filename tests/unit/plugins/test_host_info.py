@@ -1,0 +1,35 @@
+"""The module that looks at a host: what it says of SSH host keys."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from tests.support.host_keys import HostKeys
+
+from hostmesh.wire.ssh_key import SshPublicKey
+
+SCRIPT = Path(__file__).parents[3] / "plugins" / "modules" / "host_info.py"
+
+
+@pytest.fixture
+def module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("host_info", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_host_keys_are_what_the_control_plane_takes(module: ModuleType, tmp_path: Path) -> None:
+    """Without comments, ed25519 first; kinds that are missing are passed over, others are none of ours."""
+    ed25519, ecdsa = HostKeys().public
+    (tmp_path / "ssh_host_ecdsa_key.pub").write_text(f"{ecdsa} root@mesh2\n")
+    (tmp_path / "ssh_host_ed25519_key.pub").write_text(f"{ed25519} root@mesh2\n")
+    (tmp_path / "ssh_host_dsa_key.pub").write_text("ssh-dss AAAA\n")
+    lines = module.host_keys(tmp_path)
+    assert [SshPublicKey.parse(line) for line in lines] == [ed25519, ecdsa]
+    assert module.host_keys(tmp_path / "missing") == []
