@@ -16,6 +16,7 @@ from hostmesh.model.authorization import Authorization, Match, StringMatch, Stri
 from hostmesh.model.identity import Credentials
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
+from hostmesh.xds.local_file import LocalMesh
 
 Json = dict[str, Any]
 
@@ -112,6 +113,15 @@ def policy_json(policy: Authorization) -> Json:
         "action": policy.action.value,
         "dryRun": policy.dry_run,
         "rules": [[[_match(match) for match in clause] for clause in rule] for rule in policy.rules],
+    }
+
+
+def static_json(mesh: LocalMesh) -> Json:
+    """`staticConfig`: what a local file says; without one the lists are empty."""
+    return {
+        "workloads": [{"services": {}, **workload_json(workload)} for workload in mesh.workloads],
+        "services": [service_json(service, ()) for service in mesh.services],
+        "policies": [policy_json(policy) for policy in mesh.policies],
     }
 
 

@@ -39,6 +39,7 @@ def agent(config: Path, check: bool) -> None:
     # Here, so that a mistake in the configuration is told at once.
     from hostmesh.daemon.agent import Agent
     from hostmesh.daemon.handover import Program, receive
+    from hostmesh.daemon.local_mode import local_mesh
     from hostmesh.daemon.logs import LogSink
     from hostmesh.daemon.reload import ReloadJudge
     from hostmesh.enrolment import workloads_d
@@ -46,6 +47,7 @@ def agent(config: Path, check: bool) -> None:
     if check:
         try:
             workloads_d.read(settings.settings.workloads_dir)
+            local_mesh(settings)
         except InvalidYaml as error:
             raise click.ClickException(str(error)) from error
         click.echo("the configuration is right")

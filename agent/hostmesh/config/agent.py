@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hostmesh.config import environment as variables
 from hostmesh.config import mesh_config
@@ -57,9 +57,15 @@ class ControlPlane(_Strict):
 
 
 class Certificates(_Strict):
-    """What is asked of the CA; it may grant less."""
+    """Where certificates come from: `auto` is `files` where the mesh comes from a file, else `control-plane`.
 
+    `ttl` is asked of the CA, which may grant less. `directory` holds `<namespace>/<service account>/` with key.pem,
+    cert-chain.pem and root-cert.pem.
+    """
+
+    source: Literal["auto", "control-plane", "files"] = "auto"
     ttl: Duration = 86400.0
+    directory: Path = Path("/etc/hostmesh/certificates")
 
 
 class Log(_Strict):
@@ -113,7 +119,8 @@ class Sockets(_Strict):
 class Settings(_Strict):
     """The shape of agent.yaml. Durations are seconds or text like `24h`.
 
-    `drain_deadline` is what open connections get at a stop, `reload_deadline` at a reload.
+    `drain_deadline` is what open connections get at a stop, `reload_deadline` at a reload. With `local_xds_path`, or
+    the same YAML in `local_xds`, there is no control plane.
     """
 
     node: str = Field(default="", max_length=253)
@@ -135,12 +142,32 @@ class Settings(_Strict):
     pool_unused_release: Duration = 300.0
     drain_deadline: Duration = 5.0
     reload_deadline: Duration = 3600.0
+    local_xds_path: Path | None = None
+    local_xds: str = ""
     workloads_dir: Path = Path("/etc/hostmesh/workloads.d")
     state_dir: Path = Path("/var/lib/hostmesh")
     runtime_dir: Path = Path("/run/hostmesh")
     join_token: Path = Path("/var/lib/hostmesh/join-token")
     host_key_socket: Path = Path("/run/hostmesh-host-key.sock")
     proxy_user: str = "hostmesh-proxy"
+
+    @model_validator(mode="after")
+    def _one_mesh(self) -> Settings:
+        if self.local_xds_path is not None and self.local_xds:
+            raise ValueError("local_xds and local_xds_path are both set; the mesh comes from one of them")
+        if self.local and self.certificates.source == "control-plane":
+            raise ValueError("the mesh comes from a file, so certificates.source must be files")
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether the mesh comes from a file, and there is no control plane."""
+        return self.local_xds_path is not None or bool(self.local_xds)
+
+    @property
+    def certificates_from_files(self) -> bool:
+        """What `certificates.source` comes to."""
+        return self.certificates.source == "files" or (self.certificates.source == "auto" and self.local)
 
 
 @dataclass(frozen=True, slots=True)

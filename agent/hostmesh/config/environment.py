@@ -97,6 +97,8 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("ENABLE_RESPONSE_BAGGAGE", "response_baggage", _boolean),
     ("IPV6_ENABLED", "ipv6", _boolean),
     ("ZTUNNEL_WORKER_THREADS", "workers", _threads),
+    ("LOCAL_XDS_PATH", "local_xds_path", _text),
+    ("LOCAL_XDS", "local_xds", _text),
     ("RUST_LOG", "log.level", _levels),
     ("LOG_FORMAT", "log.format", _text),
 )
@@ -110,7 +112,7 @@ _WITHOUT_EFFECT = (
     *("ALT_CA_HOSTNAME", "CA_HEADER_*", "AUTH_TOKEN", "FAKE_CA", "CRL_PATH", "ENABLE_ORIG_SRC", "PACKET_MARK"),
     *("INPOD_UDS", "INPOD_PORT_REUSE", "LOCALHOST_APP_TUNNEL", "UNSTABLE_ENABLE_SOCKS5", "AUTHZ_POLICY_INFO_LOGGING"),
     *("TLS12_ENABLED", "COMPLIANCE_POLICY", "ZTUNNEL_CPU_LIMIT", "ZTUNNEL_RESOURCE_CPU_*", "ISTIO_METAJSON_*"),
-    *("INSTANCE_IP", "LOCAL_XDS_PATH", "LOCAL_XDS"),
+    "INSTANCE_IP",
 )
 """What ztunnel reads and a host's agent does differently; docs/ztunnel-differences.md says why."""
 

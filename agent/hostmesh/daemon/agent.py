@@ -18,6 +18,7 @@ from hostmesh.daemon.cni_host import CniHost
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
 from hostmesh.daemon.listeners import open_listeners
+from hostmesh.daemon.local_mode import NoMembership, local_mesh
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
@@ -29,6 +30,7 @@ from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.cni_server import CniServer
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.identity.ca_client import CaClient
+from hostmesh.identity.files import FileCertificates
 from hostmesh.identity.host_key import HostKeySigner
 from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeStore
@@ -41,6 +43,7 @@ from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.wire.proto.handover_pb2 import KeptWorker
 from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
+from hostmesh.xds.local_source import LocalSource
 
 _log = logging.getLogger("hostmesh.agent")
 
@@ -76,25 +79,36 @@ class Agent:
         self._trust = Trust(root_cert)
         control_plane = ControlPlane(endpoint, root_cert, self._store.files)
         self._ca = CaClient(control_plane, settings.certificates.ttl)
-        self._membership = Membership(
-            ControlPlane(endpoint, root_cert),
-            self._store,
-            config.node,
-            settings.trust_domain,
-            settings.join_token,
-            sign=HostKeySigner(settings.host_key_socket).sign,
-            fetch=self._ca.fetch,
+        local = local_mesh(config)
+        self._membership: Membership | NoMembership = (
+            NoMembership()
+            if local is not None
+            else Membership(
+                ControlPlane(endpoint, root_cert),
+                self._store,
+                config.node,
+                settings.trust_domain,
+                settings.join_token,
+                sign=HostKeySigner(settings.host_key_socket).sign,
+                fetch=self._ca.fetch,
+            )
         )
         self._mesh = Mesh(config.node)
-        self._xds = XdsClient(
-            control_plane,
-            NodeInfo(config.node, _own_address(endpoint), metadata=settings.control_plane.metadata),
-            self._on_update,
-            on_status=self._on_status,
-            snapshot_path=settings.state_dir / "xds-snapshot",
+        self._xds: XdsClient | LocalSource = (
+            LocalSource(local, self._on_update)
+            if local is not None
+            else XdsClient(
+                control_plane,
+                NodeInfo(config.node, _own_address(endpoint), metadata=settings.control_plane.metadata),
+                self._on_update,
+                on_status=self._on_status,
+                snapshot_path=settings.state_dir / "xds-snapshot",
+            )
         )
+        files = FileCertificates(settings.certificates.directory)
+        fetch = files.fetch if settings.certificates_from_files else self._ca.fetch
         self._secrets = SecretManager(
-            self._ca.fetch, on_credentials=self._on_credentials, on_failure=self._on_certificate_failure
+            fetch, on_credentials=self._on_credentials, on_failure=self._on_certificate_failure
         )
         for credentials in before.credentials:
             self._secrets.adopt(credentials)
@@ -124,6 +138,7 @@ class Agent:
             self._membership,
             self._stopping.set,
             known_before=before.synced,
+            local=local,
         )
 
     async def run(self) -> None:

@@ -10,14 +10,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hostmesh import __version__
+from hostmesh.daemon.local_mode import NoMembership
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.identity.manager import SecretManager
 from hostmesh.xds.client import XdsClient
+from hostmesh.xds.local_source import LocalSource
 
 
 def own_metrics(
-    secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers, membership: Membership
+    secrets: SecretManager, xds: XdsClient | LocalSource, workers: ProxyWorkers, membership: Membership | NoMembership
 ) -> CollectorRegistry:
     """A registry that reads main's parts when it is scraped."""
     registry = CollectorRegistry(auto_describe=False)
@@ -27,7 +29,13 @@ def own_metrics(
 
 
 class _Main(Collector):
-    def __init__(self, secrets: SecretManager, xds: XdsClient, workers: ProxyWorkers, membership: Membership) -> None:
+    def __init__(
+        self,
+        secrets: SecretManager,
+        xds: XdsClient | LocalSource,
+        workers: ProxyWorkers,
+        membership: Membership | NoMembership,
+    ) -> None:
         self._secrets = secrets
         self._xds = xds
         self._workers = workers

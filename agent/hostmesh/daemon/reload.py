@@ -33,7 +33,7 @@ class ReloadJudge:
         self._path = path
         self._environment = environment
         self._installed = program.installed()
-        self._root_cert = _content(config.settings.control_plane.root_cert)
+        self._files = _files(config)
 
     async def needs_new_program(self) -> bool:
         """Whether this program can not do what is asked for; the one that can has then read everything once.
@@ -46,7 +46,7 @@ class ReloadJudge:
         unchanged = (
             fresh.settings == self._config.settings
             and self.program.installed() == self._installed
-            and _content(fresh.settings.control_plane.root_cert) == self._root_cert
+            and _files(fresh) == self._files
         )
         if unchanged:
             return False
@@ -76,7 +76,15 @@ class ReloadJudge:
             raise ReloadRefused(text.removeprefix("Error: "))
 
 
-def _content(path: Path) -> bytes | None:
+def _files(config: AgentConfig) -> tuple[bytes | None, ...]:
+    """What is read once, at the start."""
+    settings = config.settings
+    return _content(settings.control_plane.root_cert), _content(settings.local_xds_path)
+
+
+def _content(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
     try:
         return path.read_bytes()
     except OSError:

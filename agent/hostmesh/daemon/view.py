@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hostmesh import __version__
-from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, workload_json
+from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, static_json, workload_json
 from hostmesh.config.agent import AgentConfig
 from hostmesh.daemon.capture import CaptureKeeper
+from hostmesh.daemon.local_mode import NoMembership
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.daemon.metrics import own_metrics
@@ -22,6 +23,8 @@ from hostmesh.telemetry.exposition import render
 from hostmesh.telemetry.metrics import Series, merge
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.xds.client import XdsClient
+from hostmesh.xds.local_file import LocalMesh
+from hostmesh.xds.local_source import LocalSource
 
 
 class View:
@@ -32,14 +35,15 @@ class View:
         config: AgentConfig,
         sink: LogSink,
         mesh: Mesh,
-        xds: XdsClient,
+        xds: XdsClient | LocalSource,
         secrets: SecretManager,
         workers: ProxyWorkers,
         capture: CaptureKeeper,
-        membership: Membership,
+        membership: Membership | NoMembership,
         stop: Callable[[], None],
         *,
         known_before: bool = False,
+        local: LocalMesh | None = None,
     ) -> None:
         self._config = config
         self._sink = sink
@@ -51,6 +55,7 @@ class View:
         self._membership = membership
         self._stop = stop
         self._known_before = known_before
+        self._local = local or LocalMesh()
         self._own_metrics = own_metrics(secrets, xds, workers, membership)
 
     def pending(self) -> list[str]:
@@ -75,6 +80,7 @@ class View:
                 str(key): {w.uid: {"workloadUid": w.uid} for w in workloads}
                 for key, workloads in state.staged().items()
             },
+            "staticConfig": static_json(self._local),
             "certificates": [
                 certificate_json(str(status.identity), status.state, status.credentials)
                 for status in self._secrets.statistics()
