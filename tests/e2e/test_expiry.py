@@ -109,8 +109,7 @@ def test_everything_expires_and_traffic_is_back_within_ten_seconds(
     reboot("mesh2")
     seconds_until(lambda: "enrolment" in status("mesh2").get("pending", ()), 20)
     assert not called()
-    lines = run("mesh2", "journalctl", "--boot", "--unit=hostmesh-agent", "--output=cat")
-    assert "the control plane 10.233.0.11:15012 is unreachable" in lines
+    assert "the control plane 10.233.0.11:15012 is unreachable" in status("mesh2")["controlPlane"]["error"]
 
     began = time.monotonic()
     run("mesh1", "systemctl", "start", CONTROL_PLANE)
@@ -121,5 +120,7 @@ def test_everything_expires_and_traffic_is_back_within_ten_seconds(
     tokens = json.loads(run("mesh1", "hostmesh", "token", "list", "-o", "json"))
     assert tokens == [], "nobody has minted a token"
     seconds_until(lambda: status("mesh1")["ready"] and status("mesh2")["ready"], 10)
-    errors = run("mesh2", "journalctl", "--boot", "--unit=hostmesh-agent", "--output=cat", "--priority=err")
-    assert len(errors.splitlines()) <= 4, errors
+    # Of connections each has its own line; of everything else, however often it was tried, each change has one.
+    log = run("mesh2", "journalctl", "--boot", "--unit=hostmesh-agent", "--output=cat", "--priority=warning")
+    lines = [line for line in log.splitlines() if not line.startswith("access ")]
+    assert len(lines) <= 4, lines

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from hostmesh.rpc.failure import Validity, alert_text, clock_text, connect_text, timestamp
+from hostmesh.rpc.failure import Validity, alert_text, clock_text, connect_text, skew_text, timestamp
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -54,6 +54,21 @@ def test_clock_text(validity: Validity, words: str | None) -> None:
         assert text is not None
         assert text.startswith(f"the certificate {words}: by the control plane's clock it is valid from ")
         assert f"this host's clock says {timestamp(NOW)}" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, None), (30, None), (-30, None), (31, "is 31 s ahead of the control"), (-7200, "is 7200 s behind the control")],
+)
+def test_skew_text(seconds: float, words: str | None) -> None:
+    """By how much and in which direction; what certificates bear is not worth a word."""
+    text = skew_text(seconds)
+    if words is None:
+        assert text is None
+    else:
+        assert text is not None
+        assert words in text
+        assert "timedatectl" in text
 
 
 @pytest.mark.parametrize(
