@@ -73,6 +73,8 @@ async def accepts(port: int) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:
+        return True  # it was there, and was closed with this connection in its queue
     writer.close()
     return True
 
