@@ -16,6 +16,7 @@ from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
+from h2.config import H2Configuration
 from h2.exceptions import H2Error
 
 from hostmesh.rpc.endpoint import Endpoint
@@ -60,6 +61,10 @@ class _Protocol(H2Protocol):
     heard = False
     lost: BaseException | None = None
 
+    def __init__(self, config: Configuration, h2_config: H2Configuration) -> None:
+        super().__init__(Handler(), config, h2_config)
+        self.ended = asyncio.Event()
+
     def data_received(self, data: bytes) -> None:
         self.heard = True
         super().data_received(data)
@@ -67,6 +72,7 @@ class _Protocol(H2Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.lost = exc
         super().connection_lost(exc)
+        self.ended.set()
 
 
 class _Channel(Channel):
@@ -81,7 +87,7 @@ class _Channel(Channel):
     async def _create_connection(self) -> H2Protocol:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, self.current = await self._loop.create_connection(
-                lambda: _Protocol(Handler(), self._config, self._h2_config),
+                lambda: _Protocol(self._config, self._h2_config),
                 self._endpoint.host,
                 self._endpoint.port,
                 ssl=self._context,
@@ -89,6 +95,12 @@ class _Channel(Channel):
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
             )
         return self.current
+
+    async def end(self) -> None:
+        """Close, and wait for the peer's farewell as long as the shutdown's time-out: whoever opened it, closes it."""
+        self.close()
+        if self.current is not None:
+            await self.current.ended.wait()
 
 
 class ControlPlane:
@@ -130,7 +142,7 @@ class ControlPlane:
         except (OSError, GRPCError, StreamTerminatedError, H2Error) as error:
             raise await self._explain(error, channel) from error
         finally:
-            channel.close()
+            await channel.end()
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
