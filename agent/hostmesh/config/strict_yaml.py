@@ -20,6 +20,7 @@ _MAX_NODES = 1_000_000
 
 _MAX_NESTING = 200
 """The composer recurses: an endless `[[[[` must be stopped before it. Far above what `_walk` then allows."""
+_TOO_DEEP = f"nested deeper than {_MAX_NESTING} levels"
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same grammar from libyaml, eight times faster, where PyYAML was built with it."""
@@ -90,7 +91,9 @@ def load_documents(text: str, source: str) -> list[Document]:
         nodes = list(yaml.compose_all(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidYaml([Problem(source, line, "", f"not YAML: {error.problem}")]) from error
+        # libyaml scans ahead and may reach its own limit before ours is counted
+        why = _TOO_DEEP if "nesting depth" in str(error.problem) else f"not YAML: {error.problem}"
+        raise InvalidYaml([Problem(source, line, "", why)]) from error
     except yaml.YAMLError as error:
         raise InvalidYaml([Problem(source, 1, "", f"not YAML: {error}")]) from error
     return [_document(node, source) for node in nodes if node is not None and not _is_null(node)]
@@ -155,7 +158,7 @@ def _check_nesting(text: str, source: str) -> None:
             depth += 1
             if depth > _MAX_NESTING:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise InvalidYaml([Problem(source, line, "", f"nested deeper than {_MAX_NESTING} levels")])
+                raise InvalidYaml([Problem(source, line, "", _TOO_DEEP)])
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
