@@ -73,13 +73,18 @@ class SnapshotWriter:
 
     async def run(self) -> None:
         """Write what changes until cancelled. A full disk is logged, not fatal: the file is only a cache."""
+        loop = asyncio.get_running_loop()
+        writing: asyncio.Future[None] | None = None
         try:
             while True:
                 await self._dirty.wait()
                 self._dirty.clear()
-                await asyncio.to_thread(self._write, dump_snapshot(self._held))
+                writing = loop.run_in_executor(None, self._write, dump_snapshot(self._held))
+                await asyncio.shield(writing)
                 await asyncio.sleep(self._interval)
         finally:
+            if writing is not None:
+                await writing  # a thread goes on when its task is cancelled, and two would write one file
             if self._dirty.is_set():
                 self._write(dump_snapshot(self._held))
 
