@@ -81,15 +81,18 @@ def connect(a: Namespace, b: Namespace, subnet: int = 77) -> tuple[Namespace, Na
         The namespaces, with their addresses on this link.
     """
     device = f"v{next(_count)}"
-    a.ip(f"link add {device} type veth peer name {device} netns {b.name}")
+    mac = [f"02:00:00:00:{subnet:02x}:{number:02x}" for number in (0, 1, 2)]
+    a.ip(f"link add {device} address {mac[1]} type veth peer name {device} address {mac[2]} netns {b.name}")
     ends = []
     for end, number in ((a, 1), (b, 2)):
         v4, v6 = f"10.{subnet}.0.{number}", f"fd{subnet}::{number}"
-        # without a link-local address that must first be found free, the first connection needs no second SYN
         end.ip(f"link set {device} addrgenmode none")
         end.ip(f"addr add {v4}/24 dev {device}")
         end.ip(f"addr add {v6}/64 dev {device} nodad")
         end.ip(f"link set {device} up")
+        # who is told its neighbour need not find it: the first connection is not slower than the others
+        for neighbour in (f"10.{subnet}.0.{3 - number}", f"fd{subnet}::{3 - number}"):
+            end.ip(f"neigh add {neighbour} lladdr {mac[3 - number]} dev {device} nud permanent")
         ends.append(Namespace(end.name, v4, v6))
     return ends[0], ends[1]
 
