@@ -131,7 +131,11 @@ def test_ten_reloads_refuse_nothing_cut_nothing_and_lose_nothing(lab: Lab, runni
         after = running.workers()
         assert after[0] not in before
         assert before[0] in after, "it still has the lasting connections"
-        assert json.loads(running.get(15000, "/config_dump"))["config"]["pool_max_streams"] == 59
+        dump = json.loads(running.get(15000, "/config_dump"))
+        assert (dump["config"]["pool_max_streams"], dump["config"]["poolMaxStreamsPerConn"]) == (59, 59)
+        listed = dump["workloadState"]["node/w1"]["connections"]
+        assert [one["actualDst"] for one in listed["outbound"]].count(f"{lab.peer.v4}:8080") >= 1
+        assert [one["actualDst"] for one in listed["inbound"]].count(f"{lab.host.v4}:8010") >= 1
         for caller in callers:
             caller.stop()
         until(lambda: len(running.workers()) == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -13,15 +14,23 @@ from hostmesh.admin.view import AgentView
 
 OPENMETRICS = "application/openmetrics-text"
 
+COMPRESSED_ELSEWHERE = 1 << 16
+"""Bytes of an answer that a thread compresses, so that the loop goes on."""
+
 _INDEX = """hostmesh agent
 /config_dump       everything the agent knows
 /connections       open connections of each workload
 /status            what `hostmesh status` prints, as JSON
-/logging           POST ?level=debug changes the log level
+/logging           POST ?level=debug or ?level=access=debug,info changes the log filter, ?reset goes back
 /quitquitquit      POST ends the agent gracefully
 """
 
-_LOGGING_HELP = "usage: POST /logging?level=error|warn|info|debug, or ?reset\n"
+_LOGGING_HELP = """usage: POST /logging                              prints the filter
+       POST /logging?level=debug                  adds to it
+       POST /logging?level=access=debug,info      adds to it, by target
+       POST /logging?reset                        goes back to the configured one, before what level= adds
+levels: off, error, warn, info, debug, trace
+"""
 
 
 class PortInUse(OSError):
@@ -36,7 +45,8 @@ def admin_app(view: AgentView) -> web.Application:
 
     async def config_dump(_: web.Request) -> web.Response:
         dump = view.config_dump() | {"workloadState": await view.connections()}
-        return web.Response(text=json.dumps(dump, indent=2, sort_keys=True), content_type="application/json")
+        text = await asyncio.to_thread(json.dumps, dump, indent=2, sort_keys=True)
+        return web.Response(text=text, content_type="application/json")
 
     async def connections(_: web.Request) -> web.Response:
         return web.json_response(await view.connections())
@@ -45,10 +55,12 @@ def admin_app(view: AgentView) -> web.Application:
         return web.json_response(await view.status())
 
     async def logging(request: web.Request) -> web.Response:
-        level = "info" if "reset" in request.query else request.query.get("level", "")
-        if level:
+        if request.method != "POST":
+            return web.Response(status=405, text=_LOGGING_HELP, headers={"Allow": "POST"})
+        level, reset = request.query.get("level", ""), "reset" in request.query
+        if level or reset:
             try:
-                view.set_log_level(level)
+                view.change_log_level(level, reset=reset)
             except ValueError:
                 return web.Response(status=400, text=f"Invalid level provided: {level}\n{_LOGGING_HELP}")
         return web.Response(text=f"current log level is {view.log_level()}\n")
@@ -64,7 +76,7 @@ def admin_app(view: AgentView) -> web.Application:
             web.route("*", "/config_dump", config_dump),
             web.get("/connections", connections),
             web.get("/status", status),
-            web.post("/logging", logging),
+            web.route("*", "/logging", logging),
             web.post("/quitquitquit", quit_),
         ]
     )
@@ -75,9 +87,11 @@ def stats_app(view: AgentView) -> web.Application:
     """Prometheus scrapes."""
 
     async def metrics(request: web.Request) -> web.Response:
-        openmetrics = OPENMETRICS in request.headers.get("Accept", "")
+        accepted = [item.partition(";")[0].strip() for item in request.headers.get("Accept", "").split(",")]
+        openmetrics = OPENMETRICS in accepted
         kind = f"{OPENMETRICS};charset=utf-8;version=1.0.0" if openmetrics else "text/plain; charset=utf-8"
-        response = web.Response(body=(await view.metrics(openmetrics)).encode(), headers={"Content-Type": kind})
+        body = (await view.metrics(openmetrics)).encode()
+        response = web.Response(body=body, headers={"Content-Type": kind}, zlib_executor_size=COMPRESSED_ELSEWHERE)
         response.enable_compression()
         return response
 

@@ -29,14 +29,14 @@ class AgentView(Protocol):
         ...
 
     def log_level(self) -> str:
-        """The level in force."""
+        """The filter in force."""
         ...
 
-    def set_log_level(self, level: str) -> None:
-        """Change the level of main and workers.
+    def change_log_level(self, level: str, *, reset: bool) -> None:
+        """Add to the filter of main and workers, after going back to the configured one if `reset`.
 
         Raises:
-            ValueError: no such level.
+            ValueError: no such level; nothing has changed.
         """
         ...
 

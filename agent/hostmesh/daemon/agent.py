@@ -69,6 +69,7 @@ class Agent:
         if user is not None:
             check_user(user)
         self._config = config
+        self._sink = sink
         self._judge = judge
         self._before = before
         self._stopping = asyncio.Event()
@@ -105,6 +106,7 @@ class Agent:
                 snapshot_path=settings.state_dir / "xds-snapshot",
             )
         )
+        self._mesh.apply(self._xds.everything())  # what the disk had is known before this node has (re)joined
         files = FileCertificates(settings.certificates.directory)
         fetch = files.fetch if settings.certificates_from_files else self._ca.fetch
         self._secrets = SecretManager(
@@ -278,6 +280,7 @@ class Agent:
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:
         """What a worker must know before it may serve; while the mesh is unknown it is not told to serve."""
+        yield pb.ToWorker(log_level=pb.SetLogLevel(level=self._sink.level))
         yield from self._trust.messages()
         yield from messages(self._xds.everything())
         yield local_workloads_update(self._capture.workloads)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from hostmesh.kernel import systemd
-from hostmesh.telemetry.logs import ROOT, RecordHandler, parse_levels, set_levels
+from hostmesh.telemetry.logs import ROOT, RecordHandler, join_levels, parse_levels, replace_levels
 from hostmesh.telemetry.records import LogRecord, render_json, render_plain
 from hostmesh.wire.proto import worker_pb2 as pb
 
@@ -23,20 +23,21 @@ class LogSink:
     def __init__(self, style: Literal["plain", "json"], level: str) -> None:
         self._render = render_json if style == "json" else render_plain
         self._journal = systemd.under_systemd()
-        self.level = level
+        self._default = level
+        self.level = join_levels("", level)
         root = logging.getLogger()
         root.handlers[:] = [RecordHandler(self.write)]
         logging.getLogger(ROOT).setLevel(logging.INFO)
-        set_levels(parse_levels(level))
+        replace_levels(parse_levels(level))
 
-    def set_level(self, level: str) -> None:
-        """Change main's level; workers are told by their own message.
+    def change_level(self, level: str, *, reset: bool) -> None:
+        """Add to main's filter, after going back to the configured one if `reset`; workers are told by messages.
 
         Raises:
-            InvalidLevels: no such level.
+            InvalidLevels: no such level; nothing has changed.
         """
-        set_levels(parse_levels(level))
-        self.level = level
+        self.level = join_levels(self._default if reset else self.level, level)
+        replace_levels(parse_levels(self.level))
 
     def write(self, record: LogRecord) -> None:
         """One record."""

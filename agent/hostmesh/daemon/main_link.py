@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
 from hostmesh.daemon.messages import read_credentials, read_local_workload, read_trust
+from hostmesh.daemon.reporter import Reporter
 from hostmesh.model.identity import Identity
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
-from hostmesh.telemetry.logs import parse_levels, set_levels
-from hostmesh.telemetry.metrics import Series
+from hostmesh.telemetry.logs import parse_levels, replace_levels
 from hostmesh.telemetry.records import LogRecord
 from hostmesh.transport.loop import BROKEN, Loop
 from hostmesh.transport.timers import Timer
@@ -32,7 +33,7 @@ LOG_BATCH = 512
 ORPHAN_DEADLINE = 5.0
 """Seconds that open connections get when main is gone."""
 
-LAST_WORDS_TIMEOUT = 2.0
+LAST_WORDS_TIMEOUT = 5.0
 """Seconds that an ending worker waits for main to read its last records and numbers."""
 
 _READ = 1 << 18
@@ -53,6 +54,7 @@ class MainLink:
         self._dropped = 0
         self._main_gone = False
         self._server: ProxyServer | None = None
+        self._reporter: Reporter | None = None
         self._listeners: list[tuple[str, socket.socket]] = []
         self._serving: Callable[[], None] | None = None
 
@@ -65,6 +67,7 @@ class MainLink:
     ) -> None:
         """Listen to main and beat every `heartbeat` seconds; when main says so, listeners open (`serving`)."""
         self._server = server
+        self._reporter = Reporter(self._loop, server, self._send, lambda: len(self._out))
         self._listeners = listeners
         self._serving = serving
         self._control.setblocking(False)
@@ -139,13 +142,24 @@ class MainLink:
         self._loop.at_turn_end(lambda: self._loop.at_turn_end(self._finish))
 
     def _finish(self) -> None:
-        self._send(pb.FromWorker(report=self._report(0)))
+        assert self._reporter is not None
+        self._hand_over_records()
+        self._reporter.everything()
         self._control.settimeout(LAST_WORDS_TIMEOUT)
         self._flush()
+        self._hang_up()
         self._loop.stop()
+
+    def _hang_up(self) -> None:
+        """Say that this was all, and take what main still sends: a socket closed over it would cut our last words."""
+        with suppress(OSError):  # main is gone, or does not answer in time
+            self._control.shutdown(socket.SHUT_WR)
+            while self._control.recv(_READ):
+                pass
 
     def _apply(self, message: pb.ToWorker) -> None:
         assert self._server is not None
+        assert self._reporter is not None
         kind = message.WhichOneof("message")
         if kind == "state":
             self._apply_state(message.state)
@@ -159,9 +173,9 @@ class MainLink:
         elif kind == "drain":
             self._drain(message.drain.deadline_seconds)
         elif kind == "report":
-            self._send(pb.FromWorker(report=self._report(message.report.id)))
+            self._reporter.begin(message.report.id)
         elif kind == "log_level":
-            set_levels(parse_levels(message.log_level.level))
+            replace_levels(parse_levels(message.log_level.level))
         elif kind == "serve":
             self._serve()
 
@@ -204,25 +218,6 @@ class MainLink:
         for identity, reason in update.failed.items():
             self._server.credentials_failed(Identity.parse(identity), reason)
 
-    def _report(self, report_id: int) -> pb.Report:
-        assert self._server is not None
-        return pb.Report(
-            id=report_id,
-            counters=[_series(series) for series in self._server.metrics.snapshot()],
-            gauges=[_series(series) for series in self._server.metrics.gauges()],
-            connections=[
-                pb.OpenConnection(
-                    direction=c.direction,
-                    source=c.source,
-                    original_destination=c.original_destination,
-                    actual_destination=c.actual_destination,
-                    protocol=c.protocol,
-                    workload=c.workload,
-                )
-                for c in self._server.connections()
-            ],
-        )
-
     def _send(self, message: pb.FromWorker) -> None:
         if self._main_gone:
             return
@@ -246,7 +241,3 @@ class MainLink:
 def _log_record(record: LogRecord) -> pb.LogRecord:
     fields = json.dumps(record.fields)
     return pb.LogRecord(level=record.level, target=record.target, message=record.message, fields=fields)
-
-
-def _series(series: Series) -> pb.Series:
-    return pb.Series(metric=series.metric, labels=series.labels, value=series.value)

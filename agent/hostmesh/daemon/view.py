@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prometheus_client.core import Metric
+
 from hostmesh import __version__
 from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, static_json, workload_json
+from hostmesh.admin.ztunnel_config import config_json, version_json
 from hostmesh.config.agent import AgentConfig
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.local_mode import NoMembership
@@ -85,11 +89,11 @@ class View:
                 certificate_json(str(status.identity), status.state, status.credentials)
                 for status in self._secrets.statistics()
             ],
-            "config": self._config.settings.model_dump(mode="json"),
+            "config": config_json(self._config),
             "settings": {
                 name: {"value": value, "source": source} for name, (value, source) in self._config.effective().items()
             },
-            "version": {"version": __version__, "component": "hostmesh-agent"},
+            "version": version_json(__version__),
         }
 
     async def connections(self) -> dict[str, Any]:
@@ -97,8 +101,9 @@ class View:
         reports = await self._workers.reports()
         workloads: dict[str, Any] = {}
         for captured in self._capture.workloads:
-            workloads[captured.key] = {
-                "state": "Up",
+            registered = self._mesh.registered(captured.identity, captured.name)
+            workloads[registered.uid if registered is not None else captured.key] = {
+                "state": "Up" if registered is not None else "Pending",
                 "info": {
                     "name": captured.name,
                     "namespace": captured.namespace,
@@ -115,9 +120,8 @@ class View:
     async def metrics(self, openmetrics: bool) -> str:
         """Traffic of every worker merged, and what main knows."""
         reports = await self._workers.reports()
-        counters = merge([_series(series) for series in report.counters] for report in reports)
-        gauges = merge([_series(series) for series in report.gauges] for report in reports)
-        return render([*counters, *gauges], self._own_metrics, openmetrics=openmetrics)
+        own = list(self._own_metrics.collect())
+        return await asyncio.to_thread(_render, reports, own, openmetrics)
 
     async def status(self) -> dict[str, Any]:
         """What `hostmesh status` prints."""
@@ -163,17 +167,17 @@ class View:
         }
 
     def log_level(self) -> str:
-        """The level in force."""
+        """The filter in force."""
         return self._sink.level
 
-    def set_log_level(self, level: str) -> None:
-        """Change the level of main and workers.
+    def change_log_level(self, level: str, *, reset: bool) -> None:
+        """Add to the filter of main and workers, after going back to the configured one if `reset`.
 
         Raises:
-            InvalidLevels: no such level.
+            InvalidLevels: no such level; nothing has changed.
         """
-        self._sink.set_level(level)
-        self._workers.broadcast(pb.ToWorker(log_level=pb.SetLogLevel(level=level)))
+        self._sink.change_level(level, reset=reset)
+        self._workers.broadcast(pb.ToWorker(log_level=pb.SetLogLevel(level=self._sink.level)))
 
     def shut_down(self) -> None:
         """Begin a graceful stop."""
@@ -205,6 +209,13 @@ def _connection(connection: pb.OpenConnection) -> Mapping[str, Any]:
         "actualDst": connection.actual_destination,
         "protocol": connection.protocol,
     }
+
+
+def _render(reports: list[pb.Report], own: list[Metric], openmetrics: bool) -> str:
+    """In a thread: a hundred thousand series take seconds."""
+    counters = merge(map(_series, report.counters) for report in reports)
+    gauges = merge(map(_series, report.gauges) for report in reports)
+    return render([*counters, *gauges], own, openmetrics=openmetrics)
 
 
 def _series(series: pb.Series) -> Series:

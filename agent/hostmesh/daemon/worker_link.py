@@ -36,6 +36,7 @@ class WorkerLink(asyncio.Protocol):
         self.ready = False
         self.draining = False
         self.report = pb.Report()
+        self.slices = pb.Report()
         self.waiting: dict[int, asyncio.Future[pb.Report]] = {}
         self._handle = handle
         self._frames = FrameReader(MAX_FROM_WORKER)
@@ -88,6 +89,17 @@ class WorkerLink(asyncio.Protocol):
         """Undo `detach`."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def take_report(self, piece: pb.Report) -> None:
+        """Put a report together, slice by slice; whoever waits for it gets the whole."""
+        if piece.id != self.slices.id:
+            self.slices = pb.Report(id=piece.id)
+        self.slices.MergeFrom(piece)
+        if not piece.more:
+            self.report, self.slices = self.slices, pb.Report()
+            future = self.waiting.pop(self.report.id, None)
+            if future is not None and not future.done():
+                future.set_result(self.report)
 
     def close(self) -> None:
         """Give the socket up and answer those who wait for a report with the last one."""

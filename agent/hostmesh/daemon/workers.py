@@ -24,8 +24,8 @@ RESTART_DELAYS = (0.0, 0.2, 1.0, 5.0)
 HEALTHY_AFTER = 30.0
 """A worker that lived this long starts the delays anew."""
 
-REPORT_TIMEOUT = 2.0
-"""Seconds a scrape waits for a busy worker."""
+REPORT_TIMEOUT = 8.0
+"""Seconds a scrape waits for a busy worker; scrapers give up after ten."""
 
 MAX_GENERATIONS = 16
 """Workers of so many former programs may finish their connections side by side; then the oldest are hurried."""
@@ -113,7 +113,9 @@ class ProxyWorkers:
             await asyncio.wait(futures, timeout=REPORT_TIMEOUT)
         for link in asked:
             link.waiting.pop(self._report_id, None)
-        return [self._retired, *(link.report for link in self.links)]
+        retired = pb.Report()
+        retired.CopyFrom(self._retired)  # the reader may be a thread, and this one grows
+        return [retired, *(link.report for link in self.links)]
 
     async def drained(self, deadline: float) -> None:
         """Wait until every worker has ended after it was told to drain, at most `deadline` seconds."""
@@ -145,6 +147,7 @@ class ProxyWorkers:
                     last_report=link.report,
                     ready=link.ready,
                     draining=link.draining,
+                    partial_report=link.slices,
                 )
             )
         workers += [kept.KeptWorker(pid=child.pid) for child in self._unlinked]
@@ -165,7 +168,8 @@ class ProxyWorkers:
                 self._unlinked.add(child)
                 continue
             link = WorkerLink(len(self._old), child, self._handle, worker.partial_frame)
-            link.report, link.ready, link.draining = worker.last_report, worker.ready, worker.draining
+            link.report, link.slices = worker.last_report, worker.partial_report
+            link.ready, link.draining = worker.ready, worker.draining
             self._old.append(link)
             await link.connect(socket.socket(fileno=worker.control))
 
@@ -274,10 +278,7 @@ class ProxyWorkers:
         elif kind == "want_credentials":
             self._hooks.want_credentials(message.want_credentials.identity)
         elif kind == "report":
-            link.report = message.report
-            future = link.waiting.pop(message.report.id, None)
-            if future is not None and not future.done():
-                future.set_result(message.report)
+            link.take_report(message.report)
         elif kind == "ready":
             link.ready = True
             if len(self._new) == self._count and all(one.ready for one in self._new):

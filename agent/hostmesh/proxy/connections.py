@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,9 +83,11 @@ class Connections:
         """It has ended."""
         self._inbound.pop(connection, None)
 
-    def describe(self) -> list[OpenConnection]:
-        """All of them."""
-        return [connection.describe() for connection in self._everything()]
+    def describe(self) -> Iterator[OpenConnection]:
+        """All that are open now, one after the other; those that end meanwhile are left out."""
+        for connection in self._everything():
+            if connection in self._outbound or connection in self._inbound:
+                yield connection.describe()
 
     def close_all(self, failure: Failure) -> None:
         """The process ends, or its deadline has come."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
@@ -151,8 +151,8 @@ class ProxyServer:
         """Main could not get a certificate: who waits for it fails with the reason."""
         self._context.certificates.failed(identity, reason)
 
-    def connections(self) -> list[OpenConnection]:
-        """What is open now."""
+    def connections(self) -> Iterator[OpenConnection]:
+        """What is open now; it may be taken bit by bit."""
         return self._context.connections.describe()
 
     def drain(self, deadline: float, drained: Callable[[], None] | None = None) -> None:

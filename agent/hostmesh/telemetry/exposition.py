@@ -47,7 +47,7 @@ FAMILIES: Mapping[str, Family] = {
 
 def render(
     series: Iterable[Series],
-    own: CollectorRegistry | None = None,
+    own: Iterable[Metric] = (),
     *,
     openmetrics: bool = True,
     families: Mapping[str, Family] = FAMILIES,
@@ -56,7 +56,7 @@ def render(
 
     Args:
         series: merged over the workers; families without samples are left out.
-        own: collectors of the calling process.
+        own: what the calling process has collected of itself.
         openmetrics: OpenMetrics if the scraper takes it, else Prometheus' text format.
         families: what the series may be of.
 
@@ -65,7 +65,7 @@ def render(
     """
     metrics = _metrics(series, families)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot([*metrics, *(own.collect() if own is not None else ())]))
+    registry.register(_Snapshot([*metrics, *own]))
     text: bytes = (openmetrics_text if openmetrics else prometheus_text)(registry)
     return text.decode()
 

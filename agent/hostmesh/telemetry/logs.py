@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TextIO
 
 from hostmesh.telemetry.records import FieldValue, LogRecord, render_json, render_plain
@@ -33,20 +33,40 @@ def parse_levels(text: str) -> dict[str, int]:
     Raises:
         InvalidLevels: an unknown level, with the words that are known.
     """
-    levels: dict[str, int] = {}
+    return {target: _LEVELS[word] for target, word in _words(text)}
+
+
+def _words(text: str) -> Iterator[tuple[str, str]]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        target, separator, word = part.rpartition("=")
-        level = _LEVELS.get(word.strip().lower())
-        if level is None or (separator and not target.strip()):
+        target, separator, written = part.rpartition("=")
+        word = written.strip().lower()
+        if word not in _LEVELS or (separator and not target.strip()):
             raise InvalidLevels(f"{part!r} is not a log level; use [target=]{'|'.join(_LEVELS)}")
-        levels[target.strip().replace("::", ".").removeprefix(f"{ROOT}.")] = level
-    return levels
+        yield target.strip().replace("::", ".").removeprefix(f"{ROOT}."), word
 
 
 def set_levels(levels: Mapping[str, int]) -> None:
     """Apply parsed levels to the running process; targets that are not named keep theirs."""
     for target, level in levels.items():
         logging.getLogger(f"{ROOT}.{target}" if target else ROOT).setLevel(level)
+
+
+def replace_levels(levels: Mapping[str, int]) -> None:
+    """Apply parsed levels, and let targets that are not named go by the default again; `info` if there is none."""
+    for name in [name for name in logging.Logger.manager.loggerDict if name.startswith(f"{ROOT}.")]:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    set_levels({"": logging.INFO, **levels})
+
+
+def join_levels(text: str, more: str) -> str:
+    """A filter with another one added to it; what both say is said by the second.
+
+    Raises:
+        InvalidLevels: one of them is not a filter.
+    """
+    words = {target: word for part in (text, more) for target, word in _words(part)}
+    default = words.pop("", "info")
+    return ",".join([*(f"{target}={word}" for target, word in sorted(words.items())), default])
 
 
 def enabled(target: str, level: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hostmesh.telemetry.labels import (
@@ -24,6 +24,10 @@ SENT = "istio_tcp_sent_bytes_total"
 RECEIVED = "istio_tcp_received_bytes_total"
 SOCKETS_OPEN = "istio_tcp_sockets_open"
 CRL_REJECTIONS = "istio_crl_policy_rejections_total"
+
+
+GAUGES = frozenset({SOCKETS_OPEN})
+"""What goes up and down; everything else is a counter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,17 @@ class Metrics:
             traffic = self._traffic.setdefault(labels, Traffic(labels))
         return traffic
 
+    def each(self) -> Iterator[Series]:
+        """All counters there are now, raw; main adds them up over its workers. What is counted meanwhile may be in."""
+        for traffic in tuple(self._traffic.values()):
+            yield from tuple(traffic.series())
+        for reporter, rejected in self.crl_rejections.items():
+            if rejected:
+                yield Series(CRL_REJECTIONS, (reporter,), rejected)
+
     def snapshot(self) -> list[Series]:
-        """All counters, raw; main adds them up over its workers."""
-        counted = [series for traffic in self._traffic.values() for series in traffic.series()]
-        rejected = [Series(CRL_REJECTIONS, (reporter,), n) for reporter, n in self.crl_rejections.items() if n]
-        return counted + rejected
+        """All counters at once."""
+        return list(self.each())
 
     def gauges(self) -> list[Series]:
         """What is open now."""

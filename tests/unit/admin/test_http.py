@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from hostmesh.admin.http import PortInUse, admin_app, readiness_app, serving, stats_app
+from hostmesh.telemetry.logs import join_levels
 
 
 class Agent:
@@ -37,10 +38,8 @@ class Agent:
     def log_level(self) -> str:
         return self.level
 
-    def set_log_level(self, level: str) -> None:
-        if level not in ("info", "debug"):
-            raise ValueError(level)
-        self.level = level
+    def change_log_level(self, level: str, *, reset: bool) -> None:
+        self.level = join_levels("info" if reset else self.level, level)
 
     def shut_down(self) -> None:
         self.stopped = True
@@ -77,8 +76,10 @@ def test_readiness_names_what_is_pending() -> None:
         ("GET", "/status", 200, '"ready": true'),
         ("POST", "/logging", 200, "current log level is info"),
         ("POST", "/logging?level=debug", 200, "current log level is debug"),
+        ("POST", "/logging?level=access=debug,warn", 200, "current log level is access=debug,warn"),
         ("POST", "/logging?level=loud", 400, "Invalid level provided: loud"),
-        ("GET", "/logging", 405, ""),
+        ("POST", "/logging?level=access", 400, "levels: off, error, warn, info, debug, trace"),
+        ("GET", "/logging", 405, "usage: POST /logging"),
         ("GET", "/quitquitquit", 405, ""),
         ("GET", "/nothing", 404, ""),
     ],
@@ -88,6 +89,32 @@ def test_admin(method: str, path: str, status: int, text: str) -> None:
     [(seen, body)] = ask(admin_app(Agent()), (method, path))
     assert seen == status
     assert text in body
+
+
+def test_levels_add_up_until_they_are_reset() -> None:
+    """The configured filter is the one to go back to."""
+    app = admin_app(Agent())
+    changes = ("level=access=off", "level=rbac=debug", "level=debug", "reset", "reset=1&level=access=off")
+    answers = ask(app, *(("POST", f"/logging?{change}") for change in changes))
+    assert [text.removeprefix("current log level is ").strip() for _, text in answers] == [
+        "access=off,info",
+        "access=off,rbac=debug,info",
+        "access=off,rbac=debug,debug",
+        "info",
+        "access=off,info",
+    ]
+
+
+def test_numbers_are_compressed_for_those_who_take_it() -> None:
+    """Gzip as every scraper asks for it; the client here undoes it."""
+
+    async def run() -> tuple[str, str]:
+        async with serving(stats_app(Agent()), ["127.0.0.1"], 0, "test") as port, aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}/metrics"
+            async with session.get(url, headers={"Accept-Encoding": "gzip"}) as response:
+                return response.headers["Content-Encoding"], await response.text()
+
+    assert asyncio.run(run()) == ("gzip", "up 1\n")
 
 
 def test_quitquitquit_begins_a_graceful_stop() -> None:

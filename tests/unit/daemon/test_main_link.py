@@ -1,19 +1,24 @@
-"""What main says about trust reaches the proxy."""
+"""What main says reaches the proxy, and a worker's last words reach main."""
 
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.pki import ALICE, Authority
 
-from hostmesh.daemon.frames import frame
+from hostmesh.daemon.frames import MAX_FROM_WORKER, FrameReader, frame
 from hostmesh.daemon.main_link import MainLink
 from hostmesh.daemon.messages import trust_update
 from hostmesh.model.trust import TrustBundle
 from hostmesh.state.store import MeshState
+from hostmesh.telemetry.metrics import Metrics
+from hostmesh.telemetry.records import LogRecord
 from hostmesh.transport.loop import Loop
+from hostmesh.wire.proto import worker_pb2 as pb
 
 
 @dataclass
@@ -21,6 +26,15 @@ class Proxy:
     """Stands for the proxy server."""
 
     bundles: list[TrustBundle] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+    drained: list[Callable[[], None]] = field(default_factory=list)
+
+    def drain(self, deadline: float, drained: Callable[[], None]) -> None:
+        del deadline
+        self.drained.append(drained)
+
+    def connections(self) -> tuple[()]:
+        return ()
 
     def set_trust(self, bundle: TrustBundle) -> None:
         self.bundles.append(bundle)
@@ -41,4 +55,37 @@ def test_a_bundle_is_applied_as_a_whole() -> None:
         while len(proxy.bundles) < 2:
             loop.turn(1.0)
     assert proxy.bundles == [first, second]
+    loop.close()
+
+
+def test_an_ending_worker_tells_everything_and_lets_main_finish_its_sentence() -> None:
+    """The last connections' records come too, and nothing is cut by what main was sending meanwhile."""
+    loop, proxy = Loop(), Proxy()
+    main, worker = socket.socketpair()
+    heard: list[pb.FromWorker] = []
+
+    def listen() -> None:
+        reader = FrameReader(MAX_FROM_WORKER)
+        while data := main.recv(1 << 16):
+            heard.extend(pb.FromWorker.FromString(body) for body in reader.feed(data))
+        main.sendall(frame(pb.ToWorker(report=pb.ReportRequest(id=2))))
+        main.close()
+
+    with worker:
+        link = MainLink(worker, loop, MeshState())
+        server: Any = proxy
+        link.begin(server, [], 3600.0)
+        main.sendall(frame(pb.ToWorker(drain=pb.Drain(deadline_seconds=1))))
+        while not proxy.drained:
+            loop.turn(1.0)
+        link.log([LogRecord("info", "access", "connection complete", ())])
+        main.sendall(frame(pb.ToWorker(report=pb.ReportRequest(id=1))) * 3)
+        listener = threading.Thread(target=listen)
+        listener.start()
+        proxy.drained[0]()
+        for _ in range(3):
+            loop.turn(0.0)
+        listener.join()
+    assert [message.WhichOneof("message") for message in heard][-2:] == ["logs", "report"]
+    assert heard[-2].logs.records[0].message == "connection complete"
     loop.close()

@@ -211,7 +211,7 @@ def test_a_client_that_resets_while_the_application_is_dialled_leaves_nothing(me
         peer.h2.reset_stream(stream, 8)
         peer.flush()
         mesh.server.main.wait_logs(1)
-        assert mesh.server.call(mesh.server.server.connections) == []
+        assert mesh.server.call(lambda: list(mesh.server.server.connections())) == []
 
 
 def test_an_unknown_peer_is_described_by_its_baggage(mesh: Mesh, peer: Peer) -> None:

@@ -63,5 +63,5 @@ def test_what_the_process_registered_follows_the_workers_series() -> None:
     own = CollectorRegistry()
     Gauge("own", "Its own.", registry=own).set(2)
     series = [Series(SOCKETS_OPEN, ("source",), 1)]
-    assert render(series, own).splitlines()[-2:] == ["own 2.0", "# EOF"]
-    assert render(series, own, openmetrics=False).splitlines()[-1] == "own 2.0"
+    assert render(series, own.collect()).splitlines()[-2:] == ["own 2.0", "# EOF"]
+    assert render(series, own.collect(), openmetrics=False).splitlines()[-1] == "own 2.0"

@@ -12,7 +12,9 @@ import pytest
 from hostmesh.telemetry.logs import (
     InvalidLevels,
     enabled,
+    join_levels,
     parse_levels,
+    replace_levels,
     set_levels,
     set_up,
     set_up_forwarding,
@@ -52,6 +54,30 @@ def test_a_wrong_level_is_named(text: str) -> None:
     """The message says what would be right."""
     with pytest.raises(InvalidLevels, match="use "):
         parse_levels(text)
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "joined"),
+    [
+        ("", "", "info"),
+        ("warn", "", "warn"),
+        ("info", "access=off", "access=off,info"),
+        ("access=off,info", "debug", "access=off,debug"),
+        ("access=off,info", "hostmesh::access=debug,rbac=trace", "access=debug,rbac=trace,info"),
+    ],
+)
+def test_filters_add_up(before: str, more: str, joined: str) -> None:
+    """What comes later wins, target by target."""
+    assert join_levels(before, more) == joined
+
+
+def test_a_filter_replaces_another_one() -> None:
+    """Targets that it does not name go by its default again."""
+    replace_levels(parse_levels("access=off,rbac=debug"))
+    assert enabled("rbac", "debug")
+    replace_levels(parse_levels("warn"))
+    assert [enabled(target, "warn") for target in ("access", "rbac")] == [True, True]
+    assert [enabled(target, "info") for target in ("access", "rbac")] == [False, False]
 
 
 def test_levels_apply_to_records_without_a_logger() -> None:

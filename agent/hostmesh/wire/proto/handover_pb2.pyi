@@ -16,20 +16,22 @@ class KeptListener(_message.Message):
     def __init__(self, name: _Optional[str] = ..., descriptor: _Optional[int] = ...) -> None: ...
 
 class KeptWorker(_message.Message):
-    __slots__ = ("pid", "control", "partial_frame", "last_report", "ready", "draining")
+    __slots__ = ("pid", "control", "partial_frame", "last_report", "ready", "draining", "partial_report")
     PID_FIELD_NUMBER: _ClassVar[int]
     CONTROL_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FRAME_FIELD_NUMBER: _ClassVar[int]
     LAST_REPORT_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_REPORT_FIELD_NUMBER: _ClassVar[int]
     pid: int
     control: int
     partial_frame: bytes
     last_report: _worker_pb2.Report
     ready: bool
     draining: bool
-    def __init__(self, pid: _Optional[int] = ..., control: _Optional[int] = ..., partial_frame: _Optional[bytes] = ..., last_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ...) -> None: ...
+    partial_report: _worker_pb2.Report
+    def __init__(self, pid: _Optional[int] = ..., control: _Optional[int] = ..., partial_frame: _Optional[bytes] = ..., last_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., partial_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ...) -> None: ...
 
 class Handover(_message.Message):
     __slots__ = ("listeners", "workers", "retired", "credentials", "worker_restarts", "synced")

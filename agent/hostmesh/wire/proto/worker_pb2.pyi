@@ -174,16 +174,18 @@ class OpenConnection(_message.Message):
     def __init__(self, direction: _Optional[str] = ..., source: _Optional[str] = ..., original_destination: _Optional[str] = ..., actual_destination: _Optional[str] = ..., protocol: _Optional[str] = ..., workload: _Optional[str] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("id", "counters", "gauges", "connections")
+    __slots__ = ("id", "counters", "gauges", "connections", "more")
     ID_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     GAUGES_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     id: int
     counters: _containers.RepeatedCompositeFieldContainer[Series]
     gauges: _containers.RepeatedCompositeFieldContainer[Series]
     connections: _containers.RepeatedCompositeFieldContainer[OpenConnection]
-    def __init__(self, id: _Optional[int] = ..., counters: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., gauges: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., connections: _Optional[_Iterable[_Union[OpenConnection, _Mapping]]] = ...) -> None: ...
+    more: bool
+    def __init__(self, id: _Optional[int] = ..., counters: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., gauges: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., connections: _Optional[_Iterable[_Union[OpenConnection, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class LogRecord(_message.Message):
     __slots__ = ("level", "target", "message", "fields")

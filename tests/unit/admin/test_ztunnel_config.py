@@ -1,0 +1,40 @@
+"""The settings under ztunnel's names."""
+
+from __future__ import annotations
+
+from hostmesh.admin.ztunnel_config import config_json, version_json
+from hostmesh.config.agent import AgentConfig, Settings
+
+
+def config(**settings: object) -> dict[str, object]:
+    return config_json(AgentConfig(Settings.model_validate({"node": "host1", **settings})))
+
+
+def test_both_names_are_there() -> None:
+    """Ours for people who read agent.yaml, ztunnel's for its tools; durations as Rust prints them."""
+    found = config(pool_unused_release="1m", sockets={"user_timeout": True}, certificates={"ttl": 0.5})
+    assert (found["node"], found["localNode"]) == ("host1", "host1")
+    assert found["poolUnusedReleaseTimeout"] == {"secs": 60, "nanos": 0}
+    assert found["secretTtl"] == {"secs": 0, "nanos": 500_000_000}
+    assert found["adminAddr"] == {"Localhost": [True, 15000]}
+    assert found["statsAddr"] == {"SocketAddr": "[::]:15020"}
+    assert found["socketConfig"] == {
+        "keepaliveTime": {"secs": 180, "nanos": 0},
+        "keepaliveInterval": {"secs": 180, "nanos": 0},
+        "keepaliveRetries": 9,
+        "keepaliveEnabled": True,
+        "userTimeoutEnabled": True,
+    }
+    assert found["xdsAddress"] == "https://localhost:15012"
+
+
+def test_without_a_control_plane_there_is_no_address() -> None:
+    """Local mode, on a host without IPv6."""
+    found = config(local_xds="workloads: []", ipv6=False)
+    assert (found["xdsAddress"], found["caAddress"], found["inboundAddr"]) == ("", "", "0.0.0.0:15008")
+
+
+def test_version() -> None:
+    """Ours, with what it is made of."""
+    assert version_json("1.2.3")["version"] == "1.2.3"
+    assert version_json("1.2.3")["cryptoProvider"].startswith("OpenSSL")
