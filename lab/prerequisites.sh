@@ -9,7 +9,7 @@ packages=(
   python3-venv python3-dev gcc pkg-config libsystemd-dev   # wheels of python-iptables and systemd-python
   mmdebstrap systemd-container zstd                        # hosts of the lab
   containernetworking-plugins                              # containers of the tests
-  iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl procps util-linux git
+  iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
 )
 missing=()
 for package in "${packages[@]}"; do

@@ -8,21 +8,47 @@ import click
 
 _COMMANDS = {
     "agent": ("hostmesh.cli.agent:agent", "Run the agent of this host."),
+    "all": ("hostmesh.cli.inspect:everything", "Show everything that this host's agent knows."),
     "apply": ("hostmesh.cli.apply:apply", "Create or change objects from files."),
-    "config": ("hostmesh.cli.config:config", "Show this host's settings and where they come from."),
+    "bug-report": ("hostmesh.cli.bug_report:bug_report", "Collect what somebody needs to help, without secrets."),
     "ca": ("hostmesh.cli.ca:ca", "Manage the certificate authority."),
+    "certificates": ("hostmesh.cli.inspect:certificates", "Show certificates of this host's workloads."),
+    "completion": ("hostmesh.cli.completion:completion", "Print a shell's completion script."),
+    "config": ("hostmesh.cli.config:config", "Show this host's settings and where they come from."),
+    "connections": ("hostmesh.cli.inspect:connections", "Show open connections of this host's workloads."),
     "control-plane": ("hostmesh.cli.control_plane:control_plane", "Run the control plane."),
     "delete": ("hostmesh.cli.apply:delete", "Delete an object."),
     "diff": ("hostmesh.cli.apply:diff", "Show what apply would change."),
     "get": ("hostmesh.cli.get:get", "Show objects."),
+    "log": ("hostmesh.cli.log:log", "Show or change the agent's log levels."),
+    "manual": ("hostmesh.cli.manual:manual", "Write the man pages."),
     "netpol": ("hostmesh.cli.netpol:netpol", "Adapt, check and explain NetworkPolicies."),
     "node": ("hostmesh.cli.node:node", "Register hosts by their SSH host keys."),
+    "policies": ("hostmesh.cli.inspect:policies", "Show policies that this host's agent holds."),
+    "proxy-status": ("hostmesh.cli.proxy_status:proxy_status", "Show who is connected to the control plane."),
+    "services": ("hostmesh.cli.inspect:services", "Show services that this host's agent knows."),
     "status": ("hostmesh.cli.status:status", "Show this host's agent."),
     "token": ("hostmesh.cli.token:token", "Manage join tokens."),
     "validate": ("hostmesh.cli.validate:validate", "Check files without a control plane."),
     "version": ("hostmesh.cli.version:version", "Print versions."),
+    "workloads": ("hostmesh.cli.inspect:workloads", "Show workloads that this host's agent knows."),
 }
 """Command: where it is, and its line in the help. The help is said here so that `--help` imports nothing."""
+
+
+_ALIASES = {
+    "cert": "certificates",
+    "certificate": "certificates",
+    "certs": "certificates",
+    "cons": "connections",
+    "policy": "policies",
+    "pol": "policies",
+    "ps": "proxy-status",
+    "service": "services",
+    "svc": "services",
+    "workload": "workloads",
+}
+"""Further words for a command; istioctl has them too."""
 
 
 class _LazyGroup(click.Group):
@@ -30,6 +56,7 @@ class _LazyGroup(click.Group):
         return sorted({*super().list_commands(ctx), *_COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = _ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")

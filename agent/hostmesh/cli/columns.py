@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,9 +30,18 @@ def document_rows(kind: str, items: list[Json], *, wide: bool) -> list[Row]:
     return [header, *rows]
 
 
-def mesh_rows(kind: str, items: list[Json], *, wide: bool) -> list[Row]:
-    """A header and one row per workload, service or policy."""
-    return _MESH[kind](items, wide)
+def mesh_rows(kind: str, items: list[Json], *, wide: bool, services: Sequence[Json] = ()) -> list[Row]:
+    """A header and one row per workload, service or policy.
+
+    Args:
+        kind: of `kinds.DERIVED`.
+        items: as a config dump has them, ours or a ztunnel's.
+        wide: with more columns.
+        services: by whose names waypoints are shown; as their addresses if there are none.
+    """
+    names = {vip: service["name"] for service in services for vip in service.get("vips") or ()}
+    names |= {f"{service['namespace']}/{service['hostname']}": service["name"] for service in services}
+    return _MESH[kind]([{**item, "waypoint": _waypoint(item, names)} for item in items], wide)
 
 
 def _workload_entry(value: Json) -> Row:
@@ -97,16 +106,19 @@ def _workloads(items: list[Json], wide: bool) -> list[Row]:
     more = ("IDENTITY", "POLICIES") if wide else ()
     rows: list[Row] = [("NAMESPACE", "WORKLOAD NAME", "ADDRESS", "NODE", "WAYPOINT", "PROTOCOL", *more)]
     for item in items:
-        identity = f"spiffe://{item['trustDomain']}/ns/{item['namespace']}/sa/{item['serviceAccount']}"
-        policies = ",".join(item.get("authorizationPolicies", ())) or _NONE
+        identity = (
+            f"spiffe://{item.get('trustDomain') or 'cluster.local'}/ns/{item['namespace']}"
+            f"/sa/{item.get('serviceAccount') or 'default'}"
+        )
+        policies = ",".join(item.get("authorizationPolicies") or ()) or _NONE
         rows.append(
             (
                 item["namespace"],
                 item["name"],
-                ",".join(item["workloadIps"]) or item.get("hostname") or _NONE,
+                ",".join(item.get("workloadIps") or ()) or item.get("hostname") or _NONE,
                 item.get("node") or _NONE,
-                _waypoint(item),
-                item["protocol"],
+                item["waypoint"],
+                item.get("protocol", "TCP"),
                 *((identity, policies) if wide else ()),
             )
         )
@@ -117,16 +129,17 @@ def _services(items: list[Json], wide: bool) -> list[Row]:
     more = ("HOSTNAME", "PORTS") if wide else ()
     rows: list[Row] = [("NAMESPACE", "SERVICE NAME", "SERVICE VIP", "WAYPOINT", "ENDPOINTS", *more)]
     for item in items:
-        endpoints = item["endpoints"].values()
-        healthy = sum(endpoint["status"] == "Healthy" for endpoint in endpoints)
-        vips = [vip.rpartition("/")[2] for vip in item["vips"]] + [vip["cidr"] for vip in item.get("cidrVips", ())]
-        ports = ",".join(f"{port}->{target}" for port, target in item["ports"].items()) or _NONE
+        endpoints = (item.get("endpoints") or {}).values()
+        healthy = sum(endpoint.get("status", "Healthy") == "Healthy" for endpoint in endpoints)
+        vips = [vip.rpartition("/")[2] for vip in item.get("vips") or ()]
+        vips += [vip["cidr"] for vip in item.get("cidrVips") or ()]
+        ports = ",".join(f"{port}->{target}" for port, target in (item.get("ports") or {}).items()) or _NONE
         rows.append(
             (
                 item["namespace"],
                 item["name"],
                 ",".join(vips) or _NONE,
-                _waypoint(item),
+                item["waypoint"],
                 f"{healthy}/{len(endpoints)}",
                 *((item["hostname"], ports) if wide else ()),
             )
@@ -138,7 +151,7 @@ def _policies(items: list[Json], wide: bool) -> list[Row]:
     more = ("RULES", "DRY RUN") if wide else ()
     rows: list[Row] = [("NAMESPACE", "POLICY NAME", "ACTION", "SCOPE", *more)]
     for item in items:
-        extra = (str(len(item["rules"])), "yes" if item["dryRun"] else "no") if wide else ()
+        extra = (str(len(item.get("rules") or ())), "yes" if item.get("dryRun") else "no") if wide else ()
         rows.append((item["namespace"], item["name"], item["action"], item["scope"], *extra))
     return rows
 
@@ -153,9 +166,12 @@ def _nodes(items: list[Json], wide: bool) -> list[Row]:
     return rows
 
 
-def _waypoint(item: Json) -> str:
+def _waypoint(item: Json, names: Mapping[str, str]) -> str:
     waypoint = item.get("waypoint")
-    return str(waypoint["destination"]) if waypoint else "None"
+    if not waypoint:
+        return "None"
+    destination = str(waypoint["destination"])
+    return names.get(destination, destination)
 
 
 _MESH: Mapping[str, Callable[[list[Json], bool], list[Row]]] = {

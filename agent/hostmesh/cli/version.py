@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib.metadata import version as version_of
+import re
+import ssl
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 import click
 from cryptography.hazmat.backends.openssl import backend
 
 from hostmesh import __version__
 
-_COMPONENTS = (
-    "cryptography",
-    "pyOpenSSL",
-    "grpclib",
-    "protobuf",
-    "aiohttp",
-    "pyroute2",
-    "prometheus-client",
-    "pydantic",
-)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @click.command()
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 def version(output: str) -> None:
     """Print the version of hostmesh and of what it is made of."""
-    facts = {
+    found = facts()
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(f"hostmesh {__version__} (Python {found['python']}, {found['openssl']})")
+
+
+def facts() -> dict[str, Any]:
+    """Every component with its version; OpenSSL twice, as Python and the bundled TLS engine each have one."""
+    return {
         "hostmesh": __version__,
         "python": platform.python_version(),
         "openssl": backend.openssl_version_text(),
-        "components": {name: version_of(name) for name in _COMPONENTS},
+        "systemOpenssl": ssl.OPENSSL_VERSION,
+        "kernel": platform.release(),
+        "components": dict(sorted(_components("hostmesh").items(), key=lambda pair: pair[0].lower())),
     }
-    if output == "json":
-        click.echo(json.dumps(facts, indent=2))
-    else:
-        click.echo(f"hostmesh {__version__} (Python {facts['python']}, {facts['openssl']})")
+
+
+def _components(root: str) -> dict[str, str]:
+    """What a distribution needs, and what that needs, as far as it is installed; extras are not followed."""
+    versions: dict[str, str] = {}
+    waiting = [root]
+    while waiting:
+        name = waiting.pop()
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue  # for another platform or Python
+        if found.name in versions:
+            continue
+        versions[found.name] = found.version
+        waiting += [
+            match[0] for text in found.requires or () if "extra ==" not in text and (match := _NAME.match(text))
+        ]
+    versions.pop(root, None)
+    return versions

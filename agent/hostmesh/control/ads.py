@@ -18,7 +18,7 @@ from hostmesh.control.peer import Authenticate, IsRevoked, NodePeer, by_certific
 from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, difference
 from hostmesh.control.watch import Watch
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceBase
-from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
 from hostmesh.xds.types import TRUST_TYPE
 
 _log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ MAX_REQUEST_BYTES = 32 << 20
 """A reconnect names all that the node holds: about 100 bytes for each of 300,000 resources."""
 _MAX_TYPES = 16
 _MAX_LOGGED = 1024
+_MAX_SAID = 64
+_SAID = ("CLUSTER_ID", "HOSTMESH_VERSION", "ISTIO_VERSION")
 _DRAIN_TIMEOUT = 2.0
 
 _Stream = Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
@@ -34,7 +36,10 @@ _Stream = Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
 
 @dataclass(frozen=True, slots=True)
 class ConnectedNode:
-    """A node with an open stream. `settled` if it has answered all that it was sent; `since` is epoch seconds."""
+    """A node with an open stream. `settled` if it has answered all that it was sent; `since` is epoch seconds.
+
+    `cluster` and `version` are what it says of itself, `types` the short names of what it follows.
+    """
 
     node: str
     address: str
@@ -42,6 +47,9 @@ class ConnectedNode:
     settled: bool
     nacks: int
     last_nack: str
+    cluster: str = ""
+    version: str = ""
+    types: tuple[str, ...] = ()
 
 
 class _Session:
@@ -55,6 +63,8 @@ class _Session:
         self.ended = False
         self.nacks = 0
         self.last_nack = ""
+        self._cluster = ""
+        self._version = ""
         self._sent = 0
 
     def end(self) -> None:
@@ -68,7 +78,23 @@ class _Session:
 
     def describe(self) -> ConnectedNode:
         settled = bool(self.watches) and all(watch.settled for watch in self.watches.values())
-        return ConnectedNode(self.peer.node, self.peer.address, self.since, settled, self.nacks, self.last_nack)
+        return ConnectedNode(
+            self.peer.node,
+            self.peer.address,
+            self.since,
+            settled,
+            self.nacks,
+            self.last_nack,
+            self._cluster,
+            self._version,
+            tuple(sorted(type_url.rpartition(".")[2] for type_url in self.watches)),
+        )
+
+    def introduce(self, node: Node) -> None:
+        """What a client says of itself with its first request; for people only, so it is cut short."""
+        said = {key: value.string_value[:_MAX_SAID] for key, value in node.metadata.fields.items() if key in _SAID}
+        self._cluster = said.get("CLUSTER_ID", "")
+        self._version = said.get("HOSTMESH_VERSION") or said.get("ISTIO_VERSION", "")
 
 
 class AdsService(AggregatedDiscoveryServiceBase):
@@ -202,6 +228,8 @@ class AdsService(AggregatedDiscoveryServiceBase):
 
     def _receive(self, request: DeltaDiscoveryRequest, session: _Session) -> None:
         watch = session.watches.get(request.type_url)
+        if request.HasField("node"):
+            session.introduce(request.node)
         if watch is None:
             if len(session.watches) >= _MAX_TYPES:
                 raise GRPCError(Status.RESOURCE_EXHAUSTED, f"more than {_MAX_TYPES} types on one stream")

@@ -10,8 +10,9 @@ import socket
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
+from hostmesh import __version__
 from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
-from hostmesh.config.agent import AgentConfig
+from hostmesh.config.agent import AgentConfig, Settings
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.cni_host import CniHost
@@ -100,7 +101,7 @@ class Agent:
             if local is not None
             else XdsClient(
                 control_plane,
-                NodeInfo(config.node, _own_address(endpoint), metadata=settings.control_plane.metadata),
+                NodeInfo(config.node, _own_address(endpoint), metadata=_metadata(settings)),
                 self._on_update,
                 on_status=self._on_status,
                 snapshot_path=settings.state_dir / "xds-snapshot",
@@ -348,6 +349,11 @@ async def _feed_watchdog() -> None:
     while True:
         systemd.notify_watchdog()
         await asyncio.sleep(interval / 3)
+
+
+def _metadata(settings: Settings) -> dict[str, str]:
+    """What this node says of itself beside its name; the operator's words win."""
+    return {"CLUSTER_ID": settings.cluster_id, "HOSTMESH_VERSION": __version__, **settings.control_plane.metadata}
 
 
 def _own_address(endpoint: Endpoint) -> str:
