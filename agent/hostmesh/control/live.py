@@ -84,8 +84,10 @@ class LiveDocuments:
 
 def _told(translation: Translation) -> tuple[object, ...]:
     """What agents see of a translation."""
-    return (translation.workloads, translation.services, translation.authorizations)
+    return (translation.workloads, translation.services, translation.authorizations, translation.network_policies)
 
 
 def _snapshot(translation: Translation) -> Snapshot:
-    return Snapshot.of(translation.workloads, translation.services, translation.authorizations)
+    return Snapshot.of(
+        translation.workloads, translation.services, translation.authorizations, translation.network_policies
+    )

@@ -12,9 +12,13 @@ from hostmesh.model.workload import Workload
 from hostmesh.xds.codec import (
     ADDRESS_TYPE,
     AUTHORIZATION_TYPE,
+    NETWORK_POLICY_TYPE,
+    PolicyResource,
     encode_authorization,
+    encode_policy_resource,
     encode_service,
     encode_workload,
+    resource_name,
 )
 
 
@@ -48,6 +52,7 @@ class Snapshot:
 
     addresses: ResourceSet = field(default_factory=ResourceSet)
     authorizations: ResourceSet = field(default_factory=ResourceSet)
+    network_policies: ResourceSet = field(default_factory=ResourceSet)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -56,6 +61,7 @@ class Snapshot:
         workloads: Iterable[Workload] = (),
         services: Iterable[Service] = (),
         authorizations: Iterable[Authorization] = (),
+        network_policies: Iterable[PolicyResource] = (),
     ) -> Snapshot:
         """From the model. Later objects of the same key replace earlier ones."""
         workloads = list(workloads)
@@ -67,13 +73,17 @@ class Snapshot:
             for ip in workload.addresses:
                 alias = f"{workload.network}/{ip}"
                 aliases[alias] = (*aliases.get(alias, ()), workload.uid)
-        return cls(ResourceSet.of(addresses), ResourceSet.of(policies), aliases)
+        network = {resource_name(one): encode_policy_resource(one) for one in network_policies}
+        return cls(ResourceSet.of(addresses), ResourceSet.of(policies), ResourceSet.of(network), aliases)
 
     def of_type(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type that is not served."""
-        if type_url == ADDRESS_TYPE:
-            return self.addresses
-        return self.authorizations if type_url == AUTHORIZATION_TYPE else ResourceSet()
+        by_type = {
+            ADDRESS_TYPE: self.addresses,
+            AUTHORIZATION_TYPE: self.authorizations,
+            NETWORK_POLICY_TYPE: self.network_policies,
+        }
+        return by_type.get(type_url) or ResourceSet()
 
 
 def content_version(data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.transport.backoff import Backoff
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
-from hostmesh.xds.codec import TRUST_TYPE, TYPES
+from hostmesh.xds.codec import OWN_TYPES, TYPES
 from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
 from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
@@ -83,6 +83,7 @@ class XdsClient:
         node: who asks.
         on_update: takes each change; called on the loop, must be quick and must not raise.
         on_status: told when the connection comes or goes and when it is in sync.
+        types: what to subscribe to, in that order.
         snapshot_path: where the state is cached between starts; None keeps none.
         backoff: between connections that fail.
         now: seconds since the epoch.
@@ -95,6 +96,7 @@ class XdsClient:
         on_update: Callable[[XdsUpdate], None],
         *,
         on_status: Callable[[XdsStatus], None] | None = None,
+        types: Sequence[str] = TYPES,
         snapshot_path: Path | None = None,
         backoff: Backoff | None = None,
         now: Callable[[], float] = time.time,
@@ -108,7 +110,7 @@ class XdsClient:
         self._held = load_snapshot(snapshot_path) if snapshot_path is not None else Held()
         self._restored = any(self._held.counts())
         self._writer = SnapshotWriter(snapshot_path, self._held) if snapshot_path is not None else None
-        self._subscriptions = {url: Subscription(url, KEY_OF[url], self._held.by_type[url]) for url in TYPES}
+        self._subscriptions = {url: Subscription(url, KEY_OF[url], self._held.by_type[url]) for url in types}
         self._connected = False
         self._synced = False
         self._failure: ControlPlaneError | None = None
@@ -129,6 +131,11 @@ class XdsClient:
     def everything(self) -> XdsUpdate:
         """All that is held, for a new worker."""
         return self._held.everything()
+
+    def answered(self, type_url: str) -> bool:
+        """Whether a type has been answered since the start."""
+        subscription = self._subscriptions.get(type_url)
+        return subscription is not None and subscription.answered
 
     def status(self) -> XdsStatus:
         """A snapshot."""
@@ -226,8 +233,8 @@ class XdsClient:
 
     def _note_sync(self) -> None:
         if self._synced or not all(
-            subscription.answered for url, subscription in self._subscriptions.items() if url != TRUST_TYPE
-        ):  # another control plane than hostmesh's never answers about trust
+            subscription.answered for url, subscription in self._subscriptions.items() if url not in OWN_TYPES
+        ):  # another control plane than hostmesh's never answers about those
             return
         self._synced = True
         if self._writer is not None:  # versions may have changed where contents have not

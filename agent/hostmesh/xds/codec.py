@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from hostmesh.xds.address_codec import decode_address, encode_service, encode_workload
 from hostmesh.xds.fields import Rejected
+from hostmesh.xds.network_policy_codec import (
+    NamespaceLabels,
+    PolicyResource,
+    decode_policy_resource,
+    encode_policy_resource,
+    resource_name,
+)
 from hostmesh.xds.policy_codec import decode_authorization, encode_authorization
 from hostmesh.xds.trust_codec import decode_trust, encode_trust
-from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, TRUST_TYPE, TYPES
+from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NETWORK_POLICY_TYPE, OWN_TYPES, TRUST_TYPE, TYPES
 
 __all__ = [
     "ADDRESS_TYPE",
     "AUTHORIZATION_TYPE",
+    "NETWORK_POLICY_TYPE",
+    "OWN_TYPES",
     "TRUST_TYPE",
     "TYPES",
+    "NamespaceLabels",
+    "PolicyResource",
     "Rejected",
     "decode_address",
     "decode_authorization",
+    "decode_policy_resource",
     "decode_trust",
     "encode_authorization",
+    "encode_policy_resource",
     "encode_service",
     "encode_trust",
     "encode_workload",
+    "resource_name",
 ]

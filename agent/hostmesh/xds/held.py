@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from hostmesh.xds.codec import (
     ADDRESS_TYPE,
     AUTHORIZATION_TYPE,
+    NETWORK_POLICY_TYPE,
     TRUST_TYPE,
     decode_address,
     decode_authorization,
+    decode_policy_resource,
     decode_trust,
+    resource_name,
 )
 
 
@@ -19,7 +22,8 @@ from hostmesh.xds.codec import (
 class XdsUpdate:
     """What changed, as raw resources that the codec has accepted. No name is both upserted and removed.
 
-    `trust` is a new trust bundle, empty if there is none: a mesh does not stop to trust anybody.
+    `trust` is a new trust bundle, empty if there is none: a mesh does not stop to trust anybody. `network_policies`
+    are policies, and members and namespaces that they can mean.
     """
 
     addresses: Mapping[str, bytes] = field(default_factory=dict)
@@ -27,11 +31,11 @@ class XdsUpdate:
     authorizations: Mapping[str, bytes] = field(default_factory=dict)
     removed_authorizations: tuple[str, ...] = ()
     trust: bytes = b""
+    network_policies: Mapping[str, bytes] = field(default_factory=dict)
+    removed_network_policies: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(
-            self.addresses or self.removed_addresses or self.authorizations or self.removed_authorizations or self.trust
-        )
+        return any(getattr(self, each.name) for each in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Held:
     """Everything held, by type URL; mutable, owned by the client."""
 
     def __init__(self) -> None:
-        self.by_type: dict[str, dict[str, Versioned]] = {TRUST_TYPE: {}, ADDRESS_TYPE: {}, AUTHORIZATION_TYPE: {}}
+        self.by_type: dict[str, dict[str, Versioned]] = {url: {} for url in KEY_OF}
 
     def everything(self) -> XdsUpdate:
         """All of it, as the update that a new worker needs."""
@@ -54,6 +58,7 @@ class Held:
             addresses={name: held.data for name, held in self.by_type[ADDRESS_TYPE].items()},
             authorizations={name: held.data for name, held in self.by_type[AUTHORIZATION_TYPE].items()},
             trust=next((held.data for held in self.by_type[TRUST_TYPE].values()), b""),
+            network_policies={name: held.data for name, held in self.by_type[NETWORK_POLICY_TYPE].items()},
         )
 
     def counts(self) -> tuple[int, int]:
@@ -73,8 +78,13 @@ def _trust_key(data: bytes) -> str:
     return decode_trust(data).trust_domain
 
 
+def _network_policy_key(data: bytes) -> str:
+    return resource_name(decode_policy_resource(data))
+
+
 KEY_OF: Mapping[str, Callable[[bytes], str]] = {
     TRUST_TYPE: _trust_key,
+    NETWORK_POLICY_TYPE: _network_policy_key,
     ADDRESS_TYPE: _address_key,
     AUTHORIZATION_TYPE: _authorization_key,
 }

@@ -11,5 +11,11 @@ AUTHORIZATION_TYPE = "type.googleapis.com/istio.security.Authorization"
 TRUST_TYPE = "type.googleapis.com/hostmesh.trust.v1.TrustBundle"
 """Roots and revocations: hostmesh's own, which other control planes do not serve and other proxies do not ask for."""
 
+NETWORK_POLICY_TYPE = "type.googleapis.com/hostmesh.policy.v1.Resource"
+"""NetworkPolicies and whom they can mean: hostmesh's own too, and only for agents that enforce them."""
+
+OWN_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE)
+"""Never answered by another control plane than hostmesh's."""
+
 TYPES = (TRUST_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
 """In the order in which they are subscribed to: nobody is talked to before it is known who is revoked."""

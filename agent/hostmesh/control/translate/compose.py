@@ -21,6 +21,7 @@ from hostmesh.control.translate.network_policies import (
     member_of_endpoint,
     member_of_entry,
     membership,
+    served,
 )
 from hostmesh.control.translate.network_policies import warnings as network_policy_warnings
 from hostmesh.control.translate.peer_authentication import convert
@@ -61,9 +62,10 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
         namespaces,
     )
     network_policies = of_kind(everything, NetworkPolicyDocument)
+    policy_values = [from_document(item) for item in network_policies]
     in_tunnel = attach(
         [workload for _, workload in (*described, *inline)],
-        [from_document(item) for item in network_policies],
+        policy_values,
         known,
         by_default=mesh.enforce_in_tunnel,
     )
@@ -76,6 +78,7 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
         workloads=tuple(sorted(workloads, key=lambda workload: workload.uid)),
         services=tuple(backed.service for backed in services.backed),
         authorizations=tuple(sorted(enforced, key=lambda policy: policy.key)),
+        network_policies=served(policy_values, known),
         warnings=tuple(sorted(warnings, key=lambda problem: (problem.source, problem.line, problem.field))),
         registrations=_registrations(workloads),
         vips=services.vips,

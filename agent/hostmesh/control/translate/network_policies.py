@@ -40,6 +40,7 @@ from hostmesh.model.network_policy import (
 )
 from hostmesh.model.workload import Protocol as Reached
 from hostmesh.model.workload import Workload
+from hostmesh.xds.codec import NamespaceLabels, PolicyResource
 
 PolicyObject = Object[NetworkPolicyDocument]
 
@@ -103,6 +104,14 @@ def attach(
             workload = replace(workload, authorization_policies=keys)
         attached.append(workload)
     return InTunnel(tuple(attached), tuple(policy for policy in derived.values() if policy is not None))
+
+
+def served(policies: Sequence[NetworkPolicy], known: Membership) -> tuple[PolicyResource, ...]:
+    """What agents that enforce policies are told: nothing while there is no policy."""
+    if not policies:
+        return ()
+    labels = [NamespaceLabels(name, found) for name, found in known.namespaces.items() if found]
+    return (*policies, *known.members, *labels)
 
 
 def warnings(items: Iterable[PolicyObject], known: Membership) -> Iterator[Problem]:

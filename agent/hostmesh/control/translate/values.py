@@ -13,6 +13,7 @@ from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity
 from hostmesh.model.service import Service
 from hostmesh.model.workload import DEFAULT_CLUSTER, DEFAULT_TRUST_DOMAIN, Workload
+from hostmesh.xds.codec import PolicyResource
 
 Vips = Mapping[str, tuple[IPAddress, ...]]
 """Allocated addresses of a service, by its key `namespace/hostname`."""
@@ -44,6 +45,7 @@ class MeshConfig:
 class Translation:
     """Everything that agents are told, each part sorted by its key.
 
+    `network_policies`: those, and members and namespaces that they can mean; nothing while there is no policy.
     `registrations`: for each node, the identities that its agent may ask certificates for.
     `vips`: every allocated address, to be given back to the next translation so that addresses stay.
     """
@@ -51,6 +53,7 @@ class Translation:
     workloads: tuple[Workload, ...] = ()
     services: tuple[Service, ...] = ()
     authorizations: tuple[Authorization, ...] = ()
+    network_policies: tuple[PolicyResource, ...] = ()
     warnings: tuple[Problem, ...] = ()
     registrations: Mapping[str, frozenset[Identity]] = field(default_factory=lambda: MappingProxyType({}))
     vips: Vips = field(default_factory=lambda: MappingProxyType({}))

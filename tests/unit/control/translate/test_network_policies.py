@@ -9,6 +9,7 @@ from tests.support.documents import document, objects
 from hostmesh.control.translate import MeshConfig, Translation, translate
 from hostmesh.model.authorization import Action, Authorization, Match, ServiceAccountMatch, StringMatch, StringMatchKind
 from hostmesh.model.workload import Workload
+from hostmesh.xds.codec import resource_name
 
 WEB = document(
     "WorkloadEntry",
@@ -117,4 +118,16 @@ def test_selectors_that_select_nothing() -> None:
         "5: spec.podSelector: selects no workload of the namespace 'default': the policy does nothing yet",
         "8: spec.ingress[0].from[0]: selects no workload: nobody is admitted by this peer yet",
         "15: spec.egress[0].to[0]: selects no workload: nobody is admitted by this peer yet",
+    ]
+
+
+def test_agents_are_told_policies_and_whom_they_can_mean() -> None:
+    """Members with their labels and named ports, labels of namespaces; nothing at all without a policy."""
+    assert made(WEB, CLIENT, SHOP).network_policies == ()
+    told = made(WEB, CLIENT, SHOP, document("NetworkPolicy", POLICY, "name: allow")).network_policies
+    assert [resource_name(one) for one in told] == [
+        "policy/default/allow",
+        "member/Kubernetes/networking.istio.io/WorkloadEntry/default/web",
+        "member/Kubernetes/networking.istio.io/WorkloadEntry/shop/client",
+        "namespace/shop",
     ]
