@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.netns import Namespace
+
 from hostmesh.cli.client import Client
 
 
@@ -50,11 +52,11 @@ class RunningControlPlane:
         return output
 
 
-def configure(directory: Path, port: int) -> Path:
+def configure(directory: Path, port: int, address: str = "127.0.0.1") -> Path:
     """Write a configuration that stays inside `directory`."""
     config = directory / "control-plane.yaml"
     values = {
-        "listen": {"address": "127.0.0.1", "port": port},
+        "listen": {"address": address, "port": port},
         "documents_dir": str(directory / "documents"),
         "state_dir": str(directory / "state"),
         "socket": str(directory / "control.sock"),
@@ -70,14 +72,18 @@ def command(config: Path) -> list[str]:
 
 
 @contextmanager
-def control_plane(directory: Path) -> Iterator[RunningControlPlane]:
-    """Start one, wait until it tells systemd (here: us) that it is ready, and end it in any case."""
-    port = free_port()
-    config = configure(directory, port)
+def control_plane(directory: Path, where: Namespace | None = None) -> Iterator[RunningControlPlane]:
+    """Start one, wait until it tells systemd (here: us) that it is ready, and end it in any case.
+
+    On loopback, or at a namespace's address and Istio's port.
+    """
+    port = free_port() if where is None else 15012
+    config = configure(directory, port) if where is None else configure(directory, port, where.v4)
+    argv = command(config)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(directory / "notify"))
         process = subprocess.Popen(
-            command(config),
+            argv if where is None else where.command(*argv),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

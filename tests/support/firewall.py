@@ -79,6 +79,8 @@ class FirewallModel:
                 pass
             case "add", "set" | "map":
                 self.elements.setdefault(name, [])
+            case "add", "counter":
+                assert name in self.chains
             case "add", "chain":
                 self.chains.setdefault(name, [])
             case "flush", "chain":
@@ -130,6 +132,10 @@ class FirewallModel:
             case ["iifname" | "oifname", name, *_]:
                 del tokens[:2]
                 return packet.device == name
+            case ["counter", "name", name, *_]:
+                assert name in self.chains
+                del tokens[:3]
+                return True
             case ["ct", "state", "established,related", *_]:
                 del tokens[:3]
                 return packet.established

@@ -21,6 +21,7 @@ _INDEX = """hostmesh agent
 /config_dump       everything the agent knows
 /connections       open connections of each workload
 /status            what `hostmesh status` prints, as JSON
+/network_policies  NetworkPolicies of this host's workloads, in the kernel and inside tunnels
 /logging           POST ?level=debug or ?level=access=debug,info changes the log filter, ?reset goes back
 /quitquitquit      POST ends the agent gracefully
 """
@@ -54,6 +55,9 @@ def admin_app(view: AgentView) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         return web.json_response(await view.status())
 
+    async def network_policies(_: web.Request) -> web.Response:
+        return web.json_response(await view.network_policies())
+
     async def logging(request: web.Request) -> web.Response:
         if request.method != "POST":
             return web.Response(status=405, text=_LOGGING_HELP, headers={"Allow": "POST"})
@@ -73,6 +77,7 @@ def admin_app(view: AgentView) -> web.Application:
     app.add_routes(
         [
             web.get("/", index),
+            web.get("/network_policies", network_policies),
             web.route("*", "/config_dump", config_dump),
             web.get("/connections", connections),
             web.get("/status", status),

@@ -28,6 +28,10 @@ class AgentView(Protocol):
         """What `hostmesh status` prints."""
         ...
 
+    async def network_policies(self) -> dict[str, Any]:
+        """What `hostmesh netpol explain` prints."""
+        ...
+
     def log_level(self) -> str:
         """The filter in force."""
         ...

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hostmesh.cli.files import files_option, read_files
-from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.cli.status import fetch
+from hostmesh.config.strict_yaml import InvalidYaml, suggest
 from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, read
@@ -74,13 +76,18 @@ def check_command(names: tuple[str, ...], ipv6: bool) -> None:
 
 @netpol.command("explain")
 @click.argument("workload")
-@files_option
-def explain_command(workload: str, names: tuple[str, ...]) -> None:
+@click.option("-f", "--filename", "names", multiple=True, metavar="FILE", help="A YAML file, or a directory of them.")
+@click.option("--port", default=15000, show_default=True, help="The agent's admin port.")
+def explain_command(workload: str, names: tuple[str, ...], port: int) -> None:
     """Show what holds for WORKLOAD (namespace/name): rules of its host, and the policy inside tunnels.
 
-    The files are the mesh's documents: workloads, namespaces and policies; on the control plane's host
-    -f /etc/hostmesh/documents.
+    Without files the agent of this host is asked what it enforces, and whether the kernel has it. With files (the
+    mesh's documents: workloads, namespaces and policies; on the control plane's host -f /etc/hostmesh/documents) it is
+    computed from them.
     """
+    if not names:
+        click.echo(enforced(fetch(port, "/network_policies"), workload), nl=False)
+        return
     objects: list[Object[Resource]] = []
     try:
         for file in read_files(names):
@@ -90,6 +97,30 @@ def explain_command(workload: str, names: tuple[str, ...]) -> None:
         raise click.ClickException(str(invalid)) from invalid
     except Unknown as unknown:
         raise click.ClickException(str(unknown)) from unknown
+
+
+def enforced(facts: dict[str, Any], workload: str) -> str:
+    """What the agent says about one of its workloads, as a person reads it.
+
+    Raises:
+        ClickException: it has no such workload.
+    """
+    if workload not in facts["inside"] and not any(one["workload"] == workload for one in facts["isolated"]):
+        raise click.ClickException(f"no workload {workload!r} on this host; {suggest(workload, facts['inside'])}")
+    lines = [f"WARNING  {facts['error']}"] if facts["error"] else []
+    lines += [f"WARNING  the kernel is not as it should be: {line}" for line in facts["kernel"]]
+    if not facts["enforce"]:
+        lines.append("this host does not enforce NetworkPolicies (network_policy.enforce in agent.yaml)")
+    for one in facts["isolated"]:
+        if one["workload"] == workload:
+            word = one["direction"].lower()
+            lines.append(f"{workload}: {word} is isolated by {', '.join(one['policies'])}")
+            lines.append(
+                f"  in the kernel of this host, for new connections ({one['dropped']} packets dropped so far):"
+            )
+            lines += [f"    {line}" for line in one["rules"]]
+    lines += facts["inside"].get(workload, [])
+    return "".join(f"{line}\n" for line in lines or [f"{workload}: no NetworkPolicy holds, everything is allowed"])
 
 
 def _probes(*, ipv6: bool) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def render(facts: dict[str, Any], now: float) -> str:
         f"control plane   {plane['address']}: {connection}",
         f"node's own      {_certificate(facts['nodeCertificate'], now)}",
         f"mesh            {mesh['workloads']} workloads, {mesh['services']} services, {mesh['policies']} policies",
+        *_policies(facts["networkPolicy"]),
         f"proxy workers   {_workers(facts['workers'])}; TLS engine {facts['tlsEngine']}",
         "",
     ]
@@ -73,6 +74,17 @@ def render(facts: dict[str, Any], now: float) -> str:
         for w in facts["workloads"]
     ]
     return "\n".join(lines + table(rows) + _troubles(facts))
+
+
+def _policies(policies: dict[str, Any]) -> list[str]:
+    if not policies["enforce"]:
+        return []
+    found = policies["isolated"]
+    dropped = sum(one["dropped"] for one in found)
+    said = f"{len({one['workload'] for one in found})} workloads isolated, {dropped} packets dropped"
+    if not policies["known"]:
+        said = "the control plane has not told them yet"
+    return [f"NetworkPolicy   {'FAILED: ' + policies['error'] if policies['error'] else said}"]
 
 
 def _troubles(facts: dict[str, Any]) -> list[str]:

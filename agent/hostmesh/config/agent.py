@@ -90,6 +90,18 @@ class Capture(_Strict):
     excluded_inbound_ports: tuple[Port, ...] = ()
 
 
+class NetworkPolicies(_Strict):
+    """With `enforce` the kernel of this host holds workloads to the NetworkPolicies that select them.
+
+    `host` is the registration (`namespace/name`) that the host itself is judged as, if any. `hbone` says who may open
+    tunnels to an isolated workload: the `peers` of rules that admit TCP, or `anybody`, to be judged inside.
+    """
+
+    enforce: bool = False
+    host: str = Field(default="", pattern=r"^$|^[a-z0-9-]+/[a-z0-9.-]+$")
+    hbone: Literal["peers", "anybody"] = "peers"
+
+
 class Ports(_Strict):
     """Admin listens on loopback only; the other two on every address."""
 
@@ -133,6 +145,7 @@ class Settings(_Strict):
     log: Log = Log()
     tls: Tls = Tls()
     capture: Capture = Capture()
+    network_policy: NetworkPolicies = NetworkPolicies()
     ports: Ports = Ports()
     http2: Http2 = Http2()
     sockets: Sockets = Sockets()

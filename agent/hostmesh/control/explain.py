@@ -14,11 +14,10 @@ from hostmesh.control.translate import MeshConfig, translate
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.network_policies import from_document, member_of_entry, membership
 from hostmesh.firewall import names
-from hostmesh.firewall.plan import Subject, plan
-from hostmesh.firewall.ruleset import TABLE, Ruleset
+from hostmesh.firewall.describe import chain_lines, inside_lines
+from hostmesh.firewall.plan import Subject, SubjectKind, plan
 from hostmesh.firewall.semantics import isolating_policies
 from hostmesh.firewall.tunnel import derive
-from hostmesh.model.authorization import Authorization, Clause, Match
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
 
 
@@ -55,7 +54,7 @@ def explain(objects: Iterable[Object[Resource]], key: str, mesh: MeshConfig) -> 
 
 
 def _lines(policies: Sequence[NetworkPolicy], known: Membership, member: Member, *, by_default: bool) -> Iterator[str]:
-    ruleset = plan(policies, known, [Subject(member)])
+    ruleset = plan(policies, known, [Subject(member, SubjectKind.UNIT, "of.the.workload")])
     for direction in Direction:
         isolating = isolating_policies(policies, member, direction)
         word = direction.value.lower()
@@ -64,52 +63,6 @@ def _lines(policies: Sequence[NetworkPolicy], known: Membership, member: Member,
             continue
         yield f"{member.key}: {word} is isolated by {', '.join(policy.key for policy in isolating)}"
         yield "  on its host, for new connections:"
-        yield from (f"    {line}" for line in _chain(ruleset, names.chain(member, direction)))
+        yield from (f"    {line}" for line in chain_lines(ruleset, names.chain(member, direction)))
         if direction is Direction.INGRESS:
-            yield from _inside(derive(policies, known, member, by_default=by_default))
-
-
-def _chain(ruleset: Ruleset, chain: str) -> Iterator[str]:
-    start = f"add rule inet {TABLE} {chain} "
-    for line in ruleset.rules.splitlines():
-        if line.startswith(start):
-            rule, _, comment = line.removeprefix(start).partition(' comment "')
-            used = [name for name in ruleset.sets if f"@{name} " in f"{rule} "]
-            for name in used:
-                rule = rule.replace(f"@{name}", f"{{ {', '.join(ruleset.sets[name])} }}")
-            if not any(not ruleset.sets[name] for name in used):
-                yield f"{rule}    # {comment[:-1]}"
-
-
-def _inside(policy: Authorization | None) -> Iterator[str]:
-    if policy is None:
-        yield "  inside tunnels: nothing is denied"
-        return
-    yield f"  inside tunnels and for plaintext taken in by the agent, {policy.key} denies"
-    for rule in policy.rules:
-        if not rule:
-            yield "    everything"
-        for number, clause in enumerate(rule):
-            yield f"    {'and ' if number else ''}what is {_clause(clause)}"
-
-
-def _clause(clause: Clause) -> str:
-    return ", or ".join(text for match in clause for text in _match(match))
-
-
-def _match(match: Match) -> Iterator[str]:
-    if match.not_source_ips:
-        yield f"not from {', '.join(map(str, match.not_source_ips))}"
-    if match.source_ips:
-        yield f"from {', '.join(map(str, match.source_ips))}"
-    for account in match.not_service_accounts:
-        yield f"by an identity other than {account.namespace}/{account.service_account}"
-    if match.not_destination_ports:
-        yield f"not to port {_ports(match.not_destination_ports)}"
-    if match.destination_ports:
-        yield f"to port {_ports(match.destination_ports)}"
-
-
-def _ports(ports: Sequence[int]) -> str:
-    shown = ", ".join(map(str, ports[:20]))
-    return shown if len(ports) <= 20 else f"{shown} and {len(ports) - 20} more"
+            yield from inside_lines(derive(policies, known, member, by_default=by_default))

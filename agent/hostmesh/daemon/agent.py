@@ -24,6 +24,7 @@ from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.node import Membership
+from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
 from hostmesh.daemon.trust import Trust
 from hostmesh.daemon.view import View
@@ -44,6 +45,7 @@ from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.wire.proto.handover_pb2 import KeptWorker
 from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
+from hostmesh.xds.codec import ENFORCING_TYPES, TYPES
 from hostmesh.xds.local_source import LocalSource
 
 _log = logging.getLogger("hostmesh.agent")
@@ -104,10 +106,12 @@ class Agent:
                 NodeInfo(config.node, _own_address(endpoint), metadata=_metadata(settings)),
                 self._on_update,
                 on_status=self._on_status,
+                types=ENFORCING_TYPES if settings.network_policy.enforce else TYPES,
                 snapshot_path=settings.state_dir / "xds-snapshot",
             )
         )
-        self._mesh.apply(self._xds.everything())  # what the disk had is known before this node has (re)joined
+        restored = self._xds.everything()
+        self._mesh.apply(restored)  # what the disk had is known before this node has (re)joined
         files = FileCertificates(settings.certificates.directory)
         fetch = files.fetch if settings.certificates_from_files else self._ca.fetch
         self._secrets = SecretManager(
@@ -115,7 +119,11 @@ class Agent:
         )
         for credentials in before.credentials:
             self._secrets.adopt(credentials)
-        self._capture = CaptureKeeper(config)
+        self._capture = CaptureKeeper(config, endpoint)
+        self._policies = PolicyKeeper(self._capture, self._mesh.state)
+        self._policies.apply(restored)
+        if local is not None or restored.network_policies:
+            self._policies.known()
         self._quarters = Doors(self._capture.namespaces.supply)
         self._cni = CniServer(
             settings.runtime_dir, self._capture.attachments, CniHost(self._capture, self._follow_workloads)
@@ -138,6 +146,7 @@ class Agent:
             self._secrets,
             self._workers,
             self._capture,
+            self._policies,
             self._membership,
             self._stopping.set,
             known_before=before.synced,
@@ -165,6 +174,7 @@ class Agent:
                 parts = [
                     tasks.create_task(self._workers.run(), name="proxy workers"),
                     tasks.create_task(self._capture.run(self._follow_workloads), name="capture"),
+                    tasks.create_task(self._policies.run(), name="NetworkPolicies"),
                     tasks.create_task(self._quarters.run(), name="network namespaces"),
                     tasks.create_task(self._cni.run(), name="CNI"),
                     tasks.create_task(self._secrets.run(), name="certificates"),
@@ -297,6 +307,7 @@ class Agent:
         if update.trust:
             self._on_trust(update.trust)
         self._mesh.apply(update)
+        self._policies.apply(update)
         for message in messages(update):
             self._workers.broadcast(message)
         self._secrets.retry_failed()
@@ -314,6 +325,8 @@ class Agent:
     def _on_status(self, status: XdsStatus) -> None:
         if status.not_admitted:
             self._membership.doubt()
+        if status.network_policies:
+            self._policies.known()
         if status.synced:
             self._workers.broadcast(pb.ToWorker(serve=pb.Serve()))
 

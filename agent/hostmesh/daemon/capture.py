@@ -7,10 +7,17 @@ import logging
 from collections.abc import Callable
 
 from hostmesh.config.agent import AgentConfig
+from hostmesh.daemon.failsafe import ControlPlaneAddresses, resolvers
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings
 from hostmesh.enrolment.namespaces import Namespaces
+from hostmesh.enrolment.policing import Policing
+from hostmesh.firewall.apply import Firewall
+from hostmesh.firewall.chain import Hbone
+from hostmesh.firewall.plan import Options
+from hostmesh.kernel import cgroup
 from hostmesh.model.local import LocalWorkload
+from hostmesh.rpc.endpoint import Endpoint
 
 _log = logging.getLogger("hostmesh.capture")
 
@@ -21,17 +28,30 @@ REASSERT_INTERVAL = 5.0
 class CaptureKeeper:
     """Owns the rules of this host. What was captured stays captured when an update is refused."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, endpoint: Endpoint) -> None:
         settings = config.settings
+        cgroups = cgroup.find_root()
+        self._excluded_ports = settings.capture.excluded_inbound_ports
+        self.policing = Policing(
+            Firewall(cgroups, settings.runtime_dir),
+            enforce=settings.network_policy.enforce,
+            host=settings.network_policy.host,
+            options=self._options,
+        )
+        self._hbone = Hbone(settings.network_policy.hbone)
+        self._cgroup_prefix = cgroups.nft_prefix
+        self._control_plane = ControlPlaneAddresses(None if settings.local else endpoint)
+        self.enforces = settings.network_policy.enforce
         self._capture = Capture(
             CaptureSettings(
                 workloads_directory=settings.workloads_dir,
                 state_directory=settings.state_dir,
                 runtime_directory=settings.runtime_dir,
                 trust_domain=settings.trust_domain,
-            )
+            ),
+            cgroups,
+            policing=self.policing,
         )
-        self._excluded_ports = settings.capture.excluded_inbound_ports
         self._captured = Captured((), (), (), ())
         self._lock = asyncio.Lock()
         self._error = "not applied yet"
@@ -87,6 +107,24 @@ class CaptureKeeper:
         if captured.changes:
             _log.info("rules changed: %s", "; ".join(captured.changes))
         self._captured, self._error = captured, ""
+
+    async def police(self) -> tuple[str, ...]:
+        """Make the kernel agree with what is known of NetworkPolicies; what differed, one line each.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        async with self._lock:
+            return await asyncio.to_thread(self._capture.police)
+
+    def _options(self) -> Options:
+        return Options(
+            ssh_ports=(22, *self._excluded_ports),
+            control_plane=self._control_plane(),
+            resolvers=resolvers(),
+            hbone=self._hbone,
+            cgroup_prefix=self._cgroup_prefix,
+        )
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Correct what other tools change, until cancelled; a kernel that refuses is reported and tried again.

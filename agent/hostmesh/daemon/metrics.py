@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from hostmesh import __version__
 from hostmesh.daemon.local_mode import NoMembership
 from hostmesh.daemon.node import Membership
+from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.identity.manager import SecretManager
 from hostmesh.xds.client import XdsClient
@@ -19,11 +20,15 @@ from hostmesh.xds.local_source import LocalSource
 
 
 def own_metrics(
-    secrets: SecretManager, xds: XdsClient | LocalSource, workers: ProxyWorkers, membership: Membership | NoMembership
+    secrets: SecretManager,
+    xds: XdsClient | LocalSource,
+    workers: ProxyWorkers,
+    membership: Membership | NoMembership,
+    policies: PolicyKeeper,
 ) -> CollectorRegistry:
     """A registry that reads main's parts when it is scraped."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Main(secrets, xds, workers, membership))
+    registry.register(_Main(secrets, xds, workers, membership, policies))
     ProcessCollector(registry=registry)
     return registry
 
@@ -35,17 +40,20 @@ class _Main(Collector):
         xds: XdsClient | LocalSource,
         workers: ProxyWorkers,
         membership: Membership | NoMembership,
+        policies: PolicyKeeper,
     ) -> None:
         self._secrets = secrets
         self._xds = xds
         self._workers = workers
         self._membership = membership
+        self._policies = policies
 
     def collect(self) -> Iterable[Metric]:
         build = GaugeMetricFamily("istio_build", "Istio component build info.", labels=["component", "tag"])
         build.add_metric(["hostmesh-agent", __version__], 1)
         yield build
         yield from self._certificates()
+        yield self._dropped()
         status = self._xds.status()
         yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
         yield CounterMetricFamily("istio_xds_message", "Responses from the control plane (unstable).", status.responses)
@@ -57,6 +65,17 @@ class _Main(Collector):
         yield CounterMetricFamily(
             "hostmesh_proxy_worker_restarts", "Proxy workers that ended and were replaced.", self._workers.restarts
         )
+
+    def _dropped(self) -> Metric:
+        dropped = CounterMetricFamily(
+            "hostmesh_network_policy_dropped_packets",
+            "New connections' packets that the kernel dropped because no NetworkPolicy admits them.",
+            labels=["workload_namespace", "workload", "direction"],
+        )
+        for one in self._policies.counted:
+            namespace, _, name = one.workload.partition("/")
+            dropped.add_metric([namespace, name, one.direction.value], one.dropped)
+        return dropped
 
     def _certificates(self) -> Iterable[Metric]:
         """Of workloads and of the node itself, whose identity is in the namespace hostmesh-nodes."""

@@ -19,7 +19,10 @@ from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.daemon.metrics import own_metrics
 from hostmesh.daemon.node import Membership
+from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.workers import ProxyWorkers
+from hostmesh.firewall.describe import inside_lines
+from hostmesh.firewall.tunnel import PREFIX
 from hostmesh.identity.health import Health
 from hostmesh.identity.manager import SecretManager, SecretStatus
 from hostmesh.model.service import Service
@@ -43,6 +46,7 @@ class View:
         secrets: SecretManager,
         workers: ProxyWorkers,
         capture: CaptureKeeper,
+        policies: PolicyKeeper,
         membership: Membership | NoMembership,
         stop: Callable[[], None],
         *,
@@ -56,17 +60,19 @@ class View:
         self._secrets = secrets
         self._workers = workers
         self._capture = capture
+        self._policies = policies
         self._membership = membership
         self._stop = stop
         self._known_before = known_before
         self._local = local or LocalMesh()
-        self._own_metrics = own_metrics(secrets, xds, workers, membership)
+        self._own_metrics = own_metrics(secrets, xds, workers, membership, policies)
 
     def pending(self) -> list[str]:
         """Names of what is not ready yet, sorted."""
         waiting = {
             "enrolment": bool(self._membership.waiting_for),
             "state manager": not (self._xds.synced or self._known_before),
+            "network policies": self._policies.pending,
             "rules": not self._capture.in_place,
             "proxy": not self._workers.ready,
             "certificates": any(status.credentials is None for status in self._secrets.statistics()),
@@ -156,6 +162,7 @@ class View:
                 "services": len(state.services()),
                 "policies": len(state.policies()),
             },
+            "networkPolicy": self._policies.summary(),
             "workers": [
                 {"pid": link.process.pid, "ready": link.ready, "draining": link.draining}
                 for link in self._workers.links
@@ -165,6 +172,19 @@ class View:
             "workloads": workloads,
             "time": time.time(),
         }
+
+    async def network_policies(self) -> dict[str, Any]:
+        """Both halves of NetworkPolicies for the workloads of this host."""
+        described = await self._policies.describe()
+        state = self._mesh.state
+        inside: dict[str, list[str]] = {}
+        for captured in self._capture.workloads:
+            registered = self._mesh.registered(captured.identity, captured.name)
+            derived = [] if registered is None else state.policies_for(registered)
+            inside[captured.key] = [
+                line for policy in derived if policy.name.startswith(f"{PREFIX}_") for line in inside_lines(policy)
+            ]
+        return {**described, "inside": inside}
 
     def log_level(self) -> str:
         """The filter in force."""

@@ -13,13 +13,14 @@ from hostmesh.enrolment.attachments import FILE, Attachments
 from hostmesh.enrolment.namespaces import CapturedNamespace, Namespaces, OpenNamespace
 from hostmesh.enrolment.netns_client import NetnsHelper
 from hostmesh.enrolment.numbers import Numbers
+from hostmesh.enrolment.policing import Policing
 from hostmesh.kernel import cgroup
 from hostmesh.kernel import units as systemd_units
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
-from hostmesh.redirect.plan import ListenerPorts, plan
+from hostmesh.redirect.plan import ListenerPorts, Ruleset, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Capture:
         redirector: made for this host when not given.
         show: asks systemd about units.
         namespaces: made for this host when not given.
+        policing: NetworkPolicies; none are enforced when not given.
 
     Raises:
         NoCgroup2: this host cannot tell services apart.
@@ -71,12 +73,15 @@ class Capture:
         redirector: Redirector | None = None,
         show: enrolled_units.Show = systemd_units.show,
         namespaces: Namespaces | None = None,
+        policing: Policing | None = None,
     ) -> None:
         self._settings = settings
         self._cgroups = cgroups or cgroup.find_root()
         self._redirector = redirector or Redirector(self._cgroups, settings.runtime_directory)
         self._show = show
         self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports)
+        self._policing = policing
+        self._policed: tuple[Ruleset, list[CapturedNamespace]] | None = None
         self.attachments = Attachments(settings.state_directory / FILE)
 
     @property
@@ -108,8 +113,11 @@ class Capture:
         ports = {*self._settings.excluded_ports, *excluded}
         ruleset = plan(located.units, self._settings.ports, ports, self._cgroups.nft_prefix)
         # files first: a unit that starts meanwhile finds its own, and fails closed while the table is not there
-        enrolled_units.write_unit_files(self._settings.runtime_directory / "units", ruleset)
+        self._policed = ruleset, [*named, *attached]
+        self._write_unit_files()
         changes = self._redirector.apply(ruleset)
+        if self._policing is not None:
+            changes += self._policing.apply()
         changes += self._namespaces.refresh([*named, *attached], excluded)
         return Captured(
             (*located.workloads, *(one.workload for one in (*named, *attached))),
@@ -128,7 +136,20 @@ class Capture:
         Raises:
             CaptureFailed, NetfilterError: the kernel refused.
         """
-        return (*self._redirector.reassert(), *self._namespaces.reassert())
+        policies = self._policing.apply() if self._policing is not None else ()
+        return (*self._redirector.reassert(), *policies, *self._namespaces.reassert())
+
+    def police(self) -> tuple[str, ...]:
+        """Follow what has become known of NetworkPolicies since `refresh`; what differed, one line each.
+
+        Raises:
+            NetfilterError, FirewallUnsettled: the kernel refused.
+            OSError: a directory cannot be written.
+        """
+        if self._policed is None or self._policing is None:
+            return ()
+        self._write_unit_files()
+        return self._policing.apply()
 
     def verify(self) -> tuple[str, ...]:
         """What differs now, without correcting it.
@@ -145,6 +166,16 @@ class Capture:
             CaptureFailed, NetfilterError: the kernel refused.
         """
         self._redirector.remove()
+
+    def _write_unit_files(self) -> None:
+        if self._policed is None:
+            return
+        ruleset, namespaces = self._policed
+        texts: Mapping[str, str] = {}
+        if self._policing is not None:
+            self._policing.plan(ruleset.units, namespaces)
+            texts = self._policing.unit_texts
+        enrolled_units.write_unit_files(self._settings.runtime_directory / "units", ruleset, texts)
 
     def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
         identity = Identity(self._settings.trust_domain, one.namespace, one.service_account)

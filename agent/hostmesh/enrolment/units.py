@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.enrolment.workloads_d import Enrolled
@@ -69,14 +70,22 @@ def locate(enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domai
     return Located(tuple(units), tuple(problems), tuple(missing))
 
 
-def write_unit_files(directory: Path, ruleset: Ruleset) -> None:
+def write_unit_files(directory: Path, ruleset: Ruleset, also: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write what each unit's start gives to nft, and remove files of units that are no workloads any more.
+
+    Args:
+        directory: of the files.
+        ruleset: of capture.
+        also: by unit, further commands of the same transaction.
 
     Raises:
         OSError: the directory cannot be written.
     """
     directory.mkdir(mode=0o755, exist_ok=True)
-    wanted = {f"{unit.workload.unit}.nft": unit_text(ruleset, unit) for unit in ruleset.units}
+    wanted = {
+        f"{unit.workload.unit}.nft": unit_text(ruleset, unit) + also.get(unit.workload.unit, "")
+        for unit in ruleset.units
+    }
     for name, text in wanted.items():
         file = directory / name
         if not file.exists() or file.read_text() != text:

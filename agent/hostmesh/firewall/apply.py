@@ -25,7 +25,7 @@ _PIECE = 16384
 """Elements of one transaction; many more do not fit into the kernel's buffer."""
 
 _ID = struct.Struct("=Q")
-_DECLARED = re.compile(r"^\t(map|set|chain) (\S+) \{", re.MULTILINE)
+_DECLARED = re.compile(r"^\t(map|set|chain|counter) (\S+) \{", re.MULTILINE)
 _UNIT_ELEMENTS = re.compile(r"(\tmap units\.[^{]*\{\n\t\ttype cgroupsv2 : verdict\n)\t\telements = \{[^}]*\}\n")
 
 
@@ -48,6 +48,10 @@ class Netfilter(Protocol):
         """Delete elements by key."""
         ...
 
+    def counters(self) -> dict[str, int]:
+        """Packets by the name of the counter; none when the table is not there."""
+        ...
+
 
 class KernelNetfilter:
     """The table in the network namespace of this process."""
@@ -67,6 +71,10 @@ class KernelNetfilter:
     def delete_unit_keys(self, keys: Mapping[str, tuple[bytes, ...]]) -> None:
         """As the protocol says."""
         netlink.delete_elements(TABLE, keys)
+
+    def counters(self) -> dict[str, int]:
+        """As the protocol says."""
+        return netfilter.counters("inet", TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,19 @@ class Firewall:
         # `add` first: deleting a table that is not there would be an error
         self._kernel.run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
         self._record.unlink(missing_ok=True)
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether rules were applied since the last boot and not removed since."""
+        return self._record.exists()
+
+    def dropped(self) -> dict[str, int]:
+        """Packets refused since the rules are there, by chain.
+
+        Raises:
+            NetfilterError: as `apply`.
+        """
+        return self._kernel.counters()
 
     def _differences(self, ruleset: Ruleset) -> Iterator[str]:
         applied, listing = self._remembered(), self._listing()
@@ -243,10 +264,10 @@ def _reset(listing: str) -> str:
 
 def _surplus(ruleset: Ruleset, listing: str) -> str:
     """Commands that delete what the table has and the plan has not; chains first, as they use the sets."""
-    kept = {*ruleset.sets, *ruleset.chains, *ruleset.unit_maps}
+    kept = {*ruleset.sets, *ruleset.chains, *ruleset.unit_maps}  # a counter has the name of its chain
     found = [(kind, name) for kind, name in _DECLARED.findall(listing) if name not in kept]
     lines = [f"flush chain inet {TABLE} {name}" for kind, name in found if kind == "chain"]
     lines += [f"delete {kind} inet {TABLE} {name}" for kind, name in found if kind == "map"]
     lines += [f"delete chain inet {TABLE} {name}" for kind, name in found if kind == "chain"]
-    lines += [f"delete set inet {TABLE} {name}" for kind, name in found if kind == "set"]
+    lines += [f"delete {kind} inet {TABLE} {name}" for kind, name in found if kind in ("set", "counter")]
     return "".join(f"{line}\n" for line in lines)

@@ -37,7 +37,10 @@ def subject_rules(
             yield f"{_key(family)} @{names.all_services_set(family)} drop", "other services"
     for rule in rules:
         yield from _rule(rule, member)
-    yield "drop", f"{direction.value.lower()} of {member.key} is isolated"[:_COMMENT_LIMIT]
+    yield (
+        f'counter name "{names.chain(member, direction)}" drop',
+        f"{direction.value.lower()} of {member.key} is isolated"[:_COMMENT_LIMIT],
+    )
 
 
 def _rule(rule: Resolved, member: Member) -> Iterator[CommentedRule]:

@@ -35,7 +35,7 @@ from hostmesh.firewall.resolve import HBONE_PORT, Resolved, resolve
 from hostmesh.firewall.ruleset import TABLE, Dispatch, Ruleset
 from hostmesh.firewall.services import Front, service_elements
 from hostmesh.firewall.spans import FAMILIES, address_text, addresses
-from hostmesh.model.address import SocketAddress
+from hostmesh.model.address import IPAddress, SocketAddress
 from hostmesh.model.local import PROXY_MARK
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
 
@@ -74,13 +74,15 @@ class Subject:
 class Options:
     """What depends on the host.
 
-    `ssh_ports` are sshd's real ones. `control_plane` must stay reachable from the host, whatever policies say.
+    `ssh_ports` are sshd's real ones. `control_plane` must stay reachable from the host, whatever policies say, and so
+    must `resolvers` from the host as a workload.
     `inside` says that the table is for the network namespace of a single workload, where probes do come over the
     wire; the host around it lets no forged ones through.
     """
 
     ssh_ports: tuple[int, ...] = (22,)
     control_plane: tuple[SocketAddress, ...] = ()
+    resolvers: tuple[IPAddress, ...] = ()
     hbone: Hbone = Hbone.PEERS
     inside: bool = False
     cgroup_prefix: str = ""
@@ -135,6 +137,7 @@ def plan(
         *(f"add map inet {TABLE} {name} {{ type cgroupsv2 : verdict; }}" for name in unit_maps),
         *declared,
         *(f"add chain inet {TABLE} {chain}" for chain in chains),
+        *(f"add counter inet {TABLE} {chain}" for chain in chains),
         *(
             f"add chain inet {TABLE} {name} {{ type filter hook {hook} priority {PRIORITY}; policy accept; }}"
             for name, hook in _HOOKS.items()
@@ -144,7 +147,9 @@ def plan(
         *_chain("egress", _egress(isolated, levels, options)),
         *_chain("forward", _forward()),
     ]
-    return Ruleset("\n".join(lines) + "\n", (*chains, *_HOOKS), sets, unit_maps, units, options.cgroup_prefix)
+    return Ruleset(
+        "\n".join(lines) + "\n", (*chains, *_HOOKS), sets, unit_maps, units, options.cgroup_prefix, tuple(chains)
+    )
 
 
 def _check(subjects: Sequence[Subject]) -> None:
@@ -226,6 +231,10 @@ def _subject(i: _Isolated, subjects: Iterable[Subject], options: Options, fronts
         others = [s for s in subjects if s.kind is SubjectKind.UNIT and s.member.meshed]
         if others:
             yield f"tcp dport {HBONE_PORT} return", "tunnels of units, judged inside"
+    if i.subject.kind is SubjectKind.HOST and i.direction is _EGRESS:
+        yield "udp dport 123 return", "never cut: time"
+        for ip in options.resolvers:
+            yield f"{_WORD[ip.version]} daddr {ip} meta l4proto {{ tcp, udp }} th dport 53 return", "never cut: names"
     word = "saddr" if i.direction is _INGRESS else "daddr"
     if i.subject.kind is SubjectKind.ADDRESSES:
         for family in FAMILIES:

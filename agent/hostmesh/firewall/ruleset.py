@@ -43,7 +43,7 @@ class Ruleset:
     """The table as it should be.
 
     `rules` declares everything and fills the chains; `sets` are the elements of each set and map but those of units,
-    which come and go as units start and stop: `units`.
+    which come and go as units start and stop: `units`. `counters` have the names of their chains.
     """
 
     rules: str
@@ -52,6 +52,7 @@ class Ruleset:
     unit_maps: tuple[str, ...]
     units: tuple[Dispatch, ...]
     cgroup_prefix: str = ""
+    counters: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -6,6 +6,7 @@ path, and when it lists one whose cgroup is gone it prints the path of any other
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 _TIMEOUT = 30.0
@@ -52,6 +53,23 @@ def list_table(family: str, name: str, *, elements: bool = False) -> str | None:
         if "No such file or directory" in str(error) and not isinstance(error, NetfilterUnavailable):
             return None
         raise
+
+
+def counters(family: str, table: str) -> dict[str, int]:
+    """Packets of each named counter of a table; empty when there is no such table.
+
+    Raises:
+        NetfilterUnavailable: as `run`.
+        NetfilterError: as `run`.
+    """
+    try:
+        listed = json.loads(_nft(["-j", "list", "counters", "table", family, table]))
+    except NetfilterError as error:
+        if "No such file or directory" in str(error) and not isinstance(error, NetfilterUnavailable):
+            return {}
+        raise
+    found = (entry["counter"] for entry in listed["nftables"] if "counter" in entry)
+    return {str(counter["name"]): int(counter["packets"]) for counter in found}
 
 
 def _nft(arguments: list[str], text: str | None = None) -> str:

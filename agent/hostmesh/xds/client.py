@@ -17,7 +17,7 @@ from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.transport.backoff import Backoff
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
-from hostmesh.xds.codec import OWN_TYPES, TYPES
+from hostmesh.xds.codec import NETWORK_POLICY_TYPE, OWN_TYPES, TYPES
 from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
 from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
@@ -59,7 +59,7 @@ class XdsStatus:
 
     `synced` once the mesh's types have been answered since the start, and from then on; `restored` if state came from
     the disk; `error` is why there is no connection, `not_admitted` says that it is this node's certificate; `since`
-    (epoch seconds) is when `connected` last changed.
+    (epoch seconds) is when `connected` last changed. `network_policies` once those have been answered since the start.
     """
 
     connected: bool
@@ -73,6 +73,7 @@ class XdsStatus:
     addresses: int
     authorizations: int
     not_admitted: bool = False
+    network_policies: bool = False
 
 
 class XdsClient:
@@ -132,11 +133,6 @@ class XdsClient:
         """All that is held, for a new worker."""
         return self._held.everything()
 
-    def answered(self, type_url: str) -> bool:
-        """Whether a type has been answered since the start."""
-        subscription = self._subscriptions.get(type_url)
-        return subscription is not None and subscription.answered
-
     def status(self) -> XdsStatus:
         """A snapshot."""
         addresses, authorizations = self._held.counts()
@@ -151,6 +147,8 @@ class XdsClient:
             rejected_resources=self._rejected,
             addresses=addresses,
             authorizations=authorizations,
+            network_policies=NETWORK_POLICY_TYPE in self._subscriptions
+            and self._subscriptions[NETWORK_POLICY_TYPE].answered,
             not_admitted=self._failure is not None and self._failure.failure is Failure.NOT_ADMITTED,
         )
 
@@ -206,7 +204,7 @@ class XdsClient:
         if subscription is None:
             await stream.send_message(DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce))
             return
-        outcome = Outcome()
+        outcome, fresh = Outcome(), not subscription.answered
         for start in range(0, len(response.resources), _CHUNK):
             subscription.take(response.resources[start : start + _CHUNK], outcome)
             await asyncio.sleep(0)
@@ -216,6 +214,8 @@ class XdsClient:
             self._rejected += len(outcome.rejected)
             _log.warning("xds: rejected resources, their last good state stays: %s", nack_text(outcome.rejected))
         await stream.send_message(answer)
+        if fresh and response.type_url == NETWORK_POLICY_TYPE:
+            self._tell()
         self._note_sync()
 
     def _hand_on(self, update: XdsUpdate) -> None:

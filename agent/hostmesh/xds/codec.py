@@ -13,11 +13,20 @@ from hostmesh.xds.network_policy_codec import (
 )
 from hostmesh.xds.policy_codec import decode_authorization, encode_authorization
 from hostmesh.xds.trust_codec import decode_trust, encode_trust
-from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NETWORK_POLICY_TYPE, OWN_TYPES, TRUST_TYPE, TYPES
+from hostmesh.xds.types import (
+    ADDRESS_TYPE,
+    AUTHORIZATION_TYPE,
+    ENFORCING_TYPES,
+    NETWORK_POLICY_TYPE,
+    OWN_TYPES,
+    TRUST_TYPE,
+    TYPES,
+)
 
 __all__ = [
     "ADDRESS_TYPE",
     "AUTHORIZATION_TYPE",
+    "ENFORCING_TYPES",
     "NETWORK_POLICY_TYPE",
     "OWN_TYPES",
     "TRUST_TYPE",

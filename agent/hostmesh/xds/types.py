@@ -18,4 +18,5 @@ OWN_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE)
 """Never answered by another control plane than hostmesh's."""
 
 TYPES = (TRUST_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
+ENFORCING_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
 """In the order in which they are subscribed to: nobody is talked to before it is known who is revoked."""

@@ -26,10 +26,12 @@ for unit in "$units"/hostmesh-*; do
   systemctl disable --now --quiet "${unit##*/}" || systemctl stop "${unit##*/}"
   removed=yes
 done
-if nft list table inet hostmesh >/dev/null 2>&1; then
-  nft delete table inet hostmesh
-  removed=yes
-fi
+for table in hostmesh hostmesh_firewall; do
+  if nft list table inet "$table" >/dev/null 2>&1; then
+    nft delete table inet "$table"
+    removed=yes
+  fi
+done
 
 remove "$units"/hostmesh-*
 remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-*

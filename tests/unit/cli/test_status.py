@@ -16,6 +16,7 @@ FACTS: dict[str, Any] = {
     "controlPlane": {"address": "192.0.2.1:15012", "connected": True, "error": ""},
     "nodeCertificate": {"state": "Available", "expires": 1000.0 + 7200, "serial": "3", "lastError": ""},
     "mesh": {"workloads": 5, "services": 3, "policies": 4},
+    "networkPolicy": {"enforce": False, "known": False, "error": "", "isolated": []},
     "workers": [{"pid": 11, "ready": True}, {"pid": 12, "ready": False}],
     "tlsEngine": "bundled",
     "workloads": [
@@ -73,6 +74,20 @@ def test_a_renewal_that_fails_is_shown_long_before_it_hurts() -> None:
     node = FACTS["nodeCertificate"] | {"lastError": "the control plane is unreachable"}
     lines = render(FACTS | {"nodeCertificate": node}, 1000.0).splitlines()
     assert lines[-2:] == ["", "WARNING  certificate of node mesh2: the control plane is unreachable"]
+
+
+def test_network_policies_of_a_host_that_enforces_them() -> None:
+    """How many workloads, how much was refused; what keeps them from being in place stands in capitals."""
+    one = {"workload": "prod/a", "direction": "Ingress", "policies": ["prod/p"], "dropped": 3}
+    policies: dict[str, Any] = {"enforce": True, "known": True, "error": "", "isolated": [one, one]}
+
+    def line(**more: Any) -> str:
+        screen = render(FACTS | {"networkPolicy": policies | more}, 1000.0)
+        return next(found for found in screen.splitlines() if found.startswith("NetworkPolicy"))
+
+    assert line() == "NetworkPolicy   1 workloads isolated, 6 packets dropped"
+    assert line(known=False) == "NetworkPolicy   the control plane has not told them yet"
+    assert line(error="nft: no") == "NetworkPolicy   FAILED: nft: no"
 
 
 def test_an_agent_that_does_not_answer_is_told_with_the_next_step() -> None:

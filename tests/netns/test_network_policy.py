@@ -1,0 +1,179 @@
+"""NetworkPolicy from the control plane to the kernels of two hosts: who gets through, and what operators see of it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.support.agent import RunningAgent, agent, start, until
+from tests.support.control_plane import RunningControlPlane, control_plane
+from tests.support.documents import document
+
+from hostmesh.firewall.ruleset import TABLE
+
+if TYPE_CHECKING:
+    from tests.netns.conftest import Lab
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
+
+STRANGER = "10.77.0.9"
+POLICY = """
+podSelector: {matchLabels: {app: web}}
+ingress:
+- from: [{podSelector: {matchLabels: {app: client}}}]
+  ports: [{port: 8080}]
+"""
+
+
+@dataclass
+class Mesh:
+    """prod/web is unit a of the host, prod/client is unit b of the peer, where the control plane is too."""
+
+    lab: Lab
+    plane: RunningControlPlane
+    web: RunningAgent
+    client: RunningAgent
+
+    def apply(self, *texts: str) -> None:
+        self.plane.client.apply([{"source": "test.yaml", "text": text} for text in texts], dry_run=False)
+
+    def reaches(self, port: int, source: str = STRANGER) -> bool:
+        """Whether the kernel lets somebody of the peer who is no workload in, to be judged by the agent."""
+        sock = self.lab.socket(self.lab.peer, self.lab.other)
+        sock.settimeout(0.3)
+        sock.bind((source, 0))
+        try:
+            sock.connect((self.lab.host.v4, port))
+        except TimeoutError:
+            return False
+        except ConnectionResetError:
+            return True
+        return True
+
+    def meshed(self, port: int) -> bytes:
+        """What prod/client hears of prod/web."""
+        sock = self.lab.connect(self.lab.peer, (self.lab.host.v4, port), self.lab.b)
+        sock.settimeout(5)
+        try:
+            return sock.recv(5)
+        except ConnectionResetError:
+            return b""
+
+    def rules(self) -> str:
+        return self.lab.host.run("nft", "list", "ruleset")
+
+
+def entry(name: str, address: str, node: str, more: str = "") -> str:
+    spec = f"address: {address}\nserviceAccount: {name}\nlabels: {{app: {name}}}{more}"
+    return document("WorkloadEntry", spec, f"name: {name}, namespace: prod, labels: {{hostmesh.io/node: {node}}}")
+
+
+@pytest.fixture
+def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
+    device = lab.peer.run("ip", "-o", "-4", "addr", "show", "scope", "global").split()[1]
+    lab.peer.ip(f"addr add {STRANGER}/24 dev {device}")
+    with ExitStack() as stack:
+        (tmp_path / "cp").mkdir()
+        plane = stack.enter_context(control_plane(tmp_path / "cp", lab.peer))
+        plane.client.apply(
+            [
+                {"source": "mesh.yaml", "text": entry("web", lab.host.v4, "host1")},
+                {"source": "mesh.yaml", "text": entry("client", lab.peer.v4, "host2")},
+            ],
+            dry_run=False,
+        )
+        agents = []
+        for name, where, cgroup, node in (("web", lab.host, lab.a, "host1"), ("client", lab.peer, lab.b, "host2")):
+            directory = tmp_path / name
+            directory.mkdir()
+            made = stack.enter_context(agent(where, directory, cgroup.path))
+            (directory / "join-token").write_text(plane.client.token(node, 600)["token"])
+            (made.workloads / "w.yaml").write_text(
+                f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
+            )
+            made.configure(
+                node=node,
+                workers=1,
+                control_plane={
+                    "address": f"{lab.peer.v4}:15012",
+                    "server_name": "localhost",
+                    "root_cert": str(plane.directory / "state" / "ca" / "root-cert.pem"),
+                },
+                network_policy={"enforce": name == "web"},
+            )
+            start(made)
+            agents.append(made)
+        for port in (8080, 9090):
+            _serve(lab, lab.listen(lab.host, "::", port, lab.a), stack)
+        found = Mesh(lab, plane, *agents)
+        until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
+        yield found
+
+
+def _serve(lab: Lab, listener: socket.socket, stack: ExitStack) -> None:
+    """Say hello to everybody."""
+    program = (
+        "import socket,sys\n"
+        f"listener=socket.socket(fileno={listener.fileno()})\n"
+        "listener.settimeout(None)\n"
+        "while True:\n connection=listener.accept()[0]\n connection.send(b'hello')\n connection.close()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[listener.fileno()])
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+
+
+def test_from_the_control_plane_to_the_kernel(mesh: Mesh) -> None:
+    """Plaintext is refused by the kernel, the mesh gets through to the port that was meant; removal opens again."""
+    assert mesh.reaches(8080)
+    assert f"table inet {TABLE}" in mesh.rules()
+    mesh.apply(document("NetworkPolicy", POLICY, "name: web, namespace: prod"))
+    until(lambda: "chain in.prod.web" in mesh.rules())
+    assert not mesh.reaches(8080)
+    assert not mesh.reaches(9090)
+    assert mesh.meshed(8080) == b"hello"
+    assert mesh.meshed(9090) == b""
+    until(lambda: mesh.web.counter("hostmesh_network_policy_dropped_packets_total") > 0)
+    until(lambda: "NetworkPolicy prod/web: " in mesh.web.log)
+    explained = mesh.lab.host.run(sys.executable, "-m", "hostmesh", "netpol", "explain", "prod/web")
+    assert "ip saddr { 10.77.0.1 } tcp dport { 8080, 15008 } return    # prod/web ingress[0]" in explained
+    assert "not to port 8080" in explained
+    assert "WARNING" not in explained
+    assert json.loads(mesh.web.get(15000, "/status"))["networkPolicy"]["isolated"][0]["policies"] == ["prod/web"]
+
+    mesh.lab.host.run("nft", "flush", "ruleset")
+    until(lambda: "chain in.prod.web" in mesh.rules())
+    assert not mesh.reaches(8080)
+
+    mesh.apply(entry("second", STRANGER, "host3").replace("app: second", "app: client"))
+    until(lambda: STRANGER in mesh.rules())
+    assert mesh.reaches(8080)
+    mesh.plane.client.delete("NetworkPolicy", "prod", "web", dry_run=False)
+    until(lambda: "chain in.prod.web" not in mesh.rules())
+    assert mesh.reaches(9090)
+
+
+def test_what_is_known_outlives_the_control_plane_and_the_agent(mesh: Mesh) -> None:
+    """A start without the control plane has the policies of before; a host that opts out has no rule left."""
+    mesh.apply(document("NetworkPolicy", POLICY, "name: web, namespace: prod"))
+    until(lambda: "chain in.prod.web" in mesh.rules())
+    mesh.plane.stop()
+    mesh.web.process.terminate()
+    mesh.web.process.wait()
+    assert not mesh.reaches(8080)
+    mesh.lab.host.run("nft", "delete", "table", "inet", TABLE)
+    start(mesh.web)
+    assert not mesh.reaches(8080)
+    settings = json.loads(mesh.web.config.read_text())
+    mesh.web.config.write_text(json.dumps({**settings, "network_policy": {"enforce": False}}))
+    mesh.web.reload()
+    until(lambda: TABLE not in mesh.rules())
+    assert mesh.reaches(8080)
