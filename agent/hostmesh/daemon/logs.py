@@ -43,7 +43,11 @@ class LogSink:
         """One record."""
         line = self._render(record, time.time())
         if self._journal:
-            fields = {"target": record.target, **{key: str(value) for key, value in record.fields}}
+            fields = {
+                "target": record.target,
+                **{key: str(value) for key, value in record.fields},
+                **mesh_fields(record),
+            }
             systemd.log(_without_time(line), _PRIORITIES.get(record.level, 6), fields)
         else:
             sys.stderr.write(line + "\n")
@@ -56,6 +60,29 @@ class LogSink:
             except (ValueError, TypeError):
                 fields = (("unreadable", message.fields),)
             self.write(LogRecord(message.level, message.target, message.message, fields))
+
+
+def mesh_fields(record: LogRecord) -> dict[str, str]:
+    """What an operator filters the journal by: `journalctl MESH_WORKLOAD=prod/web MESH_REASON=POLICY_DENIED`.
+
+    The workload is this host's own end of a connection, the peer is the other one.
+    """
+    known = {key: str(value) for key, value in record.fields}
+    own, other = ("src", "dst") if known.get("direction") == "outbound" else ("dst", "src")
+    found = {
+        "MESH_WORKLOAD": _qualified(known, own),
+        "MESH_PEER": _qualified(known, other),
+        "MESH_IDENTITY": known.get(f"{own}.identity", ""),
+        "MESH_PEER_IDENTITY": known.get(f"{other}.identity", ""),
+        "MESH_DIRECTION": known.get("direction", ""),
+        "MESH_REASON": known.get("reason", ""),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _qualified(known: dict[str, str], end: str) -> str:
+    name, namespace = known.get(f"{end}.workload", ""), known.get(f"{end}.namespace", "")
+    return f"{namespace}/{name}" if namespace and name else name
 
 
 def _fields(encoded: str) -> Iterable[tuple[str, str | int | float | bool]]:

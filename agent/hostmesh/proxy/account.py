@@ -7,6 +7,7 @@ from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
 from hostmesh.telemetry.access_log import Outcome, Parties, completion
 from hostmesh.telemetry.metrics import Traffic
+from hostmesh.telemetry.reasons import reason_of
 
 
 class Account:
@@ -48,7 +49,9 @@ class Account:
             return
         self._open = False
         outcome = failure or failures.SUCCESS
-        self.traffic.ended(outcome.flags, outcome.policies)
+        error, flags = outcome.error, outcome.flags
+        reason = reason_of(error, flags, self._destination).name if error else ""
+        self.traffic.ended(flags, outcome.policies, reason)
         duration = self._context.loop.now() - self._started
         self._context.journal.add(
             completion(
@@ -56,6 +59,6 @@ class Account:
                 self._source,
                 self._destination,
                 self._hbone,
-                Outcome(sent, received, duration, outcome.error, outcome.flags),
+                Outcome(sent, received, duration, error, flags),
             )
         )

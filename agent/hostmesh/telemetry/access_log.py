@@ -8,6 +8,7 @@ from typing import Literal
 from hostmesh.model.identity import Identity
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
+from hostmesh.telemetry.reasons import reason_of
 from hostmesh.telemetry.records import FieldValue, LogRecord
 
 TARGET = "access"
@@ -89,6 +90,7 @@ def completion(parties: Parties, source: str, destination: str, hbone: str, outc
     fields.append(("error", outcome.error))
     if outcome.flags != "-":
         fields.append(("response_flags", outcome.flags))
+    fields.append(("reason", reason_of(outcome.error, outcome.flags, destination).name))
     return LogRecord("error", TARGET, "connection complete", tuple(fields))
 
 
@@ -97,5 +99,5 @@ def early_failure(source: str, destination: str, direction: Literal["outbound", 
     fields: list[tuple[str, FieldValue]] = [("src.addr", source)]
     if destination:
         fields.append(("dst.addr", destination))
-    fields += (("direction", direction), ("error", error))
+    fields += (("direction", direction), ("error", error), ("reason", reason_of(error).name))
     return LogRecord("warn", TARGET, "connection failed", tuple(fields))

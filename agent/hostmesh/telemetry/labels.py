@@ -26,8 +26,10 @@ OPTIONAL_LABELS = (
     "destination_region",
     "destination_zone",
     "authorization_policy",
+    "reason",
 )
-"""Localities appear once a workload is known on either end; the policy only on series of denied connections."""
+"""Localities appear once a workload is known on either end; the policy only on series of denied connections, the reason
+only on those of failed ones."""
 
 TRAFFIC_LABEL_NAMES = (
     "reporter",
@@ -122,6 +124,7 @@ def traffic_labels(
         NO_FLAGS,
         security_policy,
         *locality,
+        "",
         "",
     )
 

@@ -61,16 +61,17 @@ class Traffic:
         self.opened = Counter()
         self.received = Counter()
         self.sent = Counter()
-        self._ended: dict[tuple[str, tuple[str, ...]], Counter] = {}
+        self._ended: dict[tuple[str, tuple[str, ...], str], Counter] = {}
 
-    def ended(self, flags: str, policies: tuple[str, ...] = ()) -> None:
+    def ended(self, flags: str, policies: tuple[str, ...] = (), reason: str = "") -> None:
         """Count the end of a connection.
 
         Args:
             flags: the outcome's response flag, `-` for success.
             policies: `namespace/name` of the policies that denied it; empty unless the flag is DENY.
+            reason: the code of a failure.
         """
-        key = (flags, policies)
+        key = (flags, policies, reason)
         counter = self._ended.get(key)
         if counter is None:
             counter = self._ended[key] = Counter()
@@ -79,8 +80,8 @@ class Traffic:
     def series(self) -> Iterable[Series]:
         """Everything counted under these labels."""
         yield Series(OPENED, self.labels, self.opened.value)
-        for (flags, policies), counter in self._ended.items():
-            labels = _outcome_labels(self.labels, flags, policies)
+        for (flags, policies, reason), counter in self._ended.items():
+            labels = _outcome_labels(self.labels, flags, policies, reason)
             yield Series(CLOSED, labels, counter.value)
             if flags != NO_FLAGS:
                 yield Series(FAILED, labels, counter.value)
@@ -141,5 +142,5 @@ def label_map(series: Series) -> Mapping[str, str]:
     return {name: value for name, value in pairs if value}
 
 
-def _outcome_labels(labels: TrafficLabels, flags: str, policies: tuple[str, ...]) -> TrafficLabels:
-    return (*labels[:RESPONSE_FLAGS], flags, *labels[RESPONSE_FLAGS + 1 : -1], ",".join(policies))
+def _outcome_labels(labels: TrafficLabels, flags: str, policies: tuple[str, ...], reason: str) -> TrafficLabels:
+    return (*labels[:RESPONSE_FLAGS], flags, *labels[RESPONSE_FLAGS + 1 : -2], ",".join(policies), reason)

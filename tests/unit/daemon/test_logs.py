@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hostmesh.daemon.logs import LogSink
+from hostmesh.daemon.logs import LogSink, mesh_fields
+from hostmesh.telemetry.records import LogRecord
 from hostmesh.wire.proto import worker_pb2 as pb
 
 
@@ -39,3 +40,19 @@ def test_what_a_worker_logged_is_written_whatever_it_is(
     line = json.loads(capsys.readouterr().err)
     assert {key: value for key, value in line.items() if key not in ("level", "time", "scope", "message")} == written
     assert line["message"] == "connection complete"
+
+
+@pytest.mark.parametrize(
+    ("direction", "own", "other"), [("outbound", "prod/sleep", "prod/web"), ("inbound", "prod/web", "prod/sleep")]
+)
+def test_the_journal_is_filtered_by_workload_and_reason(direction: str, own: str, other: str) -> None:
+    """The workload is this host's own end, whichever way the connection goes."""
+    ends = (("src.workload", "sleep"), ("src.namespace", "prod"), ("dst.workload", "web"), ("dst.namespace", "prod"))
+    fields = (*ends, ("direction", direction), ("reason", "POLICY_DENIED"))
+    assert mesh_fields(LogRecord("error", "access", "connection complete", fields)) == {
+        "MESH_WORKLOAD": own,
+        "MESH_PEER": other,
+        "MESH_DIRECTION": direction,
+        "MESH_REASON": "POLICY_DENIED",
+    }
+    assert mesh_fields(LogRecord("info", "xds", "connected")) == {}

@@ -27,12 +27,16 @@ def test_an_hbone_connection_has_all_fields_in_order() -> None:
     )
 
 
-def test_a_failure_adds_error_and_flags_and_is_an_error() -> None:
-    """Success has neither field."""
+def test_a_failure_adds_error_flags_and_reason_and_is_an_error() -> None:
+    """Success has none of the fields."""
     outcome = Outcome(0, 0, 0.0, "connection failed: Connection refused (os error 111)", "CONNECT")
     record = completion(HBONE, "1.2.3.4:5", "6.7.8.9:15008", "x:1", outcome)
     assert record.level == "error"
-    assert record.fields[-2:] == (("error", outcome.error), ("response_flags", "CONNECT"))
+    assert record.fields[-3:] == (
+        ("error", outcome.error),
+        ("response_flags", "CONNECT"),
+        ("reason", "APPLICATION_REFUSED"),
+    )
 
 
 def test_unknown_ends_leave_their_fields_out() -> None:
@@ -68,4 +72,9 @@ def test_early_failures_say_only_what_is_known() -> None:
     """Nothing about workloads: the connection was refused before."""
     record = early_failure("1.2.3.4:5", "", "inbound", "tls handshake error: no")
     assert (record.level, record.message) == ("warn", "connection failed")
-    assert record.fields == (("src.addr", "1.2.3.4:5"), ("direction", "inbound"), ("error", "tls handshake error: no"))
+    assert record.fields == (
+        ("src.addr", "1.2.3.4:5"),
+        ("direction", "inbound"),
+        ("error", "tls handshake error: no"),
+        ("reason", "TLS_HANDSHAKE"),
+    )

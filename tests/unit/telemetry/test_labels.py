@@ -33,7 +33,7 @@ ORDER = (
     "destination_service_name destination_workload destination_canonical_service destination_canonical_revision "
     "destination_workload_namespace destination_principal destination_app destination_version destination_cluster "
     "request_protocol response_flags connection_security_policy "
-    "source_region source_zone destination_region destination_zone authorization_policy"
+    "source_region source_zone destination_region destination_zone authorization_policy reason"
 )
 
 

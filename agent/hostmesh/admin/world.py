@@ -1,0 +1,76 @@
+"""World: all that an explanation may look at, whoever told it; what is not known is left out, and said so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from hostmesh.model.address import SocketAddress
+from hostmesh.model.identity import Identity
+from hostmesh.model.network_policy import Membership, NetworkPolicy
+from hostmesh.state.store import MeshState
+
+
+class Reach(Enum):
+    """What became of a TCP connection that was tried out."""
+
+    UNKNOWN = "not tried"
+    OPEN = "answers"
+    REFUSED = "refuses connections"
+    SILENT = "does not answer"
+
+
+Probe = Callable[[SocketAddress], Reach]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateView:
+    """`state` as the config dump has it; times are seconds since the epoch, None where there is no certificate."""
+
+    state: str
+    not_before: float | None = None
+    not_after: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedView:
+    """A workload that a host captures; `capture` says how far that is in place."""
+
+    name: str
+    namespace: str
+    identity: Identity
+    unit: str
+    capture: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What an agent says of itself."""
+
+    node: str
+    captured: tuple[CapturedView, ...] = ()
+    pending: tuple[str, ...] = ()
+    error: str = ""
+
+
+_NOBODY = Membership()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The mesh as somebody sees it.
+
+    `host` and `certificates` are None where no agent was asked; `sources` are `file:line` of policies by their keys;
+    `network_policies` are those of the documents; `revoked` identities have been taken back.
+    """
+
+    state: MeshState
+    network: str = ""
+    host: HostView | None = None
+    certificates: Mapping[Identity, CertificateView] | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    network_policies: tuple[NetworkPolicy, ...] = ()
+    membership: Membership = _NOBODY
+    revoked: frozenset[Identity] = frozenset()

@@ -1,0 +1,179 @@
+"""`hostmesh explain`: why a connection is allowed, refused, or not what one expects; live, or from files."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostmesh.admin.explain import Explanation, Step, explain
+from hostmesh.admin.parties import NotUnderstood
+from hostmesh.admin.world import Reach, World
+from hostmesh.cli.access_line import NoLogLine, parse_line, reason_of_line
+from hostmesh.cli.client import DEFAULT_SOCKET, Client
+from hostmesh.cli.dump import load
+from hostmesh.cli.status import fetch, table
+from hostmesh.cli.world import from_documents, from_dump
+from hostmesh.model.address import SocketAddress
+from hostmesh.telemetry.reasons import Reason
+
+_PATIENCE = 2.0
+"""Seconds that a port gets to answer."""
+_COLOURS = {"fine": "green", "odd": "yellow", "stops": "red"}
+
+
+@click.command("explain")
+@click.argument("source", required=False)
+@click.argument("destination", required=False)
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), help="A saved config dump.")
+@click.option(
+    "-f", "--filename", "documents", multiple=True, metavar="FILE", help="Documents of the mesh; may be repeated."
+)
+@click.option("--log", "line", help="A line of the access log, of hostmesh or ztunnel, instead of SOURCE DESTINATION.")
+@click.option("--no-probe", is_flag=True, help="Do not try whether the next hop answers.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
+def explain_command(
+    source: str | None,
+    destination: str | None,
+    file: Path | None,
+    documents: tuple[str, ...],
+    line: str | None,
+    no_probe: bool,
+    output: str,
+    port: int,
+) -> None:
+    r"""Explain what becomes of a connection from SOURCE to DESTINATION (host:port), step by step.
+
+    SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, and the
+    next hop is tried. With --file or -f nothing is asked and nothing tried.
+
+    \b
+    hostmesh explain prod/sleep web.prod.svc.cluster.local:80
+    hostmesh explain prod/sleep prod/web:80 -f /etc/hostmesh/documents
+    hostmesh explain --log "$(journalctl -u hostmesh-agent -o cat -n1 MESH_REASON=POLICY_DENIED)"
+
+    Exit status 0 if the connection is allowed, 1 if not. docs/reasons/ has a page for each reason.
+    """
+    if line is not None:
+        _explain_line(line, output)
+        return
+    if source is None or destination is None:
+        raise click.UsageError("give SOURCE and DESTINATION, or --log")
+    name, number = _split(destination)
+    live = file is None and not documents
+    try:
+        found = explain(
+            _world(file, documents, port),
+            source,
+            name,
+            number,
+            time.time(),
+            probe if live and not no_probe else lambda _: Reach.UNKNOWN,
+        )
+    except NotUnderstood as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(as_json(found), indent=2) if output == "json" else render(found))
+    if not found.allowed:
+        raise SystemExit(1)
+
+
+def _split(destination: str) -> tuple[str, int]:
+    name, colon, port = destination.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.UsageError(f"{destination!r} is not host:port, such as web.prod.svc:80 or [2001:db8::1]:443")
+    return name.strip("[]"), int(port)
+
+
+def _world(file: Path | None, documents: tuple[str, ...], port: int) -> World:
+    if file is None and documents:
+        return from_documents(documents)
+    dump = load(file, port)
+    if file is None:
+        dump["status"] = fetch(port, "/status")
+    world = from_dump(dump, str(file or "the agent"))
+    if documents:
+        known = from_documents(documents)
+        return dataclasses.replace(
+            world, sources=known.sources, network_policies=known.network_policies, membership=known.membership
+        )
+    return dataclasses.replace(world, sources=_live_sources()) if file is None else world
+
+
+def _live_sources() -> dict[str, str]:
+    """Where policies are written, if this host has the control plane too."""
+    if not DEFAULT_SOCKET.exists():
+        return {}
+    try:
+        items = Client(DEFAULT_SOCKET).objects("AuthorizationPolicy", None, None)
+    except click.ClickException:
+        return {}
+    return {f"{item['namespace']}/{item['name']}": item["where"] for item in items}
+
+
+def probe(address: SocketAddress) -> Reach:
+    """Try a TCP connection from here."""
+    try:
+        with socket.create_connection((str(address.ip), address.port), timeout=_PATIENCE):
+            return Reach.OPEN
+    except ConnectionRefusedError:
+        return Reach.REFUSED
+    except OSError as error:
+        unknown = error.errno in (errno.ENETUNREACH, errno.EPERM, errno.EACCES)
+        return Reach.UNKNOWN if unknown else Reach.SILENT
+
+
+def _explain_line(line: str, output: str) -> None:
+    try:
+        fields = parse_line(line)
+    except NoLogLine as error:
+        raise click.ClickException(str(error)) from error
+    reason = reason_of_line(fields)
+    if output == "json":
+        code = reason.name if reason is not None else None
+        click.echo(json.dumps({"allowed": reason is None, "reason": code, "fields": fields}, indent=2))
+    else:
+        click.echo("\n".join(table([(key, value) for key, value in fields.items()])))
+        click.echo(_result(False, reason) if reason is not None else "nothing failed")
+    if reason is not None:
+        raise SystemExit(1)
+
+
+def render(found: Explanation) -> str:
+    """The steps as a person reads them, and the result."""
+    width = max((len(step.about) for step in found.steps), default=0)
+    lines = [f"{_mark(step)} {step.about.ljust(width)}  {step.text}" for step in found.steps]
+    return "\n".join([*lines, "", _result(found.allowed, found.reason)])
+
+
+def _mark(step: Step) -> str:
+    return click.style({"fine": "+", "odd": "?", "stops": "x"}[step.weight], fg=_COLOURS[step.weight])
+
+
+def _result(allowed: bool, reason: Reason) -> str:
+    word = click.style("ALLOWED" if allowed else "REFUSED", fg="green" if allowed else "red", bold=True)
+    return f"{word}  {reason.name}: {reason.value}\n         docs/reasons/{reason.name}.md"
+
+
+def as_json(found: Explanation) -> dict[str, Any]:
+    """For scripts; names are stable."""
+    return {
+        "allowed": found.allowed,
+        "reason": found.reason.name,
+        "summary": found.reason.value,
+        "steps": [
+            {
+                "about": step.about,
+                "text": step.text,
+                "verdict": step.weight,
+                "reason": step.reason.name if step.reason else None,
+            }
+            for step in found.steps
+        ],
+    }
