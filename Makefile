@@ -52,6 +52,10 @@ check: ## Lint, types, direction of imports, unit tests: no root, no network
 netns: ## Tests on the real kernel, in namespaces of their own (root)
 	$(if $(wildcard tests/netns/test_*.py tests/netns/**/test_*.py),pytest -q tests/netns,@echo "no tests of this kind")
 
+.PHONY: conformance
+conformance: ## One suite for each store: files, and a real etcd of three members
+	pytest -q tests/conformance
+
 .PHONY: interop
 interop: ## Tests against foreign implementations
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
@@ -83,7 +87,7 @@ molecule: collection ## Run the roles on hosts of their own: create, check, conv
 
 .PHONY: test
 test: prerequisites ## Everything that CI runs
-	@$(MAKE) --no-print-directory check lint netns interop e2e molecule
+	@$(MAKE) --no-print-directory check lint conformance netns interop e2e molecule
 
 .PHONY: proto
 proto: ## Generate code from proto/

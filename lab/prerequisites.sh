@@ -10,6 +10,7 @@ packages=(
   mmdebstrap systemd-container zstd                        # hosts of the lab
   containernetworking-plugins                              # containers of the tests
   iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
+  etcd-server etcd-client                                  # the store that control planes share, in tests
 )
 missing=()
 for package in "${packages[@]}"; do

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.records import records
+
 from hostmesh.control.ads import AdsService
 from hostmesh.control.audit import AuditLog
 from hostmesh.control.ca import CertificateAuthority
@@ -48,11 +50,12 @@ class Mesh:
 
     def open(self) -> None:
         """Read the state directory, as a (re)start does."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        kept = records(self.directory)
         self.ca = CertificateAuthority(
-            self.directory / "ca", TRUST_DOMAIN, max_ttl=self.max_ttl, node_ttl=self.node_ttl
+            self.directory / "ca", TRUST_DOMAIN, kept, max_ttl=self.max_ttl, node_ttl=self.node_ttl
         )
-        self.tokens = TokenStore(self.directory / "tokens.json")
-        self.nodes = NodeRegistry(self.directory / "nodes.json")
+        self.tokens, self.nodes = TokenStore(kept), NodeRegistry(kept)
         self.audit = AuditLog(self.directory / "audit.log")
         authenticate = by_certificate(TRUST_DOMAIN, revoked_nodes(self.ca))
         self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05), authenticate=authenticate)

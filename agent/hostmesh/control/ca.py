@@ -16,11 +16,13 @@ from hostmesh.control import plugged_ca
 from hostmesh.control.csr import BadRequest, public_key
 from hostmesh.control.horizons import Horizons
 from hostmesh.control.issue import server_certificate, workload_certificate
-from hostmesh.control.ledger import Entry, Ledger, LedgerBroken
+from hostmesh.control.ledger import Entry, Ledger
 from hostmesh.control.material import Material
 from hostmesh.control.own_root import OwnRoot
 from hostmesh.control.pem_files import CaBroken, cert_pem, issued_by, key_pem, read, write
-from hostmesh.control.revocations import Revocations, RevocationsBroken
+from hostmesh.control.records import Records
+from hostmesh.control.revocations import Revocations
+from hostmesh.control.shelf import DirectoryShelf, Shelf
 from hostmesh.model.identity import Identity
 from hostmesh.model.node import node_identity
 
@@ -66,19 +68,24 @@ class CertificateAuthority:
         directory: `ca/` of the state directory; root-key.pem (0600) and root-cert.pem are made there at first start,
             unless an authority is plugged in there.
         trust_domain: of every certificate signed here.
+        records: what must not be forgotten: issued and revoked certificates.
+        shelf: where the root is, if not in `directory`.
         max_ttl: longest lifetime granted to workloads, in seconds; longer requests are cut.
         node_ttl: lifetime of nodes' certificates, in seconds, whatever they ask for.
         now: seconds since the epoch.
 
     Raises:
         CaBroken: half of the root is missing, unreadable, expired, or no pair; or another file there is damaged.
+        RecordsBroken: what is recorded of revoked certificates is damaged.
     """
 
     def __init__(
         self,
         directory: Path,
         trust_domain: str,
+        records: Records,
         *,
+        shelf: Shelf | None = None,
         max_ttl: float = DEFAULT_TTL,
         node_ttl: float = NODE_TTL,
         now: Callable[[], float] = time.time,
@@ -91,17 +98,15 @@ class CertificateAuthority:
         self._node_ttl = node_ttl
         self._now = now
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._own = OwnRoot(directory, trust_domain, now)
+        self._own = OwnRoot(shelf or DirectoryShelf(directory), directory / "root-cert.pem", trust_domain, now)
         self._stamp = plugged_ca.fingerprint(directory)
-        fresh = not self._own.path.exists()
-        self._material = plugged_ca.load(directory, now) if plugged_ca.is_plugged(directory) else self._own.load()
-        try:
-            self.ledger = Ledger(directory / "issued.jsonl", now)
-            self.revocations = Revocations(directory / "revocations.json", now)
-            self._horizons = Horizons(directory / "horizons.json", max(max_ttl, node_ttl), now)
-            self._horizons.know(self._material, fresh=fresh)
-        except (LedgerBroken, RevocationsBroken) as error:
-            raise CaBroken(str(error)) from error
+        plugged = plugged_ca.is_plugged(directory)
+        fresh = not plugged and not self._own.exists
+        self._material = plugged_ca.load(directory, now) if plugged else self._own.load()
+        self.ledger = Ledger(records, now)
+        self.revocations = Revocations(records, now)
+        self._horizons = Horizons(records, max(max_ttl, node_ttl), now)
+        self._horizons.know(self._material, fresh=fresh)
 
     @property
     def material(self) -> Material:
@@ -117,7 +122,7 @@ class CertificateAuthority:
         """Sign with this from now on.
 
         Raises:
-            CaBroken: it cannot be written down how long certificates of its signer live.
+            OSError: it cannot be written down how long certificates of its signer live.
         """
         self._horizons.know(material, fresh=True)
         self._material = material
@@ -127,21 +132,26 @@ class CertificateAuthority:
         return self._horizons.of(issuer)
 
     def reload(self) -> bool:
-        """Look at a plugged-in authority's files; True if they have changed and are used from now on.
+        """Look whether others have changed the authority; True if they have, and that is used from now on.
+
+        Those are whoever changes a plugged-in authority's files, and control planes that share a root of their own.
 
         Raises:
             CaBroken: they have changed and are not usable; the last good ones stay in use. Told once for each change.
         """
         if not self._material.plugged:
-            return False
+            return self._own.has_news() and self._take(self._own.load())
         stamp = plugged_ca.fingerprint(self._directory)
         if stamp == self._stamp:
             return False
         self._stamp = stamp
         after = plugged_ca.load(self._directory, self._now)
+        plugged_ca.check_change(self._material, after, self._directory)
+        return self._take(after)
+
+    def _take(self, after: Material) -> bool:
         if after == self._material:
             return False
-        plugged_ca.check_change(self._material, after, self._directory)
         self.adopt(after)
         return True
 

@@ -9,9 +9,10 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from hostmesh.control.audit import AuditLog
-from hostmesh.control.ca import CertificateAuthority, IdentityRevoked, Issued
+from hostmesh.control.ca import CaBroken, CertificateAuthority, IdentityRevoked, Issued
 from hostmesh.control.csr import BadRequest
-from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded
+from hostmesh.control.offload import Run, inline
+from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded, unavailable
 from hostmesh.model.identity import Identity, InvalidIdentity
 from hostmesh.model.node import NODE_NAMESPACE, node_identity, node_of
 from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceBase
@@ -68,6 +69,7 @@ class CertificateService(IstioCertificateServiceBase):
         registered: the workload identities of a node, at this moment.
         audit: where grants and refusals go.
         authenticate: tells the calling node or raises; by default its client certificate decides.
+        run: runs what signs and writes.
     """
 
     def __init__(
@@ -76,11 +78,13 @@ class CertificateService(IstioCertificateServiceBase):
         registered: Registered,
         audit: AuditLog,
         authenticate: Authenticate | None = None,
+        run: Run = inline,
     ) -> None:
         self._ca = ca
         self._registered = registered
         self._audit = audit
         self._authenticate = authenticate or by_certificate(ca.trust_domain)
+        self._run = run
 
     async def CreateCertificate(  # noqa: N802
         self, stream: Stream[IstioCertificateRequest, IstioCertificateResponse]
@@ -90,7 +94,11 @@ class CertificateService(IstioCertificateServiceBase):
         request = await receive_bounded(stream, IstioCertificateRequest, MAX_REQUEST_BYTES)
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "the call carries no request")
-        await stream.send_message(IstioCertificateResponse(cert_chain=self._grant(request, peer)))
+        try:
+            chain = await self._run(lambda: self._grant(request, peer))
+        except (CaBroken, OSError) as error:
+            raise unavailable(error) from error
+        await stream.send_message(IstioCertificateResponse(cert_chain=chain))
 
     def _grant(self, request: IstioCertificateRequest, peer: NodePeer) -> tuple[str, ...]:
         value = request.metadata.fields.get(_IMPERSONATED)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import InvalidYaml, Problem, load_documents, parse
 from hostmesh.control.documents.names import is_dns_label, is_fqdn, is_ip, is_trust_domain
 from hostmesh.control.translate import MeshConfig
+from hostmesh.rpc.endpoint import Endpoint
 
 DEFAULT_CONFIG = Path("/etc/hostmesh/control-plane.yaml")
 DEFAULT_SOCKET = Path("/run/hostmesh-control-plane/control.sock")
@@ -46,6 +47,14 @@ def _namespace(value: str) -> str:
     return value
 
 
+def _etcd_endpoint(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in ("http", "https"):
+        raise ValueError(f"{value!r} is not host:port")
+    Endpoint.parse(rest if separator else value)
+    return value
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,6 +79,48 @@ class NetworkPolicies(_Strict):
     enforce_in_tunnel: bool = True
 
 
+class EtcdStore(_Strict):
+    """`endpoints` as `host:2379`; with `root_cert` over TLS, as somebody with `cert` and `key`.
+
+    `prefix` of all keys: meshes that share an etcd have different ones. `encryption_key_file` has the key (32 bytes,
+    base64) that encrypts our own authority's keys; it is not needed if an authority is plugged in.
+    """
+
+    endpoints: Annotated[tuple[Annotated[str, AfterValidator(_etcd_endpoint)], ...], Field(min_length=1, max_length=16)]
+    prefix: Annotated[str, Field(pattern=r"^/[-A-Za-z0-9._/]*/$", max_length=200)] = "/hostmesh/"
+    root_cert: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    encryption_key_file: Path = Path("/etc/hostmesh/store.key")
+
+    @model_validator(mode="after")
+    def _tls(self) -> EtcdStore:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together")
+        if self.cert is not None and self.root_cert is None:
+            raise ValueError("cert and key are for TLS, which root_cert switches on")
+        return self
+
+
+class Store(_Strict):
+    """Where the state of the mesh is: in `documents_dir` and `state_dir`, or in an etcd that control planes share."""
+
+    etcd: EtcdStore | None = None
+
+
+class Registry(_Strict):
+    """`lease`: how long a host may be silent before its endpoints leave rotation."""
+
+    lease: Annotated[float, BeforeValidator(_duration), Field(ge=3, le=3600)] = 30.0
+
+
+class Vips(_Strict):
+    """Ranges from which services without an address get theirs; changing them moves the services."""
+
+    ipv4: IPv4Network = MeshConfig().vip4
+    ipv6: IPv6Network = MeshConfig().vip6
+
+
 class Log(_Strict):
     """As in agent.yaml."""
 
@@ -92,6 +143,9 @@ class ControlPlaneConfig(_Strict):
     network: str = ""
     root_namespace: Annotated[str, AfterValidator(_namespace)] = "istio-system"
     certificates: Certificates = Certificates()
+    store: Store = Store()
+    registry: Registry = Registry()
+    vips: Vips = Vips()
     network_policies: NetworkPolicies = NetworkPolicies()
     log: Log = Log()
     documents_dir: Path = Path("/etc/hostmesh/documents")
@@ -109,6 +163,8 @@ class ControlPlaneConfig(_Strict):
             root_namespace=self.root_namespace,
             cluster_domain=self.cluster_domain,
             enforce_in_tunnel=self.network_policies.enforce_in_tunnel,
+            vip4=self.vips.ipv4,
+            vip6=self.vips.ipv6,
         )
 
     @property

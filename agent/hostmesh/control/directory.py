@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +32,41 @@ class DirectoryUnusable(OSError):
 
 
 class Directory:
-    """All `*.yaml` and `*.yml` below a path, hidden ones excepted: copying tools write those first and rename them."""
+    """All `*.yaml` and `*.yml` below a path, hidden ones excepted: copying tools write those first and rename them.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the directory.
+        journal: a file that keeps a change of several files until it is done, so that a crash leaves none half done.
+    """
+
+    shared = False
+
+    def __init__(self, path: Path, journal: Path) -> None:
         self.path = path
+        self._journal = journal
+
+    def recover(self) -> None:
+        """Complete what the journal has.
+
+        Raises:
+            DirectoryUnusable: it cannot be read, or not be carried out.
+        """
+        try:
+            changes: dict[str, str | None] = json.loads(self._journal.read_bytes())
+            for path, text in changes.items():
+                _put(Path(path), None if text is None else text.encode())
+            self._journal.unlink()
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, AttributeError) as error:
+            raise DirectoryUnusable(
+                f"{self._journal}: a change that a crash has cut short cannot be completed: {error}; remove the file "
+                "to do without, and apply the documents again"
+            ) from error
+
+    def guard(self) -> Mapping[str, int]:
+        """Nobody else changes anything."""
+        return {}
 
     def scan(self) -> dict[Path, Signature]:
         """Every file, sorted by path.
@@ -77,14 +110,26 @@ class Directory:
         """
         done: dict[Path, bytes | None] = {}
         try:
+            if len(changes) > 1:
+                self._write_journal(changes)
             for path, text in changes.items():
                 done[path] = path.read_bytes() if path.exists() else None
                 _put(path, None if text is None else text.encode())
+            self._journal.unlink(missing_ok=True)
         except OSError as error:
-            for path, before in reversed(done.items()):
-                _put(path, before)
+            self._put_back(done)
             why = f"cannot be written: {error.strerror or error}; see who owns {self.path}"
             raise DirectoryUnusable(f"{error.filename or self.path}: {why}") from error
+
+    def _write_journal(self, changes: Mapping[Path, str | None]) -> None:
+        write_atomically(self._journal, json.dumps({str(path): text for path, text in changes.items()}).encode())
+
+    def _put_back(self, done: Mapping[Path, bytes | None]) -> None:
+        """The journal goes first: what is put back must not be done again."""
+        self._journal.unlink(missing_ok=True)
+        for path, before in reversed(list(done.items())):
+            with suppress(OSError):  # on a full disk what was removed cannot be put back; the others can
+                _put(path, before)
 
 
 def _put(path: Path, data: bytes | None) -> None:

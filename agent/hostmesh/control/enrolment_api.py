@@ -17,6 +17,7 @@ from pydantic import Field
 from hostmesh.control.apply import Refused
 from hostmesh.control.audit import AuditLog
 from hostmesh.control.nodes import MAX_KEYS, NodeRecord, NodeRegistry
+from hostmesh.control.offload import Run, inline
 from hostmesh.control.request import RequestModel, caller_uid, read_body
 from hostmesh.control.tokens import DEFAULT_TTL, TokenRecord, TokenStore
 from hostmesh.wire.ssh_key import SshPublicKey
@@ -43,15 +44,23 @@ class EnrolmentApi:
         nodes: registered host keys.
         audit: every request is recorded with the uid that asked, before it is done.
         now: seconds since the epoch.
+        run: runs what writes.
     """
 
     def __init__(
-        self, tokens: TokenStore, nodes: NodeRegistry, audit: AuditLog, now: Callable[[], float] = time.time
+        self,
+        tokens: TokenStore,
+        nodes: NodeRegistry,
+        audit: AuditLog,
+        now: Callable[[], float] = time.time,
+        *,
+        run: Run = inline,
     ) -> None:
         self._tokens = tokens
         self._nodes = nodes
         self._audit = audit
         self._now = now
+        self._run = run
 
     def routes(self) -> Iterable[web.RouteDef]:
         """For the application."""
@@ -76,7 +85,9 @@ class EnrolmentApi:
             addresses=", ".join(body.addresses),
         )
         try:
-            token = self._tokens.mint(body.node, body.ttl, host_key=body.host_key, addresses=body.addresses)
+            token = await self._run(
+                lambda: self._tokens.mint(body.node, body.ttl, host_key=body.host_key, addresses=body.addresses)
+            )
         except ValueError as error:
             raise Refused(str(error)) from error
         return web.json_response({"token": token, "node": body.node, "ttl": body.ttl})
@@ -87,7 +98,7 @@ class EnrolmentApi:
     async def _revoke(self, request: web.Request) -> web.Response:
         identifier = request.match_info["id"]
         self._audit.record("token", result="revocation requested", uid=caller_uid(request), token=identifier[:64])
-        record = self._tokens.revoke(identifier)
+        record = await self._run(lambda: self._tokens.revoke(identifier))
         if record is None:
             raise Refused(f"there is no join token {identifier!r}; `hostmesh token list` shows which there are")
         return web.json_response(self._token(record))
@@ -97,7 +108,7 @@ class EnrolmentApi:
         try:
             keys = [SshPublicKey.parse(line) for line in body.host_keys]
             self._check_changes(body, keys, caller_uid(request))
-            changed = self._nodes.add(body.name, keys, replace=body.replace)
+            changed = await self._run(lambda: self._nodes.add(body.name, keys, replace=body.replace))
         except ValueError as error:
             raise Refused(str(error)) from error
         record = self._nodes.get(body.name)
@@ -126,7 +137,7 @@ class EnrolmentApi:
         if self._nodes.get(name) is None:
             raise Refused(f"node {name!r} is not registered; `hostmesh node list` shows which are")
         self._audit.record("node", result="removal requested", uid=caller_uid(request), node=name)
-        self._nodes.remove(name)
+        await self._run(lambda: self._nodes.remove(name))
         return web.json_response({"name": name})
 
     def _token(self, record: TokenRecord) -> dict[str, Any]:

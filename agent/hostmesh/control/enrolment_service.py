@@ -11,11 +11,12 @@ from grpclib.server import Stream
 
 from hostmesh.control.admission import MAX_SIGNATURES, Admission, Admitted, Proof, Refused, Request, signer_of
 from hostmesh.control.audit import AuditLog
-from hostmesh.control.ca import CertificateAuthority, IdentityRevoked, Issued
+from hostmesh.control.ca import CaBroken, CertificateAuthority, IdentityRevoked, Issued
 from hostmesh.control.challenges import LIFETIME, Asked, Challenges
 from hostmesh.control.csr import BadRequest, public_key
 from hostmesh.control.nodes import NodeRegistry
-from hostmesh.control.peer import address_of, ip_of, receive_bounded
+from hostmesh.control.offload import Run, inline
+from hostmesh.control.peer import address_of, ip_of, receive_bounded, unavailable
 from hostmesh.control.tokens import TokenStore
 from hostmesh.model.node import is_node_name, node_identity
 from hostmesh.wire.host_proof import request_hash
@@ -35,6 +36,7 @@ class EnrolmentService(EnrolmentBase):
         audit: where admissions and refusals go.
         nodes: the host keys that admit.
         now: seconds since the epoch.
+        run: runs what admits, signs and writes.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class EnrolmentService(EnrolmentBase):
         audit: AuditLog,
         nodes: NodeRegistry,
         now: Callable[[], float] = time.time,
+        *,
+        run: Run = inline,
     ) -> None:
         self._ca = ca
         self._audit = audit
         self._now = now
+        self._run = run
         self._admission = Admission(ca.trust_domain, tokens, nodes, Challenges(now))
 
     async def Challenge(self, stream: Stream[ChallengeRequest, ChallengeResponse]) -> None:  # noqa: N802
@@ -65,7 +70,11 @@ class EnrolmentService(EnrolmentBase):
         request = await receive_bounded(stream, EnrolRequest, MAX_REQUEST_BYTES)
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "the call carries no request")
-        issued = self._admit(request, address_of(stream), ip_of(stream))
+        address, ip = address_of(stream), ip_of(stream)
+        try:
+            issued = await self._run(lambda: self._admit(request, address, ip))
+        except (CaBroken, OSError) as error:
+            raise unavailable(error) from error
         await stream.send_message(EnrolResponse(cert_chain=issued.chain))
 
     def _admit(self, request: EnrolRequest, address: str, ip: str) -> Issued:

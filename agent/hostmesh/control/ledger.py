@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from hostmesh.kernel.files import write_atomically
+from hostmesh.control.records import Record, Records
 from hostmesh.model.identity import Identity, InvalidIdentity
 
-_COMPACT_ABOVE = 1024
-"""Lines; a file that is mostly about the dead is written anew."""
-
-
-class LedgerBroken(Exception):
-    """The file cannot be read; the text names it."""
+_PREFIX = "issued/"
+_LOOK_AFTER = 256
+"""Certificates between two looks for those that have expired."""
+_FORGET_AT_ONCE = 100
+"""Of the expired; etcd limits what a transaction may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +31,21 @@ class Entry:
 
 
 class Ledger:
-    """Appends to a file of JSON lines; a line that a power cut has torn is passed over.
+    """What the control planes of the mesh have issued; one that cannot be read is passed over.
 
     Args:
-        path: the file, made 0600; its directory must exist.
+        records: where it is kept, under `issued/`.
         now: seconds since the epoch.
-
-    Raises:
-        LedgerBroken: it cannot be read.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, records: Records, now: Callable[[], float] = time.time) -> None:
+        self._records = records
         self._now = now
-        self._lines = 0
-        self._compact_at = _COMPACT_ABOVE
+        self._since_look = 0
+        self._expired: list[str] = []
         self._entries: dict[int, Entry] = {}
         self._by_identity: dict[Identity, dict[int, Entry]] = {}
-        for entry in self._read():
-            if entry.not_after > now():
-                self._keep(entry)
-        self._compact_at = _COMPACT_ABOVE + 2 * len(self._entries)
+        records.follow(_PREFIX, self._changed)
 
     def record(self, entry: Entry) -> None:
         """Write a certificate down before it is handed out.
@@ -62,15 +53,13 @@ class Ledger:
         Raises:
             OSError: it could not be written, and must not be handed out.
         """
-        if self._lines >= self._compact_at:
-            self._compact()
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(descriptor, _line(entry))
-        finally:
-            os.close(descriptor)
-        self._lines += 1
-        self._keep(entry)
+        self._since_look += 1
+        if self._since_look >= _LOOK_AFTER:
+            self._since_look, now = 0, self._now()
+            self._expired = [_key(one.serial) for one in list(self._entries.values()) if one.not_after <= now]
+        gone, left = self._expired[:_FORGET_AT_ONCE], self._expired[_FORGET_AT_ONCE:]
+        self._records.commit({_key(entry.serial): _text(entry), **dict.fromkeys(gone)}, durable=False)
+        self._expired = left
 
     def find(self, serial: int) -> Entry | None:
         """The living certificate with that serial number."""
@@ -79,47 +68,46 @@ class Ledger:
 
     def of_identity(self, identity: Identity) -> list[Entry]:
         """All living certificates of an identity, oldest first."""
-        return [entry for entry in self._by_identity.get(identity, {}).values() if entry.not_after > self._now()]
+        now = self._now()
+        found = [entry for entry in list(self._by_identity.get(identity, {}).values()) if entry.not_after > now]
+        return sorted(found, key=lambda entry: entry.issued_at)
 
     def living(self) -> Iterator[Entry]:
         """All that have not expired, oldest first."""
         now = self._now()
-        return (entry for entry in list(self._entries.values()) if entry.not_after > now)
+        found = [entry for entry in list(self._entries.values()) if entry.not_after > now]
+        return iter(sorted(found, key=lambda entry: entry.issued_at))
 
-    def _keep(self, entry: Entry) -> None:
-        self._entries[entry.serial] = entry
-        self._by_identity.setdefault(entry.identity, {})[entry.serial] = entry
-
-    def _compact(self) -> None:
-        living = list(self.living())
-        write_atomically(self._path, b"".join(map(_line, living)))
-        self._lines = len(living)
-        self._compact_at = _COMPACT_ABOVE + 2 * len(living)
-        self._entries.clear()
-        self._by_identity.clear()
-        for entry in living:
-            self._keep(entry)
-
-    def _read(self) -> Iterator[Entry]:
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
+    def _changed(self, key: str, record: Record | None) -> None:
+        entry = _parse(record.value) if record is not None else self._entries.get(_serial(key))
+        if entry is None:
             return
-        except OSError as error:
-            raise LedgerBroken(f"{self._path}: cannot be read ({error.strerror})") from error
-        self._lines = len(lines)
-        for line in lines:
-            entry = _parse(line)
-            if entry is not None:
-                yield entry
+        of_identity = self._by_identity.setdefault(entry.identity, {})
+        if record is not None:
+            self._entries[entry.serial] = of_identity[entry.serial] = entry
+            return
+        self._entries.pop(entry.serial, None)
+        of_identity.pop(entry.serial, None)
+        if not of_identity:
+            self._by_identity.pop(entry.identity, None)
 
 
-def _line(entry: Entry) -> bytes:
-    value = asdict(entry) | {"serial": f"{entry.serial:x}", "identity": str(entry.identity)}
-    return json.dumps(value).encode() + b"\n"
+def _key(serial: int) -> str:
+    return f"{_PREFIX}{serial:x}"
 
 
-def _parse(line: bytes) -> Entry | None:
+def _serial(key: str) -> int:
+    try:
+        return int(key.removeprefix(_PREFIX), 16)
+    except ValueError:
+        return 0
+
+
+def _text(entry: Entry) -> str:
+    return json.dumps(asdict(entry) | {"serial": f"{entry.serial:x}", "identity": str(entry.identity)})
+
+
+def _parse(line: str) -> Entry | None:
     try:
         value: dict[str, Any] = json.loads(line)
         return Entry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from hostmesh.config.strict_yaml import Problem
@@ -33,6 +34,7 @@ class LiveDocuments:
         self._publish = publish
         self._published: Translation | None = None
         self._turn = asyncio.Lock()
+        self._news = asyncio.Event()
         self.started = asyncio.Event()
 
     @property
@@ -54,8 +56,15 @@ class LiveDocuments:
         await self._do(self._store.start)
         self.started.set()
         while True:
-            await asyncio.sleep(POLL_INTERVAL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL):
+                    await self._news.wait()
+            self._news.clear()
             await self._do(self._store.refresh)
+
+    def look(self) -> None:
+        """There is something new: do not wait until the next look."""
+        self._news.set()
 
     async def apply(self, inputs: Sequence[Input], *, dry_run: bool) -> Result:
         """As DocumentStore.apply; what was applied is published when this returns."""

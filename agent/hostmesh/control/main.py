@@ -23,13 +23,17 @@ from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.config import ControlPlaneConfig
 from hostmesh.control.enrolment_api import EnrolmentApi
 from hostmesh.control.enrolment_service import EnrolmentService
+from hostmesh.control.etcd.tree import PREFIX as DOCUMENTS
 from hostmesh.control.grpc_server import CannotListen, GrpcServer
 from hostmesh.control.live import LiveDocuments
 from hostmesh.control.local_socket import SocketUnusable, listen
-from hostmesh.control.nodes import NodeRegistry, NodeRegistryBroken
+from hostmesh.control.nodes import NodeRegistry
+from hostmesh.control.offload import Offload
+from hostmesh.control.open_store import open_store
 from hostmesh.control.peer import by_certificate
+from hostmesh.control.records import Record, RecordsBroken, StoreUnavailable
 from hostmesh.control.store import DocumentStore
-from hostmesh.control.tokens import TokenStore, TokenStoreBroken
+from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
 from hostmesh.kernel.systemd import notify_ready, notify_stopping, notify_watchdog, watchdog_interval
 
@@ -58,31 +62,38 @@ class ControlPlane:
         self._stop = asyncio.Event()
         try:
             config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            config.documents_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._ca = CertificateAuthority(
-                config.state_dir / "ca",
-                config.trust_domain,
-                max_ttl=config.certificates.max_ttl,
-                node_ttl=config.certificates.node_ttl,
-            )
-            self._tokens = TokenStore(config.state_dir / "tokens.json")
-            self._nodes = NodeRegistry(config.state_dir / "nodes.json")
-        except (CaBroken, TokenStoreBroken, NodeRegistryBroken) as error:
+            self._store = open_store(config)
+        except (CaBroken, RecordsBroken, StoreUnavailable) as error:
             raise CannotStart(str(error)) from error
         except OSError as error:
             why = f"{error.strerror}; make the directory, owned by the user that runs the control plane"
             raise CannotStart(f"{error.filename}: {why}") from error
+        records = self._store.records
+        try:
+            self._ca = CertificateAuthority(
+                config.state_dir / "ca",
+                config.trust_domain,
+                records,
+                shelf=self._store.shelf,
+                max_ttl=config.certificates.max_ttl,
+                node_ttl=config.certificates.node_ttl,
+            )
+        except (CaBroken, RecordsBroken, OSError) as error:
+            self._store.close()
+            raise CannotStart(str(error)) from error
+        self._tokens, self._nodes = TokenStore(records), NodeRegistry(records)
+        self._offload = Offload()
         self._audit = AuditLog(config.state_dir / "audit.log")
         authenticate = by_certificate(config.trust_domain, revoked_nodes(self._ca))
         self._ads = AdsService(config.trust_domain, authenticate=authenticate)
-        store = DocumentStore(config.documents_dir, config.state_dir, config.mesh)
+        store = DocumentStore(self._store.documents, records, config.state_dir, config.mesh)
         self._live = LiveDocuments(store, self._ads.publish)
         self._grpc = GrpcServer(
             self._ca,
             [
                 self._ads,
-                CertificateService(self._ca, self._live.registered, self._audit, authenticate),
-                EnrolmentService(self._ca, self._tokens, self._audit, self._nodes),
+                CertificateService(self._ca, self._live.registered, self._audit, authenticate, self._offload),
+                EnrolmentService(self._ca, self._tokens, self._audit, self._nodes, run=self._offload),
             ],
             hosts=config.server_names,
             bind=config.listen.address or None,
@@ -103,14 +114,17 @@ class ControlPlane:
         try:
             listener = listen(self._config.socket, self._config.socket_group)
         except SocketUnusable as error:
+            self._store.close()
             raise CannotStart(str(error)) from error
+        self._follow_documents(asyncio.get_running_loop())
         try:
             self._trust.publish()
             await self._grpc.start()
         except (CannotListen, CaBroken) as error:
+            self._store.close()
             self._close(listener)
             raise CannotStart(str(error)) from error
-        enrolment = EnrolmentApi(self._tokens, self._nodes, self._audit)
+        enrolment = EnrolmentApi(self._tokens, self._nodes, self._audit, run=self._offload)
         api = Api(self._live, enrolment, self._audit, self._status, CaApi(self._ca, self._trust, self._audit))
         runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=_API_SHUTDOWN_TIMEOUT)
         try:
@@ -120,7 +134,16 @@ class ControlPlane:
         finally:
             await self._grpc.stop()
             await runner.cleanup()
+            self._offload.close()
+            await asyncio.to_thread(self._store.close)
             self._close(listener)
+
+    def _follow_documents(self, loop: asyncio.AbstractEventLoop) -> None:
+        def changed(key: str, record: Record | None) -> None:
+            del key, record
+            loop.call_soon_threadsafe(self._live.look)
+
+        self._store.records.follow(DOCUMENTS, changed)
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -141,13 +164,13 @@ class ControlPlane:
     async def _announce(self) -> None:
         await self._live.started.wait()
         config = self._config
-        notify_ready(f"port {self._grpc.port}, {config.documents_dir}")
+        notify_ready(f"port {self._grpc.port}, {self._store.documents.path}")
         _log.info(
             "control plane %s ready: port %d, trust domain %s, documents %s, root certificate %s",
             __version__,
             self._grpc.port,
             config.trust_domain,
-            config.documents_dir,
+            self._store.documents.path,
             self._ca.root_path,
         )
         if self._live.current is None:
@@ -161,7 +184,8 @@ class ControlPlane:
             "port": self._grpc.port,
             "trustDomain": config.trust_domain,
             "clusterId": config.cluster_id,
-            "documentsDir": str(config.documents_dir),
+            "documentsDir": str(self._store.documents.path),
+            "store": {"at": self._store.records.where, "problem": self._store.problem()},
             "rootCert": str(self._ca.root_path),
             "nodes": [dataclasses.asdict(node) for node in self._ads.connected_nodes()],
         }

@@ -6,23 +6,19 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from hostmesh.kernel.files import write_atomically
+from hostmesh.control.records import ABSENT, Conflict, Record, Records, RecordsBroken
 from hostmesh.model.node import is_node_name
 from hostmesh.wire.ssh_key import BadSshKey, SshPublicKey
 
 MAX_NODES = 200_000
 MAX_KEYS = 16
 """Of one node; OpenSSH makes three."""
+_PREFIX = "nodes/"
 
 Source = Literal["operator", "token"]
 """Who said that the key is the node's: an operator, or the node itself when a join token admitted it."""
-
-
-class NodeRegistryBroken(Exception):
-    """The file of nodes cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +32,29 @@ class NodeRecord:
 
 
 class NodeRegistry:
-    """Registers and looks up. Every change is on disk before its method returns.
+    """Registers and looks up.
+
+    A node is `nodes/<name>`; each of its keys is `host-keys/<fingerprint>` too, with the node's name, so that no two
+    nodes can have one key, whichever control planes register them.
 
     Args:
-        path: the file, 0600; read once, here.
+        records: where they are kept.
         now: seconds since the epoch.
-
-    Raises:
-        NodeRegistryBroken: the file is there but is not what this class wrote.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, records: Records, now: Callable[[], float] = time.time) -> None:
+        self._records = records
         self._now = now
-        self._records = _read(path)
 
     def get(self, name: str) -> NodeRecord | None:
         """The host of that name, if it is registered."""
-        return self._records.get(name)
+        found = self._records.get(_key(name))
+        return self._parse(found) if found is not None else None
 
     def records(self) -> list[NodeRecord]:
         """All of them, by name."""
-        return sorted(self._records.values(), key=lambda record: record.name)
+        found = [self._parse(record) for record in self._records.under(_PREFIX).values()]
+        return sorted(found, key=lambda record: record.name)
 
     def add(
         self, name: str, keys: Iterable[SshPublicKey], *, replace: bool = False, source: Source = "operator"
@@ -79,14 +76,21 @@ class NodeRegistry:
         given = set(keys)
         if not given:
             raise ValueError(f"node {name} needs a host key: give one from /etc/ssh/ssh_host_ed25519_key.pub")
-        known = self._records.get(name)
-        wanted = tuple(sorted(given if known is None or replace else given | set(known.keys)))
-        if known is not None and known.keys == wanted and (known.source == source or source == "token"):
-            return False
-        self._check_limits(name, wanted)
-        self._check_foreign(name, given)
-        self._write({**self._records, name: NodeRecord(name, wanted, source, self._now())})
-        return True
+        while True:
+            found = self._records.fresh(_key(name))
+            known = self._parse(found) if found is not None else None
+            wanted = tuple(sorted(given if known is None or replace else given | set(known.keys)))
+            if known is not None and known.keys == wanted and (known.source == source or source == "token"):
+                return False
+            self._check_limits(name, wanted, known=known is not None)
+            changes, expect = self._key_changes(name, wanted, known)
+            changes[_key(name)] = _text(NodeRecord(name, wanted, source, self._now()))
+            expect[_key(name)] = found.version if found is not None else ABSENT
+            try:
+                self._records.commit(changes, expect=expect)
+            except Conflict:
+                continue
+            return True
 
     def remove(self, name: str) -> bool:
         """Forget a host; False if it was not registered.
@@ -94,46 +98,62 @@ class NodeRegistry:
         Raises:
             OSError: it could not be written; nothing was changed.
         """
-        if name not in self._records:
-            return False
-        self._write({key: record for key, record in self._records.items() if key != name})
-        return True
+        while (found := self._records.fresh(_key(name))) is not None:
+            changes: dict[str, str | None] = {_owner(key): None for key in self._parse(found).keys}
+            try:
+                self._records.commit({**changes, _key(name): None}, expect={_key(name): found.version})
+            except Conflict:
+                continue
+            return True
+        return False
 
-    def _check_limits(self, name: str, wanted: tuple[SshPublicKey, ...]) -> None:
+    def _check_limits(self, name: str, wanted: tuple[SshPublicKey, ...], *, known: bool) -> None:
         if len(wanted) > MAX_KEYS:
             raise ValueError(f"node {name} would have {len(wanted)} host keys, at most {MAX_KEYS}; use --replace")
-        if name not in self._records and len(self._records) >= MAX_NODES:
+        if not known and len(self._records.under(_PREFIX)) >= MAX_NODES:
             raise ValueError(f"there are {MAX_NODES} nodes already")
 
-    def _check_foreign(self, name: str, keys: set[SshPublicKey]) -> None:
-        """Two hosts with one key are clones of one image: each could take the other's place."""
-        for other in self._records.values():
-            shared = keys.intersection(other.keys) if other.name != name else ()
-            for key in shared:
+    def _key_changes(
+        self, name: str, wanted: tuple[SshPublicKey, ...], known: NodeRecord | None
+    ) -> tuple[dict[str, str | None], dict[str, int]]:
+        """Whose the keys are from now on, and what that relies on.
+
+        Two hosts with one key are clones of one image: each could take the other's place.
+        """
+        held = set(known.keys) if known is not None else set()
+        changes: dict[str, str | None] = {_owner(key): None for key in held.difference(wanted)}
+        expect: dict[str, int] = {}
+        for key in set(wanted) - held:
+            owner = self._records.fresh(_owner(key))
+            if owner is not None and owner.value != name:
                 raise ValueError(
-                    f"the host key {key.fingerprint} of node {name} is that of node {other.name}: make new host keys "
+                    f"the host key {key.fingerprint} of node {name} is that of node {owner.value}: make new host keys "
                     f"on one of them (ssh-keygen -A), or remove the other node if it was renamed"
                 )
+            changes[_owner(key)] = name
+            expect[_owner(key)] = owner.version if owner is not None else ABSENT
+        return changes, expect
 
-    def _write(self, records: dict[str, NodeRecord]) -> None:
-        nodes = [
-            {"name": r.name, "keys": [str(key) for key in r.keys], "source": r.source, "changed": r.changed}
-            for r in records.values()
-        ]
-        write_atomically(self._path, json.dumps({"nodes": nodes}, indent=1).encode())
-        self._records = records
+    def _parse(self, found: Record) -> NodeRecord:
+        try:
+            return _record(json.loads(found.value))
+        except (ValueError, TypeError, KeyError, BadSshKey) as error:
+            raise RecordsBroken(
+                f"{self._records.where}: a registered host cannot be read ({error}); restore it from backup"
+            ) from error
 
 
-def _read(path: Path) -> dict[str, NodeRecord]:
-    try:
-        return {entry["name"]: _record(entry) for entry in json.loads(path.read_bytes())["nodes"]}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, KeyError, BadSshKey) as error:
-        raise NodeRegistryBroken(
-            f"{path}: the registered host keys cannot be read ({error}); restore the file, or remove it and run the "
-            "playbook, which registers them again"
-        ) from error
+def _key(name: str) -> str:
+    return f"{_PREFIX}{name}"
+
+
+def _owner(key: SshPublicKey) -> str:
+    return f"host-keys/{key.fingerprint}"
+
+
+def _text(record: NodeRecord) -> str:
+    keys = [str(key) for key in record.keys]
+    return json.dumps({"name": record.name, "keys": keys, "source": record.source, "changed": record.changed})
 
 
 def _record(entry: dict[str, Any]) -> NodeRecord:

@@ -1,4 +1,4 @@
-"""OwnRoot: the self-signed root on disk, and its successor while one is on its way.
+"""OwnRoot: the self-signed root, and its successor while one is on its way.
 
 `root-key.pem` and `root-cert.pem` are the root. During a rotation `rotation.json` says where it is, `next-key.pem` and
 `next-cert.pem` are the new root, and `root-cert.pem` holds both. Each step is one atomic write; what a crash leaves
@@ -21,30 +21,40 @@ from hostmesh.control.issue import Signer, cross_certificate, self_signed_root
 from hostmesh.control.material import Material
 from hostmesh.control.pem_files import CaBroken, cert_pem, issued_by, key_pem, parse_authorities, parse_key, read, write
 from hostmesh.control.rotation import Phase, Rotation
+from hostmesh.control.shelf import Overtaken, Shelf
 
 _log = logging.getLogger(__name__)
 
 _FINISHING = "finishing"
+_KEY, _CERT = "root-key.pem", "root-cert.pem"
+_NEXT_KEY, _NEXT_CERT, _CROSS = "next-key.pem", "next-cert.pem", "cross-cert.pem"
+_ROTATION = "rotation.json"
 
 
 class OwnRoot:
-    """Owns the files; not for two processes.
+    """Owns what is on the shelf; not for two processes, unless that keeps them apart.
 
     Args:
-        directory: `ca/` of the state directory.
+        shelf: where keys and certificates are.
+        path: the file that hosts get as their root-cert.pem.
         trust_domain: that roots are named for.
         now: seconds since the epoch.
     """
 
-    def __init__(self, directory: Path, trust_domain: str, now: Callable[[], float]) -> None:
+    def __init__(self, shelf: Shelf, path: Path, trust_domain: str, now: Callable[[], float]) -> None:
+        self._shelf = shelf
+        self.path = path
         self._trust_domain = trust_domain
         self._now = now
-        self._key = directory / "root-key.pem"
-        self.path = directory / "root-cert.pem"
-        self._next_key = directory / "next-key.pem"
-        self._next_cert = directory / "next-cert.pem"
-        self._cross = directory / "cross-cert.pem"
-        self._rotation = directory / "rotation.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a root already."""
+        return self._shelf.read(_CERT) is not None
+
+    def has_news(self) -> bool:
+        """Whether another control plane has changed something: `load` tells what."""
+        return self._shelf.has_news()
 
     def load(self) -> Material:
         """What is there; a new root if there is nothing at all.
@@ -52,9 +62,15 @@ class OwnRoot:
         Raises:
             CaBroken: half of something is missing, unreadable, expired, or no pair.
         """
+        try:
+            return self._load()
+        except Overtaken:  # as at the first start of several control planes
+            return self._load()
+
+    def _load(self) -> Material:
         phase, rotation = self._read_rotation()
         if phase == _FINISHING:
-            self._replace_root()
+            self._shelf.put(self._replacement())
         old = self._load_or_create()
         if rotation is None:
             self._remove_next()
@@ -73,11 +89,15 @@ class OwnRoot:
         key = ec.generate_private_key(ec.SECP256R1())
         now = self._now()
         root = self_signed_root(key, self._trust_domain, now, successor=True)
-        write(self._next_key, key_pem(key), 0o600)
-        write(self._next_cert, cert_pem(root), 0o644)
-        write(self._cross, cert_pem(cross_certificate(material.signer, root, now)), 0o644)
         rotation = Rotation(Phase.OVERLAP, now, now)
-        self.save(rotation)
+        self._shelf.put(
+            [
+                (_NEXT_KEY, key_pem(key)),
+                (_NEXT_CERT, cert_pem(root)),
+                (_CROSS, cert_pem(cross_certificate(material.signer, root, now))),
+                (_ROTATION, _text(rotation)),
+            ]
+        )
         return self._published(self._together(material.signer, rotation))
 
     def save(self, rotation: Rotation) -> None:
@@ -86,8 +106,7 @@ class OwnRoot:
         Raises:
             CaBroken: it cannot be written; it is where it was.
         """
-        value = asdict(rotation) | {"confirmed": sorted(rotation.confirmed)}
-        write(self._rotation, json.dumps(value).encode(), 0o600)
+        self._shelf.put([(_ROTATION, _text(rotation))])
 
     def move(self, material: Material, rotation: Rotation) -> Material:
         """Go to another phase: another root signs.
@@ -108,15 +127,14 @@ class OwnRoot:
         if material.rotation is None:
             return material
         if material.rotation.new_signs:
-            write(self._rotation, json.dumps({"phase": _FINISHING}).encode(), 0o600)
-            self._replace_root()
+            finishing = json.dumps({"phase": _FINISHING}).encode()
+            self._shelf.put([(_ROTATION, finishing), *self._replacement()])
         else:
-            self._unlink(self._rotation)
-            self._remove_next()
+            self._shelf.put([(_ROTATION, None), (_NEXT_KEY, None), (_NEXT_CERT, None)])
         return self._published(self._alone(self._load_or_create()))
 
     def _together(self, old: Signer, rotation: Rotation) -> Material:
-        new = self._load_pair(self._next_key, self._next_cert)
+        new = self._load_pair(_NEXT_KEY, _NEXT_CERT)
         signer, other = (new, old) if rotation.new_signs else (old, new)
         return Material(
             signer=signer,
@@ -137,16 +155,18 @@ class OwnRoot:
 
     def _cross_chain(self, signer: Signer) -> tuple[x509.Certificate, ...]:
         """The signer as its predecessor has certified it, as long as that is worth anything."""
-        data = read(self._cross)
+        data = self._shelf.read(_CROSS)
         if data is None:
             return ()
-        (cross, *_) = parse_authorities(self._cross, data)
+        (cross, *_) = parse_authorities(self._shelf.where(_CROSS), data)
         fits = cross.public_key() == signer.certificate.public_key()
         return (cross,) if fits and self._now() < cross.not_valid_after_utc.timestamp() else ()
 
     def _publish(self, material: Material) -> None:
         """The file that hosts get holds all roots, whatever it held before."""
         data = cert_pem(*material.roots)
+        if self._shelf.read(_CERT) != data:
+            self._shelf.put([(_CERT, data)])
         if read(self.path) != data:
             write(self.path, data, 0o644)
 
@@ -154,29 +174,24 @@ class OwnRoot:
         self._publish(material)
         return material
 
-    def _replace_root(self) -> None:
-        """The second half of a finish; may be done again."""
-        if read(self._next_cert) is not None:
-            if read(self._next_key) is not None:
-                self._next_key.replace(self._key)
-            new = parse_authorities(self._next_cert, read(self._next_cert) or b"")
-            write(self.path, cert_pem(*new), 0o644)
-            self._unlink(self._next_cert)
-        self._unlink(self._rotation)
+    def _replacement(self) -> list[tuple[str, bytes | None]]:
+        """The second half of a finish; may be done again from wherever it stopped."""
+        changes: list[tuple[str, bytes | None]] = []
+        cert, key = self._shelf.read(_NEXT_CERT), self._shelf.read(_NEXT_KEY)
+        if cert is not None:
+            if key is not None:
+                changes += [(_KEY, key), (_NEXT_KEY, None)]
+            changes += [(_CERT, cert), (_NEXT_CERT, None)]
+        return [*changes, (_ROTATION, None)]
 
     def _remove_next(self) -> None:
-        for path in (self._next_key, self._next_cert):
-            self._unlink(path)
-            self._unlink(path.with_name(path.name + ".new"))  # of a write that a crash has cut off
-
-    def _unlink(self, path: Path) -> None:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise CaBroken(f"{path}: cannot be removed ({error.strerror})") from error
+        """What a start that was cut off has left."""
+        for name in (_NEXT_KEY, _NEXT_CERT):
+            self._shelf.read(name)  # shared records are removed only as they were seen
+        self._shelf.put([(_NEXT_KEY, None), (_NEXT_CERT, None)])
 
     def _read_rotation(self) -> tuple[str, Rotation | None]:
-        data = read(self._rotation)
+        data = self._shelf.read(_ROTATION)
         if data is None:
             return "", None
         try:
@@ -187,35 +202,37 @@ class OwnRoot:
             return str(value["phase"]), Rotation(**values)
         except (ValueError, KeyError, TypeError) as error:
             raise CaBroken(
-                f"{self._rotation}: is damaged ({error}); restore it from backup: it says which root signs"
+                f"{self._shelf.where(_ROTATION)}: is damaged ({error}); restore it from backup: it says which root "
+                "signs"
             ) from error
 
     def _load_or_create(self) -> Signer:
-        key_data, cert_data = read(self._key), read(self.path)
+        key_data, cert_data = self._shelf.read(_KEY), self._shelf.read(_CERT)
+        key_path, cert_path = self._shelf.where(_KEY), self._shelf.where(_CERT)
         if key_data is None and cert_data is not None:
             raise CaBroken(
-                f"{self._key}: the root's private key is missing while {self.path} exists; restore it from backup, "
+                f"{key_path}: the root's private key is missing while {cert_path} exists; restore it from backup, "
                 "or remove both to make a new root (every node must then be enrolled again)"
             )
-        key = parse_key(self._key, key_data) if key_data is not None else ec.generate_private_key(ec.SECP256R1())
-        if key_data is None:
-            write(self._key, key_pem(key), 0o600)
+        key = parse_key(key_path, key_data) if key_data is not None else ec.generate_private_key(ec.SECP256R1())
         if cert_data is None:
             if not isinstance(key, ec.EllipticCurvePrivateKey):
-                raise CaBroken(f"{self._key}: not an elliptic-curve key; restore {self.path} from backup")
+                raise CaBroken(f"{key_path}: not an elliptic-curve key; restore {cert_path} from backup")
             certificate = self_signed_root(key, self._trust_domain, self._now())
-            write(self.path, cert_pem(certificate), 0o644)
-            _log.info("made a new root certificate: %s", self.path)
+            new = [(_KEY, key_pem(key))] if key_data is None else []
+            self._shelf.put([*new, (_CERT, cert_pem(certificate))])
+            _log.info("made a new root certificate: %s", cert_path)
             return Signer(certificate, key)
-        held = parse_authorities(self.path, cert_data)
+        held = parse_authorities(cert_path, cert_data)
         own = next((one for one in held if one.public_key() == key.public_key()), None)
         if own is None:
-            raise CaBroken(f"{self.path}: the certificate does not belong to root-key.pem beside it; restore the pair")
-        self._check_time(self.path, own)
+            raise CaBroken(f"{cert_path}: the certificate does not belong to root-key.pem beside it; restore the pair")
+        self._check_time(cert_path, own)
         return Signer(own, key)
 
-    def _load_pair(self, key_path: Path, cert_path: Path) -> Signer:
-        key_data, cert_data = read(key_path), read(cert_path)
+    def _load_pair(self, key_name: str, cert_name: str) -> Signer:
+        key_data, cert_data = self._shelf.read(key_name), self._shelf.read(cert_name)
+        key_path, cert_path = self._shelf.where(key_name), self._shelf.where(cert_name)
         for path, data in ((key_path, key_data), (cert_path, cert_data)):
             if data is None:
                 raise CaBroken(f"{path}: is missing during a rotation; restore it from backup")
@@ -232,3 +249,7 @@ class OwnRoot:
                 f"{path}: the root certificate expired at {certificate.not_valid_after_utc.isoformat()}; "
                 "check this host's clock, or remove root-cert.pem to renew it with the same key"
             )
+
+
+def _text(rotation: Rotation) -> bytes:
+    return json.dumps(asdict(rotation) | {"confirmed": sorted(rotation.confirmed)}).encode()

@@ -118,5 +118,11 @@ async def receive_bounded(stream: Stream[_Message, Any], kind: type[_Message], l
         raise GRPCError(Status.INVALID_ARGUMENT, f"the message is not a {kind.DESCRIPTOR.full_name}") from error
 
 
+def unavailable(error: Exception) -> GRPCError:
+    """What a caller is told whose request could not be written down; another control plane may do better."""
+    why = str(error) if not isinstance(error, OSError) else f"{error.filename or 'state'}: {error.strerror or error}"
+    return GRPCError(Status.UNAVAILABLE, f"the control plane cannot write down what it would grant: {why}")
+
+
 def _unauthenticated(reason: str) -> GRPCError:
     return GRPCError(Status.UNAUTHENTICATED, reason)

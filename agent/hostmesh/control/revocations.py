@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
 from hostmesh.control.ledger import Entry
-from hostmesh.kernel.files import write_atomically
+from hostmesh.control.records import ABSENT, Conflict, Record, Records, RecordsBroken
 from hostmesh.model.identity import Identity, InvalidIdentity
 
 UNSPECIFIED = "unspecified"
@@ -21,12 +21,14 @@ HOLD = "certificateHold"
 
 REASONS = tuple(flag.value for flag in x509.ReasonFlags if flag is not x509.ReasonFlags.remove_from_crl)
 
+_PREFIX = "revoked/"
+_IDENTITY, _SERIAL, _NUMBER = f"{_PREFIX}identity/", f"{_PREFIX}serial/", f"{_PREFIX}number"
+_FORGET_AT_ONCE = 50
+_AT_ONCE = 64
+"""etcd limits what a transaction may do; what is revoked first is the identity, which stops everything."""
+
 UNKNOWN_LIFETIME = 90 * 86400.0
 """How long a serial number stays revoked whose certificate is in no ledger."""
-
-
-class RevocationsBroken(Exception):
-    """The file cannot be used; the text names it and the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,35 +53,36 @@ class RevokedIdentity:
 
 
 class Revocations:
-    """The authority's memory of what it has taken back. Every change is on disk when its call returns.
+    """The memory of what is taken back, of all control planes together. A change is kept when its call returns.
 
     Args:
-        path: a JSON file, 0600.
+        records: where they are kept, under `revoked/`.
         now: seconds since the epoch.
 
     Raises:
-        RevocationsBroken: it is there but not what was written.
+        RecordsBroken: there is something that was not written by this class.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, records: Records, now: Callable[[], float] = time.time) -> None:
+        self._records = records
         self._now = now
         self._serials: dict[int, RevokedSerial] = {}
         self._identities: dict[Identity, RevokedIdentity] = {}
         self.number = 0
         """Grows with every change; the CRL number."""
-        self._load()
+        records.follow(_PREFIX, self._changed)
 
     @property
     def serials(self) -> tuple[RevokedSerial, ...]:
         """Those whose certificate has not expired, oldest first."""
         now = self._now()
-        return tuple(one for one in self._serials.values() if one.not_after > now)
+        found = [one for one in list(self._serials.values()) if one.not_after > now]
+        return tuple(sorted(found, key=lambda one: (one.revoked_at, one.serial)))
 
     @property
     def identities(self) -> tuple[RevokedIdentity, ...]:
         """Oldest first."""
-        return tuple(self._identities.values())
+        return tuple(sorted(self._identities.values(), key=lambda one: one.revoked_at))
 
     def has_identity(self, identity: Identity) -> bool:
         """Whether nothing may be issued for it."""
@@ -97,8 +100,13 @@ class Revocations:
         """
         now = self._now()
         serials = {entry.serial: _serial(entry, reason, now) for entry in certificates}
-        revoked = RevokedIdentity(identity, reason, now)
-        self._commit(serials | self._serials, self._identities | {identity: revoked})
+        new = [
+            (_serial_key(serial), _serial_text(one)) for serial, one in serials.items() if serial not in self._serials
+        ]
+        first = {_identity_key(identity): _identity_text(RevokedIdentity(identity, reason, now))}
+        self._commit({**first, **dict(new[:_AT_ONCE])})
+        for start in range(_AT_ONCE, len(new), _AT_ONCE):
+            self._commit(dict(new[start : start + _AT_ONCE]))
 
     def revoke_serial(self, serial: int, reason: str, certificate: Entry | None) -> None:
         """Take back one certificate.
@@ -116,7 +124,7 @@ class Revocations:
             revoked = _serial(certificate, reason, now)
         else:
             revoked = RevokedSerial(serial, "", "", reason, now, now + UNKNOWN_LIFETIME)
-        self._commit(self._serials | {serial: revoked}, self._identities)
+        self._commit({_serial_key(serial): _serial_text(revoked)})
 
     def unrevoke_identity(self, identity: Identity) -> bool:
         """Issue for it again; its old certificates stay revoked unless they were on hold. False: it was not revoked.
@@ -126,9 +134,8 @@ class Revocations:
         """
         if identity not in self._identities:
             return False
-        held = {one.serial for one in self._serials.values() if one.identity == str(identity) and one.reason == HOLD}
-        serials = {serial: one for serial, one in self._serials.items() if serial not in held}
-        self._commit(serials, {key: value for key, value in self._identities.items() if key != identity})
+        held = [one.serial for one in self.serials if one.identity == str(identity) and one.reason == HOLD]
+        self._commit({_identity_key(identity): None, **{_serial_key(serial): None for serial in held}})
         return True
 
     def unrevoke_serial(self, serial: int) -> bool:
@@ -140,43 +147,67 @@ class Revocations:
         one = self._serials.get(serial)
         if one is None or one.reason != HOLD:
             return False
-        self._commit({key: value for key, value in self._serials.items() if key != serial}, self._identities)
+        self._commit({_serial_key(serial): None})
         return True
 
     def find(self, serial: int) -> RevokedSerial | None:
         """The revocation of a certificate."""
         return self._serials.get(serial)
 
-    def _commit(self, serials: dict[int, RevokedSerial], identities: dict[Identity, RevokedIdentity]) -> None:
+    def _commit(self, changes: dict[str, str | None]) -> None:
+        """With the next number, and without some of those that have expired."""
         now = self._now()
-        serials = {serial: one for serial, one in serials.items() if one.not_after > now}
-        value = {
-            "number": self.number + 1,
-            "serials": [asdict(one) | {"serial": f"{one.serial:x}"} for one in serials.values()],
-            "identities": [asdict(one) | {"identity": str(one.identity)} for one in identities.values()],
-        }
-        write_atomically(self._path, json.dumps(value, indent=1).encode())
-        self._serials, self._identities, self.number = serials, identities, self.number + 1
+        expired = [one.serial for one in list(self._serials.values()) if one.not_after <= now][:_FORGET_AT_ONCE]
+        while True:
+            known = self._records.fresh(_NUMBER)
+            number = str(int(known.value) + 1 if known is not None else 1)
+            everything = {**{_serial_key(serial): None for serial in expired}, **changes, _NUMBER: number}
+            with suppress(Conflict):
+                version = known.version if known is not None else ABSENT
+                self._records.commit(everything, expect={_NUMBER: version})
+                return
 
-    def _load(self) -> None:
+    def _changed(self, key: str, record: Record | None) -> None:
         try:
-            value: dict[str, Any] = json.loads(self._path.read_bytes())
-            serials = [RevokedSerial(**one | {"serial": int(one["serial"], 16)}) for one in value["serials"]]
-            identities = [
-                RevokedIdentity(**one | {"identity": Identity.parse(one["identity"])}) for one in value["identities"]
-            ]
-            self.number = int(value["number"])
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise RevocationsBroken(f"{self._path}: cannot be read ({error.strerror})") from error
+            self._take(key, record)
         except (ValueError, KeyError, TypeError, InvalidIdentity) as error:
-            raise RevocationsBroken(
-                f"{self._path}: is damaged ({error}); restore it from backup, or remove it and revoke again what must "
-                "stay revoked"
+            raise RecordsBroken(
+                f"{self._records.where}: {key} is damaged ({error}); restore it from backup: without it somebody would "
+                "be admitted who is revoked"
             ) from error
-        self._serials = {one.serial: one for one in serials}
-        self._identities = {one.identity: one for one in identities}
+
+    def _take(self, key: str, record: Record | None) -> None:
+        value: Any = json.loads(record.value) if record is not None else None
+        if key == _NUMBER:
+            self.number = int(value) if value is not None else 0
+        elif key.startswith(_IDENTITY):
+            identity = Identity.parse(key.removeprefix(_IDENTITY))
+            if value is not None:
+                self._identities[identity] = RevokedIdentity(**value | {"identity": identity})
+            else:
+                self._identities.pop(identity, None)
+        else:
+            serial = int(key.removeprefix(_SERIAL), 16)
+            if value is not None:
+                self._serials[serial] = RevokedSerial(**value | {"serial": serial})
+            else:
+                self._serials.pop(serial, None)
+
+
+def _serial_key(serial: int) -> str:
+    return f"{_SERIAL}{serial:x}"
+
+
+def _identity_key(identity: Identity) -> str:
+    return f"{_IDENTITY}{identity}"
+
+
+def _serial_text(one: RevokedSerial) -> str:
+    return json.dumps(asdict(one) | {"serial": f"{one.serial:x}"})
+
+
+def _identity_text(one: RevokedIdentity) -> str:
+    return json.dumps(asdict(one) | {"identity": str(one.identity)})
 
 
 def _serial(entry: Entry, reason: str, now: float) -> RevokedSerial:

@@ -1,6 +1,6 @@
-"""The mesh's documents: files of a directory, live as a whole or not at all.
+"""The mesh's documents: files of a directory or of a shared store, live as a whole or not at all.
 
-A change on disk becomes live only if every document of the directory is right by itself and all are together;
+A change there becomes live only if every document of the directory is right by itself and all are together;
 otherwise the last good set stays live, over a restart too (a copy is kept in the state directory), and the
 problems are there to be shown. Changes through the store are checked the same way before anything is written.
 Nothing here is concurrent: the caller makes one call at a time.
@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
 from hostmesh.control.apply import Change, Input, Refused, Result, plan, removal
-from hostmesh.control.directory import Directory, DirectoryUnusable, Signature
+from hostmesh.control.directory import DirectoryUnusable
+from hostmesh.control.document_tree import DocumentTree
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, ObjectKey, check_together, read
+from hostmesh.control.records import Conflict, Records
 from hostmesh.control.translate import MeshConfig, Translation, translate
-from hostmesh.control.translate.values import Vips
+from hostmesh.control.vip_records import VipRecords
 from hostmesh.kernel.files import write_atomically
-from hostmesh.model.address import parse_ip
 
 _log = logging.getLogger(__name__)
 
 _LAST_GOOD = "documents.last-good.json"
-_VIPS = "vips.json"
+_ATTEMPTS = 20
+_PAUSE = 0.05
+"""Seconds until what others have changed is known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class DocumentSet:
 class _File:
     """A file as it was read: its objects, or what is wrong with it."""
 
-    signature: Signature
+    signature: Hashable
     text: str
     objects: tuple[Object[Resource], ...]
     problems: tuple[Problem, ...] = ()
@@ -52,18 +56,20 @@ class DocumentStore:
     """Reads, checks and changes the documents.
 
     Args:
-        directory: where users put files.
-        state: where the last good set and allocated addresses are kept.
+        tree: where users put documents.
+        records: where allocated addresses are kept.
+        state: directory where the last good set is kept.
         mesh: facts for the translation.
     """
 
-    def __init__(self, directory: Path, state: Path, mesh: MeshConfig) -> None:
-        self._directory = Directory(directory)
+    def __init__(self, tree: DocumentTree, records: Records, state: Path, mesh: MeshConfig) -> None:
+        self._tree = tree
+        self._vips = VipRecords(records)
         self._state = state
         self._mesh = mesh
         self._files: dict[Path, _File] = {}
-        self._seen: dict[Path, Signature] = {}
-        self._loaded: dict[Path, Signature] | None = None
+        self._seen: Mapping[Path, Hashable] = {}
+        self._loaded: Mapping[Path, Hashable] | None = None
         self.current: DocumentSet | None = None
         self.problems: tuple[Problem, ...] = ()
 
@@ -82,14 +88,14 @@ class DocumentStore:
             Whether what agents are told has changed.
         """
         try:
-            seen = self._directory.scan()
+            seen = self._tree.scan()
         except DirectoryUnusable as error:
-            self._report([Problem(str(self._directory.path), 1, "", str(error))])
+            self._report([Problem(str(self._tree.path), 1, "", str(error))])
             return False
         if seen == self._loaded:
             self._seen = seen
             return False
-        if seen != self._seen:
+        if seen != self._seen and not self._tree.shared:
             self._seen = seen
             return False
         return self.load()
@@ -103,7 +109,7 @@ class DocumentStore:
         try:
             self._read_files()
         except DirectoryUnusable as error:
-            self._report([Problem(str(self._directory.path), 1, "", str(error))])
+            self._report([Problem(str(self._tree.path), 1, "", str(error))])
             return False
         objects = [item for file in self._files.values() for item in file.objects]
         problems = [problem for file in self._files.values() for problem in file.problems]
@@ -112,7 +118,8 @@ class DocumentStore:
         if problems:
             return False
         before = self.current
-        self._go_live(objects)
+        if not self._go_live(objects):
+            return False
         if before is None or before != self.current:
             self._save(_LAST_GOOD, {str(path): file.text for path, file in self._files.items()})
         return before is None or before.translation != self._live.translation
@@ -124,9 +131,7 @@ class DocumentStore:
             InvalidYaml: an input is wrong, or the set would be.
             DirectoryUnusable: it could not be written; nothing is changed.
         """
-        self.load()
-        change = plan(self._directory.path, self._contents(), inputs)
-        return self._carry_out(change, dry_run=dry_run)
+        return self._carry_out(lambda: plan(self._tree.path, self._contents(), inputs), dry_run=dry_run)
 
     def delete(self, key: ObjectKey, *, dry_run: bool) -> Result:
         """Remove an object.
@@ -136,8 +141,7 @@ class DocumentStore:
             InvalidYaml: the directory is not right as it is.
             DirectoryUnusable: it could not be removed.
         """
-        self.load()
-        return self._carry_out(removal(self._contents(), key), dry_run=dry_run)
+        return self._carry_out(lambda: removal(self._contents(), key), dry_run=dry_run)
 
     def get(self, key: ObjectKey) -> Object[Resource]:
         """A live object.
@@ -161,28 +165,39 @@ class DocumentStore:
             raise InvalidYaml(broken)
         return {path: file.objects for path, file in self._files.items()}
 
-    def _carry_out(self, change: Change, *, dry_run: bool) -> Result:
-        problems = check_together(change.objects)
-        if problems:
-            raise InvalidYaml(problems)
-        translation = translate(change.objects, self._mesh, self._vips())
-        warnings = tuple(w for w in translation.warnings if w.source in change.sources)
-        if change.files and not dry_run:
-            self._directory.change(change.files)
+    def _carry_out(self, planned: Callable[[], Change], *, dry_run: bool) -> Result:
+        """Decide and do; if another control plane changes documents at the same moment, decide again."""
+        for _ in range(_ATTEMPTS):
             self.load()
-        return Result(change.outcomes, warnings)
+            change = planned()
+            problems = check_together(change.objects)
+            if problems:
+                raise InvalidYaml(problems)
+            translation = translate(change.objects, self._mesh, self._vips.read())
+            warnings = tuple(w for w in translation.warnings if w.source in change.sources)
+            if not change.files or dry_run:
+                return Result(change.outcomes, warnings)
+            try:
+                self._tree.change(change.files)
+            except Conflict:
+                time.sleep(_PAUSE)
+                continue
+            self.load()
+            return Result(change.outcomes, warnings)
+        raise DirectoryUnusable(f"{self._tree.path}: others change documents all the time; try again")
 
     def _read_files(self) -> None:
-        seen = self._directory.scan()
+        self._tree.recover()
+        seen = self._tree.scan()
         files: dict[Path, _File] = {}
         for path, signature in seen.items():
             known = self._files.get(path)
             files[path] = known if known and known.signature == signature else self._read_file(path, signature)
         self._files, self._loaded, self._seen = files, seen, seen
 
-    def _read_file(self, path: Path, signature: Signature) -> _File:
+    def _read_file(self, path: Path, signature: Hashable) -> _File:
         try:
-            text = self._directory.read(path)
+            text = self._tree.read(path)
         except DirectoryUnusable as error:
             return _File(signature, "", (), (Problem(str(path), 1, "", str(error)),))
         try:
@@ -199,29 +214,27 @@ class DocumentStore:
             _log.info("all documents are right again")
         self.problems = tuple(problems)
 
-    def _go_live(self, objects: Iterable[Object[Resource]]) -> None:
+    def _go_live(self, objects: Iterable[Object[Resource]]) -> bool:
+        """Whether they are live: not if another control plane gives addresses at this moment; the next look decides."""
         by_key = {item.key: item for item in sorted(objects, key=lambda item: item.key)}
-        vips = self._vips()
+        vips = self._vips.read()
         translation = translate(by_key.values(), self._mesh, vips)
         if translation.vips != vips:
-            as_text = {key: [str(address) for address in addresses] for key, addresses in translation.vips.items()}
-            self._save(_VIPS, as_text)
+            try:
+                self._vips.write(translation.vips, self._tree.guard())
+            except Conflict:
+                self._loaded = None
+                return False
+            except OSError as error:
+                _log.error("allocated addresses cannot be written down: %s", error)
+                if self._tree.shared:  # another control plane would give others
+                    self._loaded = None
+                    return False
         self.current = DocumentSet(by_key, translation)
-
-    def _vips(self) -> Vips:
-        if self.current is not None:
-            return self.current.translation.vips
-        try:
-            recorded = json.loads((self._state / _VIPS).read_bytes())
-            return {key: tuple(parse_ip(text) for text in addresses) for key, addresses in recorded.items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            _log.warning("%s: not usable (%s): services get new addresses", self._state / _VIPS, error)
-            return {}
+        return True
 
     def _save(self, name: str, value: object) -> None:
-        """Both files only help the next start: a full disk must not stop this one from following the documents."""
+        """The file only helps the next start: a full disk must not stop this one from following the documents."""
         path = self._state / name
         try:
             write_atomically(path, json.dumps(value, indent=1).encode())

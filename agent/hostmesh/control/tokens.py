@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Any
 
-from hostmesh.kernel.files import write_atomically
+from hostmesh.control.records import Conflict, Record, Records, RecordsBroken
 from hostmesh.model.node import is_node_name
 from hostmesh.wire.ssh_key import is_fingerprint
 
@@ -23,6 +23,10 @@ MAX_TTL = 7 * 86400.0
 REMEMBER = 30 * 86400.0
 """Used and expired tokens are remembered so long after their expiry, so that the refusal can say which they were."""
 MAX_TOKENS = 20_000
+_PREFIX = "tokens/"
+_IDENTIFIER = re.compile("[0-9a-f]{16}")
+_FORGET_AT_ONCE = 100
+"""Of old ones, whenever a new one is minted; etcd limits what a transaction may do."""
 
 
 class TokenRefusal(Enum):
@@ -44,10 +48,6 @@ class TokenRefused(Exception):
         super().__init__(f"{reason.value}: {text}")
         self.reason = reason
         self.text = text
-
-
-class TokenStoreBroken(Exception):
-    """The file of tokens cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +88,16 @@ NOBODY = Bearer()
 
 
 class TokenStore:
-    """Mints and redeems. Every change is on disk before its method returns, so a restart forgets no use.
+    """Mints and redeems. A token that is brought to two control planes at the same moment is taken by one of them.
 
     Args:
-        path: the file, 0600; read once, here.
+        records: where they are kept, under `tokens/`.
         now: seconds since the epoch.
-
-    Raises:
-        TokenStoreBroken: the file is there but is not what this class wrote.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, records: Records, now: Callable[[], float] = time.time) -> None:
+        self._records = records
         self._now = now
-        self._records = _read(path)
 
     def mint(self, node: str, ttl: float = DEFAULT_TTL, *, host_key: str = "", addresses: Iterable[str] = ()) -> str:
         """A new token that admits `node` once within `ttl` seconds; this is the only time it is seen.
@@ -114,6 +110,7 @@ class TokenStore:
 
         Raises:
             ValueError: one of these is not what it should be, or there are too many open tokens.
+            OSError: it could not be recorded.
         """
         if not is_node_name(node):
             raise ValueError(f"{node!r} is not a node name: use letters, digits, '.', '_' and '-', at most 253")
@@ -122,12 +119,14 @@ class TokenStore:
         if host_key and not is_fingerprint(host_key):
             raise ValueError(f"{host_key!r} is not a fingerprint of a host key like SHA256:...")
         networks = tuple(str(ip_network(address, strict=False)) for address in addresses)
-        self._prune()
-        if len(self._records) >= MAX_TOKENS:
+        kept = self._kept()
+        old = [key for key, record in kept.items() if record.expires <= self._now() - REMEMBER]
+        if len(kept) - len(old) >= MAX_TOKENS:
             raise ValueError(f"there are {MAX_TOKENS} join tokens already: wait until some expire")
         identifier, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         now = self._now()
-        self._put(TokenRecord(identifier, _hash(secret), node, now, now + ttl, host_key=host_key, addresses=networks))
+        record = TokenRecord(identifier, _hash(secret), node, now, now + ttl, host_key=host_key, addresses=networks)
+        self._records.commit({_key(identifier): _text(record), **dict.fromkeys(old[:_FORGET_AT_ONCE])})
         return f"{identifier}.{secret}"
 
     def redeem(self, node: str, token: str, bearer: Bearer = NOBODY) -> TokenRecord:
@@ -137,13 +136,17 @@ class TokenStore:
             TokenRefused: it does not admit this node now.
             OSError: the use could not be recorded; the token stays unused.
         """
-        record = self._find(token)
-        now = self._now()
-        self._check_place(record, node, bearer)
-        self._check_time(record, node, now)
-        used = replace(record, used=now)
-        self._put(used)
-        return used
+        while True:
+            record, version = self._find(token)
+            now = self._now()
+            self._check_place(record, node, bearer)
+            self._check_time(record, node, now)
+            used = replace(record, used=now)
+            try:
+                self._records.commit({_key(record.id): _text(used)}, expect={_key(record.id): version})
+            except Conflict:
+                continue  # somebody else was there: the next look says who
+            return used
 
     def _check_place(self, record: TokenRecord, node: str, bearer: Bearer) -> None:
         """Elsewhere: another node, network or machine than it was minted for."""
@@ -183,7 +186,7 @@ class TokenStore:
 
     def records(self) -> list[TokenRecord]:
         """All remembered tokens, oldest first, without what would let anyone use them."""
-        return sorted((replace(r, hash="") for r in self._records.values()), key=lambda r: r.minted)
+        return sorted((replace(r, hash="") for r in self._kept().values()), key=lambda r: r.minted)
 
     def revoke(self, identifier: str) -> TokenRecord | None:
         """Make an open token unusable; what became of it, None if there is no such token.
@@ -191,51 +194,53 @@ class TokenStore:
         Raises:
             OSError: it could not be recorded; the token is still good.
         """
-        record = self._records.get(identifier)
-        if record is not None and record.state(self._now()) == "open":
+        while (found := self._records.fresh(_key(identifier))) is not None:
+            record = _record(self._records.where, found)
+            if record.state(self._now()) != "open":
+                return replace(record, hash="")
             record = replace(record, revoked=self._now())
-            self._put(record)
-        return None if record is None else replace(record, hash="")
+            try:
+                self._records.commit({_key(identifier): _text(record)}, expect={_key(identifier): found.version})
+            except Conflict:
+                continue
+            return replace(record, hash="")
+        return None
 
-    def _find(self, token: str) -> TokenRecord:
+    def _find(self, token: str) -> tuple[TokenRecord, int]:
+        """The token and its version, as they are now whichever control plane has written them."""
         identifier, _, secret = token.partition(".")
-        record = self._records.get(identifier)
+        found = self._records.fresh(_key(identifier)) if _IDENTIFIER.fullmatch(identifier) else None
+        record = _record(self._records.where, found) if found is not None else None
         expected = record.hash if record is not None else _hash("")
-        if not hmac.compare_digest(_hash(secret), expected) or record is None:
+        if not hmac.compare_digest(_hash(secret), expected) or record is None or found is None:
             raise TokenRefused(
                 TokenRefusal.UNKNOWN, "this control plane minted no such join token, or long ago; mint a new one"
             )
-        return record
+        return record, found.version
 
-    def _put(self, record: TokenRecord) -> None:
-        changed = {**self._records, record.id: record}
-        write_atomically(self._path, json.dumps({"tokens": [asdict(r) for r in changed.values()]}).encode())
-        self._records = changed
+    def _kept(self) -> dict[str, TokenRecord]:
+        where = self._records.where
+        return {key: _record(where, record) for key, record in self._records.under(_PREFIX).items()}
 
-    def _prune(self) -> None:
-        horizon = self._now() - REMEMBER
-        self._records = {key: r for key, r in self._records.items() if r.expires > horizon}
+
+def _key(identifier: str) -> str:
+    return f"{_PREFIX}{identifier}"
+
+
+def _text(record: TokenRecord) -> str:
+    return json.dumps(asdict(record))
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, TokenRecord]:
+def _record(where: str, found: Record) -> TokenRecord:
     try:
-        values = json.loads(path.read_bytes())
-        return {entry["id"]: _record(entry) for entry in values["tokens"]}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise TokenStoreBroken(
-            f"{path}: the join tokens cannot be read ({error}); restore the file, or remove it: "
-            "tokens that are still open are then refused and must be minted again"
-        ) from error
-
-
-def _record(entry: dict[str, Any]) -> TokenRecord:
-    return TokenRecord(**{**entry, "addresses": tuple(entry.get("addresses", ()))})
+        entry: dict[str, Any] = json.loads(found.value)
+        return TokenRecord(**{**entry, "addresses": tuple(entry.get("addresses", ()))})
+    except (ValueError, TypeError) as error:
+        raise RecordsBroken(f"{where}: a join token cannot be read ({error}); restore it from backup") from error
 
 
 def _is_in(address: str, networks: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.records import records
 
 from hostmesh.cli.redact import redact
 from hostmesh.control.tokens import TokenStore
@@ -70,7 +71,7 @@ def test_what_is_called_a_secret_is_one(form: str, value: str) -> None:
 
 def test_join_tokens_and_jwts(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever they stand in a line."""
-    token = TokenStore(tmp_path_factory.mktemp("tokens") / "tokens.json").mint("mesh1", 60.0)
+    token = TokenStore(records(tmp_path_factory.mktemp("tokens"))).mint("mesh1", 60.0)
     jwt = f"eyJhbGciOiJSUzI1NiJ9.{secrets.token_urlsafe(60)}.{secrets.token_urlsafe(64)}"
     left = redact(f"--token {token} and {jwt}, said the log")
     assert token.split(".")[1] not in left

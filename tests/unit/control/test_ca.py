@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.mesh import TRUST_DOMAIN, workload
+from tests.support.records import records
 
 from hostmesh.control.ca import CaBroken, CertificateAuthority
 from hostmesh.control.csr import BadRequest
@@ -28,7 +29,7 @@ class Clock:
 
 
 def authority(directory: Path, clock: Clock | None = None, **options: float) -> CertificateAuthority:
-    return CertificateAuthority(directory / "ca", TRUST_DOMAIN, now=clock or Clock(), **options)
+    return CertificateAuthority(directory / "ca", TRUST_DOMAIN, records(directory), now=clock or Clock(), **options)
 
 
 def sans(pem: str) -> list[str]:
@@ -75,7 +76,7 @@ def garble_root(directory: Path) -> None:
 
 
 def swap_root(directory: Path) -> None:
-    other = CertificateAuthority(directory.parent / "other", TRUST_DOMAIN)
+    other = CertificateAuthority(directory.parent / "other", TRUST_DOMAIN, records(directory.parent))
     (directory / "root-cert.pem").write_bytes(other.roots_pem)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.documents import document
+from tests.support.records import records
 
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.apply import Input
+from hostmesh.control.directory import Directory
 from hostmesh.control.documents.read import ObjectKey
 from hostmesh.control.live import LiveDocuments
 from hostmesh.control.snapshot import Snapshot
@@ -34,7 +36,10 @@ class Bench:
             (path / name).mkdir()
         self.published: list[list[str]] = []
         self.live = LiveDocuments(
-            DocumentStore(path / "documents", path / "state", MeshConfig()), lambda s: self.published.append(names(s))
+            DocumentStore(
+                Directory(path / "documents", path / "applying.json"), records(path), path / "state", MeshConfig()
+            ),
+            lambda s: self.published.append(names(s)),
         )
 
     async def apply(self, *texts: str) -> None:

@@ -49,13 +49,13 @@ def test_a_second_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_it_cannot_use_is_named(tmp_path: Path) -> None:
-    """A mistake in the configuration, a state directory in the way, tokens that are no JSON."""
+    """A mistake in the configuration, a state directory in the way, records that are none."""
     config = configure(tmp_path, free_port())
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "tokens.json").write_text("{")
+    (tmp_path / "state" / "records.jsonl").write_text('{"a": "b"}\n{\n')
     code, said = start(config)
     assert code == 1
-    assert f"{tmp_path}/state/tokens.json: the join tokens cannot be read" in said
+    assert f"{tmp_path}/state/records.jsonl:2: is damaged" in said
     config.write_text("state_dir: /proc/nowhere")
     code, said = start(config)
     assert (code, said.partition(";")[2]) == (

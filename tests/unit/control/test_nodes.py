@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from tests.support.host_keys import HostKeys
+from tests.support.records import NAME, records, unwritable
 
-from hostmesh.control.nodes import MAX_KEYS, NodeRegistry, NodeRegistryBroken
+from hostmesh.control.nodes import MAX_KEYS, NodeRegistry
+from hostmesh.control.records import RecordsBroken
 from hostmesh.wire.ssh_key import SshPublicKey
 
 FIRST, SECOND = HostKeys().public
@@ -16,7 +18,7 @@ OTHER = HostKeys().public[0]
 
 @pytest.fixture
 def registry(tmp_path: Path) -> NodeRegistry:
-    return NodeRegistry(tmp_path / "nodes.json", lambda: 1000.0)
+    return NodeRegistry(records(tmp_path), lambda: 1000.0)
 
 
 def keys(registry: NodeRegistry, name: str) -> set[SshPublicKey]:
@@ -55,9 +57,9 @@ def test_restarts_forget_nothing(registry: NodeRegistry, tmp_path: Path) -> None
     """And the file is private, though it holds no secret."""
     registry.add("mesh2", [FIRST, SECOND])
     registry.add("mesh3", [OTHER], source="token")
-    again = NodeRegistry(tmp_path / "nodes.json")
+    again = NodeRegistry(records(tmp_path))
     assert again.records() == registry.records()
-    assert (tmp_path / "nodes.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
 
 
 def test_an_operator_s_word_stands_above_a_token_s(registry: NodeRegistry) -> None:
@@ -85,8 +87,7 @@ def test_a_node_has_not_any_number_of_keys(registry: NodeRegistry) -> None:
 
 def test_a_change_that_cannot_be_recorded_does_not_count(registry: NodeRegistry, tmp_path: Path) -> None:
     """Disk full: everything is as before."""
-    (tmp_path / "nodes.json.new").mkdir()
-    with pytest.raises(OSError, match=r"nodes.json.new"):
+    with unwritable(tmp_path), pytest.raises(OSError, match=NAME):
         registry.add("mesh2", [FIRST])
     assert registry.get("mesh2") is None
 
@@ -96,13 +97,13 @@ def test_a_change_that_cannot_be_recorded_does_not_count(registry: NodeRegistry,
     [
         "",
         "[]",
-        '{"nodes": [{}]}',
-        '{"nodes": [{"name": "a", "keys": ["x"], "source": "operator", "changed": 1}]}',
-        '{"nodes": [{"name": "a", "keys": [], "source": "rumour", "changed": 1}]}',
+        '{"name": "a", "keys": ["x"], "source": "operator", "changed": 1}',
+        '{"name": "a", "keys": [], "source": "rumour", "changed": 1}',
     ],
 )
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
-    """Starting with no nodes would lock them all out without a word."""
-    (tmp_path / "nodes.json").write_text(content)
-    with pytest.raises(NodeRegistryBroken, match=r"nodes.json: the registered host keys cannot be read"):
-        NodeRegistry(tmp_path / "nodes.json")
+def test_a_damaged_node_is_an_error_that_names_its_place(tmp_path: Path, content: str) -> None:
+    """Passing over it would lock it out without a word."""
+    kept = records(tmp_path)
+    kept.commit({"nodes/a": content})
+    with pytest.raises(RecordsBroken, match=r"records.jsonl: a registered host cannot be read"):
+        NodeRegistry(kept).get("a")

@@ -17,12 +17,13 @@ from hostmesh.control.material import Material
 from hostmesh.control.own_root import OwnRoot
 from hostmesh.control.pem_files import CaBroken, issued_by
 from hostmesh.control.rotation import Phase
+from hostmesh.control.shelf import DirectoryShelf
 
 NOW = 1_800_000_000.0
 
 
 def root(directory: Path) -> OwnRoot:
-    return OwnRoot(directory, TRUST_DOMAIN, lambda: NOW)
+    return OwnRoot(DirectoryShelf(directory), directory / "root-cert.pem", TRUST_DOMAIN, lambda: NOW)
 
 
 def ids(material: Material) -> list[bytes]:

@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from tests.support.mesh import TRUST_DOMAIN, workload
 from tests.support.pki import Authority, key_pem
+from tests.support.records import records
 
 from hostmesh.control.ca import CaBroken, CertificateAuthority
 from hostmesh.control.pem_files import issued_by
@@ -45,7 +46,7 @@ def plug(tmp_path: Path) -> Plug:
 
 
 def authority(plug: Plug) -> CertificateAuthority:
-    return CertificateAuthority(plug.directory, TRUST_DOMAIN)
+    return CertificateAuthority(plug.directory, TRUST_DOMAIN, records(plug.directory))
 
 
 def test_leaves_carry_what_lies_below_the_root(plug: Plug) -> None:
@@ -137,6 +138,6 @@ def test_a_new_root_goes_out_before_it_signs(plug: Plug) -> None:
 
 def test_an_authority_of_our_own_does_not_look_at_files(tmp_path: Path) -> None:
     """Only what was plugged in at the start is followed."""
-    ca = CertificateAuthority(tmp_path / "ca", TRUST_DOMAIN)
+    ca = CertificateAuthority(tmp_path / "ca", TRUST_DOMAIN, records(tmp_path))
     assert not ca.material.plugged
     assert not ca.reload()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.documents import document
+from tests.support.records import records
 
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.apply import Input, Refused
+from hostmesh.control.directory import Directory
 from hostmesh.control.documents.read import ObjectKey
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.translate import MeshConfig
@@ -37,7 +39,9 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        self.store = DocumentStore(self.documents, self.state, MeshConfig())
+        self.store = DocumentStore(
+            Directory(self.documents, self.state / "applying.json"), records(self.state), self.state, MeshConfig()
+        )
         self.store.start()
 
     def write(self, name: str, text: str) -> None:
@@ -162,7 +166,7 @@ def test_a_first_start_over_a_mistake_tells_agents_nothing(bench: Bench) -> None
 def test_an_unusable_last_good_set_is_not_fatal(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """It is a convenience; the log tells."""
     (bench.state / "documents.last-good.json").write_text("{")
-    (bench.state / "vips.json").write_text("[]")
+    records(bench.state).commit({"vips/00": "["})
     bench.write("a.yaml", BROKEN)
     bench.restart()
     assert bench.live is None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
+from tests.support.records import NAME, records, unwritable
 
+from hostmesh.control.records import RecordsBroken
 from hostmesh.control.tokens import (
     MAX_TTL,
     REMEMBER,
@@ -17,7 +18,6 @@ from hostmesh.control.tokens import (
     TokenRefusal,
     TokenRefused,
     TokenStore,
-    TokenStoreBroken,
 )
 
 NOW = 1_800_000_000.0
@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> TokenStore:
-    return TokenStore(tmp_path / "tokens.json", clock)
+    return TokenStore(records(tmp_path), clock)
 
 
 def refusal(store: TokenStore, node: str, token: str) -> TokenRefusal:
@@ -89,7 +89,7 @@ def test_restarts_forget_nothing(store: TokenStore, tmp_path: Path, clock: Clock
     """Open tokens stay open, used ones used."""
     open_one, used = store.mint("mesh2"), store.mint("mesh2")
     store.redeem("mesh2", used)
-    again = TokenStore(tmp_path / "tokens.json", clock)
+    again = TokenStore(records(tmp_path), clock)
     assert refusal(again, "mesh2", used) is TokenRefusal.REPLAYED
     again.redeem("mesh2", open_one)
 
@@ -97,7 +97,7 @@ def test_restarts_forget_nothing(store: TokenStore, tmp_path: Path, clock: Clock
 def test_the_file_holds_hashes_only_and_is_private(store: TokenStore, tmp_path: Path) -> None:
     """Whoever reads a backup cannot join."""
     token = store.mint("mesh2")
-    file = tmp_path / "tokens.json"
+    file = tmp_path / NAME
     assert token.partition(".")[2] not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     assert all(record.hash == "" for record in store.records())
@@ -106,11 +106,8 @@ def test_the_file_holds_hashes_only_and_is_private(store: TokenStore, tmp_path: 
 def test_a_use_that_cannot_be_recorded_does_not_count(store: TokenStore, tmp_path: Path) -> None:
     """Disk full: nobody is admitted, and the token is still good afterwards."""
     token = store.mint("mesh2")
-    obstacle = tmp_path / "tokens.json.new"
-    obstacle.mkdir()
-    with pytest.raises(OSError, match=r"tokens.json.new"):
+    with unwritable(tmp_path), pytest.raises(OSError, match=NAME):
         store.redeem("mesh2", token)
-    obstacle.rmdir()
     store.redeem("mesh2", token)
 
 
@@ -157,7 +154,7 @@ def test_a_bound_token_is_good_at_its_place_only(
 ) -> None:
     """Network and machine, also after a restart; refusals do not burn it."""
     token = store.mint("mesh2", host_key=KEY, addresses=["192.0.2.0/24", "2001:db8::/32"])
-    again = TokenStore(tmp_path / "tokens.json", clock)
+    again = TokenStore(records(tmp_path), clock)
     if expected is not None:
         with pytest.raises(TokenRefused) as caught:
             again.redeem("mesh2", token, bearer)
@@ -172,13 +169,13 @@ def test_a_token_is_not_bound_to_nonsense(store: TokenStore, key: str, address: 
         store.mint("mesh2", host_key=key, addresses=[address])
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokens": [{}]}', '{"tokens": [1]}', "\x00"])
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
-    """Starting with no tokens would forget which were used."""
-    file = tmp_path / "tokens.json"
-    file.write_text(content)
-    with pytest.raises(TokenStoreBroken, match=r"tokens.json: the join tokens cannot be read"):
-        TokenStore(file)
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"id": 1}', "\x00"])
+def test_a_damaged_token_is_an_error_that_names_its_place(tmp_path: Path, content: str) -> None:
+    """Passing over it would forget whether it was used."""
+    kept = records(tmp_path)
+    kept.commit({"tokens/0123456789abcdef": content})
+    with pytest.raises(RecordsBroken, match=r"records.jsonl: a join token cannot be read"):
+        TokenStore(kept).redeem("mesh2", "0123456789abcdef.x")
 
 
 class Tokens(RuleBasedStateMachine):
@@ -191,9 +188,9 @@ class Tokens(RuleBasedStateMachine):
         import tempfile
 
         self.directory = tempfile.TemporaryDirectory()
-        self.path = Path(self.directory.name) / "tokens.json"
+        self.path = Path(self.directory.name)
         self.clock = Clock()
-        self.store = TokenStore(self.path, self.clock)
+        self.store = TokenStore(records(self.path), self.clock)
         self.open: dict[str, tuple[str, float]] = {}
 
     @rule(target=minted, node=st.sampled_from(["a", "b"]), ttl=st.integers(1, 100))
@@ -220,9 +217,7 @@ class Tokens(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        if self.path.exists():
-            json.loads(self.path.read_text())
-        self.store = TokenStore(self.path, self.clock)
+        self.store = TokenStore(records(self.path), self.clock)
 
     def teardown(self) -> None:
         if hasattr(self, "directory"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until
+from tests.support.records import records
 
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.identity.ca_client import CaClient
@@ -26,7 +27,9 @@ NODE = node_identity(TRUST_DOMAIN, "mesh2")
 def issue(directory: Path, identity: Identity = NODE) -> Credentials:
     key, csr = new_key_and_csr(identity)
     return credentials(
-        identity, key, CertificateAuthority(directory, TRUST_DOMAIN).sign(csr.decode(), identity, 0).chain
+        identity,
+        key,
+        CertificateAuthority(directory, TRUST_DOMAIN, records(directory)).sign(csr.decode(), identity, 0).chain,
     )
 
 

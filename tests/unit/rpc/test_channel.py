@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.mesh import Mesh, until
+from tests.support.records import records
 
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.rpc.channel import ControlPlane, NodeFiles
@@ -69,7 +70,7 @@ def test_a_foreign_root(tmp_path: Path) -> None:
     """Another mesh's control plane is not believed."""
 
     async def main() -> None:
-        other = CertificateAuthority(tmp_path / "other", "cluster.local")
+        other = CertificateAuthority(tmp_path / "other", "cluster.local", records(tmp_path))
         async with Mesh(tmp_path).serving() as mesh:
             kind, text = await failure(ControlPlane(mesh.endpoint, other.root_path))
             assert kind is Failure.UNTRUSTED
@@ -101,7 +102,9 @@ def test_clock_skew_names_both_clocks(tmp_path: Path, shift: float, word: str) -
 
     async def main() -> None:
         mesh = Mesh(tmp_path)
-        mesh.ca = CertificateAuthority(tmp_path / "skewed", "cluster.local", now=lambda: time.time() + shift)
+        mesh.ca = CertificateAuthority(
+            tmp_path / "skewed", "cluster.local", records(tmp_path), now=lambda: time.time() + shift
+        )
         mesh.server._ca = mesh.ca
         async with mesh.serving():
             kind, text = await failure(mesh.anonymous())

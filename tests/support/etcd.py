@@ -1,0 +1,121 @@
+"""A real etcd cluster on loopback, each member a process that can be killed and started again."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.control_plane import free_port
+
+from hostmesh.control.etcd.client import EtcdEndpoints, members
+
+
+@dataclass(slots=True)
+class Member:
+    """One process; `prefix` is put before its command (a namespace to run in)."""
+
+    name: str
+    address: str
+    client: int
+    peer: int
+    directory: Path
+    prefix: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """For clients."""
+        return f"{self.address}:{self.client}"
+
+
+@dataclass(slots=True)
+class Cluster:
+    """All members."""
+
+    members: list[Member] = field(default_factory=list)
+
+    @property
+    def endpoints(self) -> EtcdEndpoints:
+        """For our client."""
+        return EtcdEndpoints(members([member.url for member in self.members]))
+
+    def start(self, *chosen: Member) -> None:
+        """Start members that do not run; all by default."""
+        initial = ",".join(f"{m.name}=http://{m.address}:{m.peer}" for m in self.members)
+        for member in chosen or self.members:
+            if member.process is None:
+                with (member.directory / "log").open("ab") as log:
+                    member.process = subprocess.Popen(_command(member, initial), stdout=log, stderr=log)
+
+    def kill(self, member: Member) -> None:
+        """As a power cut would."""
+        if member.process is not None:
+            member.process.kill()
+            member.process.wait()
+            member.process = None
+
+    def wait_until_healthy(self, via: Member | None = None) -> None:
+        """Until a write succeeds."""
+        one = via or self.members[0]
+        for _ in range(150):
+            if self.ctl("put", "healthy", "yes", via=one, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise AssertionError(Path(one.directory, "log").read_text()[-2000:])
+
+    def ctl(self, *words: str, via: Member | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The operator's tool."""
+        one = via or self.members[0]
+        command = [*one.prefix, "etcdctl", f"--endpoints=http://{one.url}", "--command-timeout=2s", *words]
+        environment = {"ETCDCTL_API": "3", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        return subprocess.run(command, check=check, text=True, capture_output=True, timeout=20, env=environment)
+
+
+@contextmanager
+def etcd_cluster(
+    directory: Path, size: int = 3, places: Sequence[tuple[str, tuple[str, ...]]] = ()
+) -> Iterator[Cluster]:
+    """Start a cluster, wait until it serves, and end it in any case.
+
+    Args:
+        directory: of its data.
+        size: members on loopback, unless there are `places`.
+        places: an address and what to put before the command, for each member.
+    """
+    where = places or [("127.0.0.1", ())] * size
+    cluster = Cluster()
+    for number, (address, prefix) in enumerate(where):
+        client, peer = (2379, 2380) if places else (free_port(), free_port())
+        home = directory / f"m{number}"
+        home.mkdir(parents=True)
+        cluster.members.append(Member(f"m{number}", address, client, peer, home, prefix))
+    try:
+        cluster.start()
+        cluster.wait_until_healthy()
+        yield cluster
+    finally:
+        for member in cluster.members:
+            cluster.kill(member)
+
+
+def _command(member: Member, initial: str) -> list[str]:
+    client, peer = (f"http://{member.address}:{port}" for port in (member.client, member.peer))
+    return [
+        *member.prefix,
+        "etcd",
+        f"--name={member.name}",
+        f"--data-dir={member.directory / 'data'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster={initial}",
+        "--heartbeat-interval=100",
+        "--election-timeout=1000",
+        "--max-txn-ops=10000",
+        "--quota-backend-bytes=67108864",
+    ]
