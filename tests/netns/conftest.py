@@ -15,7 +15,10 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
-from hostmesh.redirect.plan import CapturedUnit, Ruleset, plan
+from hostmesh.redirect.plan import Ruleset, plan
+from hostmesh.redirect.subjects import CapturedUnit, Scope
+
+WHOLE = Scope()
 
 
 @dataclass
@@ -45,6 +48,10 @@ class Lab:
         with self.host.entered():
             return self.redirector.apply(ruleset or self.ruleset)
 
+    def verify(self) -> tuple[str, ...]:
+        with self.host.entered():
+            return self.redirector.verify()
+
     def listen(self, where: Namespace, address: str, port: int, cgroup: Cgroup | None = None) -> socket.socket:
         return self.stack.enter_context(listen(where, address, port, cgroup))
 
@@ -67,11 +74,15 @@ class Lab:
         return accepted
 
 
-def captured(cgroup: Cgroup, number: int) -> CapturedUnit:
-    """The cgroup's unit as workload prod/w<number>."""
+def workload(number: int, unit: str = "") -> LocalWorkload:
+    """Workload prod/w<number>."""
     name = f"w{number}"
-    unit = cgroup.directory.name
-    return CapturedUnit(LocalWorkload(number, name, "prod", Identity("cluster.local", "prod", name), unit), cgroup.path)
+    return LocalWorkload(number, name, "prod", Identity("cluster.local", "prod", name), unit)
+
+
+def captured(cgroup: Cgroup, number: int, scope: Scope = WHOLE) -> CapturedUnit:
+    """The cgroup's unit as that workload."""
+    return CapturedUnit(workload(number, cgroup.directory.name), cgroup.path, scope)
 
 
 @pytest.fixture

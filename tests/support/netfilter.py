@@ -16,7 +16,7 @@ from hostmesh.kernel.netfilter import NetfilterError, NoSuchCgroup
 from hostmesh.redirect.backend import Netfilter
 
 _ELEMENT = re.compile(
-    r'\{ "(?P<path>[^"]+)"(?: \. (?P<pair>0x[0-9a-f]+))?(?: comment "[^"]*")?(?: : (?P<mark>0x[0-9a-f]+))? \}'
+    r'\{ (?P<key>"[^"]+"|\w+)(?: \. (?P<pair>0x[0-9a-f]+))?(?: comment "[^"]*")?(?: : (?P<mark>0x[0-9a-f]+))? \}'
 )
 
 
@@ -120,16 +120,27 @@ class FakeNetfilter:
         held = self._existing().elements.get(name)
         if held is None:
             raise NetfilterError("No such file or directory")
-        cgroup_id = self._cgroups.id(match["path"])
-        if cgroup_id is None:
-            raise NoSuchCgroup("cgroupv2 path fails: No such file or directory")
-        key = struct.pack("=QI", cgroup_id, int(match["pair"], 16)) if match["pair"] else struct.pack("=Q", cgroup_id)
+        key = self._key(self._existing().sets[name], match["key"].strip('"'))
+        key += struct.pack("=I", int(match["pair"], 16)) if match["pair"] else b""
         data = struct.pack("=I", int(match["mark"], 16)) if match["mark"] else b""
         if verb == "delete":
             if held.pop(key, None) is None:
                 raise NetfilterError("No such file or directory")
         elif held.setdefault(key, data) != data:
             raise NetfilterError("File exists")
+
+    def _key(self, declaration: str, written: str) -> bytes:
+        """The key, or the first part of a pair, as the kernel holds it."""
+        match declaration.split(" type ")[1].split(" ")[0].rstrip(";"):
+            case "cgroupsv2":
+                cgroup_id = self._cgroups.id(written)
+                if cgroup_id is None:
+                    raise NoSuchCgroup("cgroupv2 path fails: No such file or directory")
+                return struct.pack("=Q", cgroup_id)
+            case "inet_service":
+                return struct.pack("!H2x" if " . " in declaration else "!H", int(written))
+            case _:
+                return struct.pack("=I", int(written, 0))
 
 
 class Observed:

@@ -12,9 +12,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hostmesh.redirect.plan import TABLE, CapturedUnit, Ruleset, map_name, set_name
+from hostmesh.redirect.plan import TABLE, CapturedUnit, Element, Ruleset
+from hostmesh.redirect.rules import map_name
 
-_ID = struct.Struct("=Q")
 _MARK = struct.Struct("=I")
 _DECLARED = re.compile(r"^\t(map|set|chain) (\S+) \{", re.MULTILINE)
 
@@ -45,16 +45,18 @@ class Differences:
     """Empty when the kernel is as planned.
 
     `uncaptured` run, but an element of theirs is missing; `renumbered` have another mark in the map, which is given;
-    `leftover` are keys of no running unit, mostly of cgroups that are gone.
+    `missing` are elements that need no cgroup, with the data that is there instead; `leftover` are keys of no running
+    unit, mostly of cgroups that are gone, or of no plan.
     """
 
     rules: tuple[str, ...] = ()
     uncaptured: tuple[CapturedUnit, ...] = ()
     renumbered: tuple[tuple[CapturedUnit, int], ...] = ()
+    missing: tuple[tuple[str, Element, bytes | None], ...] = ()
     leftover: Mapping[str, tuple[bytes, ...]] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.rules or self.uncaptured or self.renumbered or self.leftover)
+        return bool(self.rules or self.uncaptured or self.renumbered or self.missing or self.leftover)
 
     def describe(self) -> tuple[str, ...]:
         """One line for each difference."""
@@ -62,7 +64,8 @@ class Differences:
             *self.rules,
             *(f"{unit.workload.unit} runs, but is not captured as {unit.workload.key}" for unit in self.uncaptured),
             *(f"{unit.workload.unit} has the mark {mark:#x} of another workload" for unit, mark in self.renumbered),
-            *(f"{name} has {len(keys)} elements of no running unit" for name, keys in (self.leftover or {}).items()),
+            *(f"{name} lacks {element.text} of {element.comment}" for name, element, _ in self.missing),
+            *(f"{name} has {_count(keys)} of no running unit" for name, keys in (self.leftover or {}).items()),
         )
 
 
@@ -82,23 +85,33 @@ def compare(ruleset: Ruleset, seen: Seen, applied: Applied | None) -> Difference
         if cgroup_id is None:
             continue
         complete = True
-        for name, (key, data) in (
-            (map_name(unit.level), unit.map_element(cgroup_id)),
-            (set_name(unit.level), unit.set_element(cgroup_id)),
-        ):
+        for name, (key, data) in ruleset.elements(unit, cgroup_id):
             wanted[name][key] = data
             found = seen.elements.get(name, {}).get(key)
             complete = complete and found == data
-            if found is not None and found != data:
+            if name == map_name(unit.level) and found is not None and found != data:
                 renumbered.append((unit, _MARK.unpack(found)[0]))
         if not complete:
             uncaptured.append(unit)
+    missing: list[tuple[str, Element, bytes | None]] = []
+    for name, elements in ruleset.fixed.items():
+        for element in elements:
+            wanted[name][element.key] = element.data
+            found = seen.elements.get(name, {}).get(element.key)
+            if found != element.data:
+                missing.append((name, element, found))
     leftover = {
         name: surplus
         for name in ruleset.sets
         if (surplus := tuple(key for key in seen.elements.get(name, {}) if key not in wanted[name]))
     }
-    return Differences(_rules(ruleset, seen.listing, applied), tuple(uncaptured), tuple(renumbered), leftover or None)
+    return Differences(
+        _rules(ruleset, seen.listing, applied),
+        tuple(uncaptured),
+        tuple(renumbered),
+        tuple(missing),
+        leftover or None,
+    )
 
 
 def transaction(ruleset: Ruleset, seen: Seen, differences: Differences) -> str:
@@ -110,6 +123,10 @@ def transaction(ruleset: Ruleset, seen: Seen, differences: Differences) -> str:
     if differences.rules:
         text += ruleset.rules + _removals(ruleset, seen.listing or "")
     text += "".join(ruleset.forget_text(unit, mark) for unit, mark in differences.renumbered)
+    for name, element, instead in differences.missing:
+        if instead is not None:
+            text += f"delete element inet {TABLE} {name} {{ {element.text} : {_MARK.unpack(instead)[0]:#x} }}\n"
+        text += ruleset.fixed_text(name, element)
     return text + "".join(ruleset.elements_text(unit) for unit in differences.uncaptured)
 
 
@@ -135,6 +152,10 @@ def _rules(ruleset: Ruleset, listing: str | None, applied: Applied | None) -> tu
         for change in changes
         if change[0] in "-+"
     )
+
+
+def _count(keys: tuple[bytes, ...]) -> str:
+    return f"{len(keys)} element{'s' if len(keys) != 1 else ''}"
 
 
 def _removals(ruleset: Ruleset, listing: str) -> str:

@@ -2,22 +2,30 @@
 
 Packet paths, with `N` the number of a workload and `mark` = N << 12:
 
-  outbound   a workload connects; nat output finds the socket's cgroup in the map, sets the mark and redirects to the
-             outbound port on loopback. With net.ipv4.tcp_fwmark_accept the accepted socket carries the mark: the
-             kernel itself has said who is calling.
+  outbound   a workload connects; nat output finds the socket's cgroup in the map (else its uid, else the host is
+             captured), sets the mark and redirects to the outbound port on loopback. With net.ipv4.tcp_fwmark_accept
+             the accepted socket carries the mark: the kernel itself has said who is calling.
   inbound    a connection arrives from another host; nat prerouting looks up which listener it would reach, and if
              that one's cgroup is in the map, sets the mark and redirects to the plaintext inbound port. No ports need
-             to be declared, and services outside the map are not touched.
+             to be declared, and services outside the map are not touched. The kernel names a cgroup, but no uid, of a
+             listener: users are captured by the ports that they are known to listen on.
   guard      the proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection may only
              reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset.
-  leaving    nor may it leave the host: a peer cannot use a workload as its relay into the network.
+  leaving    nor may it leave the host: a peer cannot use a workload as its relay into the network. And here the
+             listener answers, and the kernel says whose it is: of users' ports only the user may answer the proxy,
+             and nobody else than the proxy is answered at all by a port that is not known yet.
 
 The guard looks up the pair (cgroup of the listener, mark of the packet) in a set of allowed pairs. nft cannot compare
 two values of a packet with each other, but a concatenation is one key; nft 1.0.6 and Linux 6.1 take it. A rule per
 workload would do the same, but would have to be changed at every start of a unit; an element is all that a start adds.
 
+A connection that reuses the addresses and ports of one that has just ended finds the remains of that one (TIME_WAIT)
+where it should find the listener, and those have no cgroup. `socket mark` is known of living sockets only, which tells
+the two apart; for the remains the port decides, as the agent last saw it listened on (`listening`, `own_ports`).
+
 A cgroup is known by its depth, so each depth in use has its map, its set and its rules. The deepest comes first: it is
 the most specific. A key is the id of a cgroup and dies with it: every start of a unit adds its new id (`unit_text`).
+What of a unit is excluded stands in rules of their own, and a set tells which cgroup they are about (`unit_N`).
 
 Never captured: the proxy's marks (0x539, 0x111), 127.0.0.0/8 and ::1, what is not a new connection (a session older
 than the rules must live on), and inbound the excluded ports, which are sshd's. A process of the host that is no
@@ -29,11 +37,42 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
+from hostmesh.redirect import rules
+from hostmesh.redirect.rules import Rule, map_name, scope_name, set_name
+from hostmesh.redirect.subjects import (
+    ID,
+    MARK,
+    CapturedHost,
+    CapturedUnit,
+    CapturedUser,
+    Exclusions,
+    Intent,
+    ListenerPorts,
+    Network,
+    Reserved,
+    Scope,
+)
+
+__all__ = [
+    "CapturedHost",
+    "CapturedUnit",
+    "CapturedUser",
+    "Exclusions",
+    "Intent",
+    "ListenerPorts",
+    "Network",
+    "Reserved",
+    "Ruleset",
+    "Scope",
+    "compile_intent",
+    "plan",
+    "unit_text",
+]
 
 TABLE = "hostmesh"
 NAT_PRIORITY = -105
@@ -41,48 +80,32 @@ GUARD_PRIORITY = -5
 USUAL_LEVEL = 2
 """system.slice/name.service; always present, so that most enrolments change elements only."""
 
-_NEW = "tcp flags & (fin | syn | rst | ack) == syn"
-_MARKS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }}"
-_TO_A_WORKLOAD = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0 {_NEW}"
+CHAINS = ("outbound", "inbound", "remains", "guard", "leaving")
+FIXED_SETS = {
+    "users": "map users { type uid : mark; }",
+    "answerers": "set answerers { type uid . mark; }",
+    "user_marks": "set user_marks { type mark; }",
+    "user_ports": "map user_ports { type inet_service : mark; }",
+    "listening": "map listening { type inet_service : mark; }",
+    "own_ports": "set own_ports { type inet_service . mark; }",
+}
+"""Their elements need no cgroup: they are as planned, whoever runs."""
+
 _COMMENT_LIMIT = 120
-_ID = struct.Struct("=Q")
-_PAIR = struct.Struct("=QI")
-_MARK = struct.Struct("=I")
+_USUAL_PORTS = ListenerPorts()
+_PORT_MARK = struct.Struct("=2s2xI")
+_UID_MARK = struct.Struct("=II")
 
 
 @dataclass(frozen=True, slots=True)
-class CapturedUnit:
-    """A local workload and the cgroup its processes have, or will have: `system.slice/web.service`."""
+class Element:
+    """An element of a set that needs no cgroup: as the kernel holds it, and as nft is told."""
 
-    workload: LocalWorkload
-    cgroup: str
-
-    @property
-    def level(self) -> int:
-        """Depth of the cgroup below the root."""
-        return len(PurePosixPath(self.cgroup).parts)
-
-    @property
-    def proxy_mark(self) -> int:
-        """The mark of the proxy's connections to this workload's own ports."""
-        return self.workload.mark | PROXY_MARK
-
-    def map_element(self, cgroup_id: int) -> tuple[bytes, bytes]:
-        """Key and data in the map of the level, as the kernel holds them."""
-        return _ID.pack(cgroup_id), _MARK.pack(self.workload.mark)
-
-    def set_element(self, cgroup_id: int) -> tuple[bytes, bytes]:
-        """Key (and no data) in the set of the level, as the kernel holds them."""
-        return _PAIR.pack(cgroup_id, self.proxy_mark), b""
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerPorts:
-    """Where the proxy listens; Istio's numbers."""
-
-    outbound: int = 15001
-    inbound_plaintext: int = 15006
-    inbound: int = 15008
+    key: bytes
+    data: bytes
+    text: str
+    value: str
+    comment: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +114,8 @@ class Ruleset:
 
     rules: str
     levels: tuple[int, ...]
-    units: tuple[CapturedUnit, ...]
-    cgroup_prefix: str
+    intent: Intent
+    fixed: Mapping[str, tuple[Element, ...]]
 
     @property
     def digest(self) -> str:
@@ -100,37 +123,58 @@ class Ruleset:
         return hashlib.sha256(self.rules.encode()).hexdigest()
 
     @property
+    def units(self) -> tuple[CapturedUnit, ...]:
+        """Those that are captured, running or not."""
+        return self.intent.units
+
+    @property
     def chains(self) -> tuple[str, ...]:
         """Names of all chains of the table."""
-        return ("outbound", "inbound", "guard", "leaving")
+        return CHAINS
 
     @property
     def sets(self) -> tuple[str, ...]:
         """Names of all maps and sets of the table."""
-        return tuple(name for level in self.levels for name in (map_name(level), set_name(level)))
+        levels = [name for level in self.levels for name in (map_name(level), set_name(level))]
+        return (*levels, *(scope_name(unit) for unit in self.units if unit.scope), *FIXED_SETS)
+
+    def elements(self, unit: CapturedUnit, cgroup_id: int) -> Iterator[tuple[str, tuple[bytes, bytes]]]:
+        """What captures a running unit: the names of sets with key and data, as the kernel holds them."""
+        yield map_name(unit.level), unit.map_element(cgroup_id)
+        yield set_name(unit.level), unit.set_element(cgroup_id)
+        if unit.scope:
+            yield scope_name(unit), (ID.pack(cgroup_id), b"")
 
     def elements_text(self, unit: CapturedUnit) -> str:
         """The commands that capture a unit; its cgroup must exist when they run."""
-        path = str(PurePosixPath(self.cgroup_prefix, unit.cgroup))
-        comment = f'comment "{unit.workload.key[:_COMMENT_LIMIT]}"'
-        return (
+        path = str(PurePosixPath(self.intent.cgroup_prefix, unit.cgroup))
+        comment = f'comment "{_named(unit.workload)}"'
+        text = (
             f'add element inet {TABLE} {map_name(unit.level)} {{ "{path}" {comment} : {unit.workload.mark:#x} }}\n'
             f'add element inet {TABLE} {set_name(unit.level)} {{ "{path}" . {unit.proxy_mark:#x} {comment} }}\n'
         )
+        # a set is named by the number, so one that another plan left there is never somebody else's
+        return text + (f'add element inet {TABLE} {scope_name(unit)} {{ "{path}" {comment} }}\n' if unit.scope else "")
 
     def forget_text(self, unit: CapturedUnit, mark: int) -> str:
         """The command that deletes the living unit's cgroup from the map, where it has a wrong mark."""
-        path = str(PurePosixPath(self.cgroup_prefix, unit.cgroup))
+        path = str(PurePosixPath(self.intent.cgroup_prefix, unit.cgroup))
         return f'delete element inet {TABLE} {map_name(unit.level)} {{ "{path}" : {mark:#x} }}\n'
+
+    @staticmethod
+    def fixed_text(name: str, element: Element) -> str:
+        """The command that adds an element which needs no cgroup."""
+        value = f" : {element.value}" if element.value else ""
+        return f'add element inet {TABLE} {name} {{ {element.text} comment "{element.comment}"{value} }}\n'
 
 
 def plan(
     units: Iterable[CapturedUnit],
-    ports: ListenerPorts = ListenerPorts(),
+    ports: ListenerPorts = _USUAL_PORTS,
     excluded_ports: Iterable[int] = (22,),
     cgroup_prefix: str = "",
 ) -> Ruleset:
-    """Compute the table.
+    """Compute the table where only units are captured.
 
     Args:
         units: captured workloads, running or not.
@@ -139,35 +183,51 @@ def plan(
         cgroup_prefix: path of the cgroup v2 hierarchy below /sys/fs/cgroup, where nft looks: empty on unified hosts.
 
     Raises:
-        ValueError: a workload or cgroup twice, or a unit that lives in the root cgroup.
+        ValueError: as `compile_intent`.
     """
-    captured = tuple(sorted(units, key=lambda unit: unit.workload.number))
-    _check(captured)
-    levels = tuple(sorted({USUAL_LEVEL, *(unit.level for unit in captured)}, reverse=True))
-    never = sorted({*excluded_ports, ports.outbound, ports.inbound_plaintext, ports.inbound})
+    reserved = Reserved(inbound_ports=tuple(excluded_ports))
+    return compile_intent(Intent(tuple(units), ports=ports, reserved=reserved, cgroup_prefix=cgroup_prefix))
+
+
+def compile_intent(intent: Intent) -> Ruleset:
+    """Compute the table.
+
+    Raises:
+        ValueError: a workload, cgroup or uid twice, or a unit that lives in the root cgroup.
+    """
+    intent = ordered(intent)
+    check(intent)
+    levels = tuple(sorted({USUAL_LEVEL, *(unit.level for unit in intent.units)}, reverse=True))
     lines = [
         f"add table inet {TABLE}",
         *(line for level in levels for line in _declare(level)),
+        *(f"add set inet {TABLE} {scope_name(one)} {{ type cgroupsv2; }}" for one in intent.units if one.scope),
+        *(f"add {text.replace(' ', f' inet {TABLE} ', 1)}" for text in FIXED_SETS.values()),
         f"add chain inet {TABLE} outbound {{ type nat hook output priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} inbound {{ type nat hook prerouting priority {NAT_PRIORITY}; policy accept; }}",
+        f"add chain inet {TABLE} remains",
         f"add chain inet {TABLE} guard {{ type filter hook input priority {GUARD_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} leaving {{ type filter hook output priority {GUARD_PRIORITY}; policy accept; }}",
-        *_chain("outbound", _outbound(levels, ports)),
-        *_chain("inbound", _inbound(levels, ports, never)),
-        *_chain("guard", _guard(levels, ports)),
-        *_chain("leaving", _leaving()),
+        *_chain("outbound", rules.outbound(intent, levels)),
+        *_chain("inbound", rules.inbound(intent, levels)),
+        *_chain("remains", rules.remains(intent.ports)),
+        *_chain("guard", rules.guard(intent, levels)),
+        *_chain("leaving", rules.leaving(intent)),
     ]
-    return Ruleset("\n".join(lines) + "\n", levels, captured, cgroup_prefix)
+    return Ruleset("\n".join(lines) + "\n", levels, intent, dict(_fixed(intent)))
 
 
-def map_name(level: int) -> str:
-    """The map from cgroups of one depth to the mark of their workload."""
-    return f"workloads_{level}"
-
-
-def set_name(level: int) -> str:
-    """The set of pairs of a cgroup and the one mark that the proxy may reach it with."""
-    return f"owners_{level}"
+def ordered(intent: Intent) -> Intent:
+    """The same intent, however it was listed."""
+    return Intent(
+        tuple(sorted(intent.units, key=lambda unit: unit.workload.number)),
+        tuple(sorted(intent.users, key=lambda user: user.workload.number)),
+        intent.host,
+        intent.ports,
+        intent.reserved,
+        intent.cgroup_prefix,
+        intent.listening,
+    )
 
 
 def unit_text(ruleset: Ruleset, unit: CapturedUnit) -> str:
@@ -177,17 +237,27 @@ def unit_text(ruleset: Ruleset, unit: CapturedUnit) -> str:
     )
 
 
-def _check(units: tuple[CapturedUnit, ...]) -> None:
+def check(intent: Intent) -> None:
+    """Refuse what no rules can mean.
+
+    Raises:
+        ValueError: as `compile_intent`.
+    """
     for kind, values in (
-        ("number", [str(unit.workload.number) for unit in units]),
-        ("cgroup", [unit.cgroup for unit in units]),
+        ("number", [str(workload.number) for workload in intent.workloads]),
+        ("cgroup", [unit.cgroup for unit in intent.units]),
+        ("uid", [str(user.uid) for user in intent.users]),
     ):
         twice = {value for value in values if values.count(value) > 1}
         if twice:
             raise ValueError(f"two workloads have the same {kind} {min(twice)}")
-    for unit in units:
+    for unit in intent.units:
         if unit.level == 0 or '"' in unit.cgroup:
             raise ValueError(f"{unit.workload.key} cannot be captured by the cgroup {unit.cgroup!r}")
+
+
+def _named(workload: LocalWorkload) -> str:
+    return workload.key[:_COMMENT_LIMIT]
 
 
 def _declare(level: int) -> list[str]:
@@ -197,48 +267,49 @@ def _declare(level: int) -> list[str]:
     ]
 
 
-def _chain(name: str, rules: Iterable[tuple[str, str]]) -> list[str]:
-    added = [f'add rule inet {TABLE} {name} {rule} comment "{comment}"' for rule, comment in rules]
+def _chain(name: str, rules: Iterable[Rule]) -> list[str]:
+    added = [f'add rule inet {TABLE} {name} {rule} comment "{comment[:_COMMENT_LIMIT]}"' for rule, comment in rules]
     return [f"flush chain inet {TABLE} {name}", *added]
 
 
-def _capture(level: int, port: int) -> str:
-    return f"meta mark set socket cgroupv2 level {level} map @{map_name(level)} redirect to :{port}"
-
-
-def _outbound(levels: Iterable[int], ports: ListenerPorts) -> list[tuple[str, str]]:
-    return [
-        (f"{_MARKS} return", "never captured: the proxy itself"),
-        ("ip daddr 127.0.0.0/8 return", "never captured: loopback"),
-        ("ip6 daddr ::1 return", "never captured: loopback"),
-        *((f"{_NEW} {_capture(level, ports.outbound)}", "a workload connects") for level in levels),
+def _fixed(intent: Intent) -> Iterator[tuple[str, tuple[Element, ...]]]:
+    """The elements that need no cgroup."""
+    users = [(user, f"{user.uid}", _named(user.workload)) for user in intent.users]
+    by_uid = [
+        Element(MARK.pack(user.uid), MARK.pack(user.workload.mark), uid, f"{user.workload.mark:#x}", name)
+        for user, uid, name in users
     ]
-
-
-def _inbound(levels: Iterable[int], ports: ListenerPorts, never: list[int]) -> list[tuple[str, str]]:
-    excluded = ", ".join(map(str, never))
-    return [
-        ('iifname "lo" return', "never captured: the host itself"),
-        ("fib daddr type != local return", "forwarded, to no listener of this host"),
-        (f"{_MARKS} return", "never captured: the proxy itself"),
-        (f"tcp dport {{ {excluded} }} return", "never captured: ssh, and the proxy's own ports"),
-        *((f"{_NEW} {_capture(level, ports.inbound_plaintext)}", "connects to a workload") for level in levels),
+    answerers = [
+        Element(_UID_MARK.pack(user.uid, user.proxy_mark), b"", f"{uid} . {user.proxy_mark:#x}", "", name)
+        for user, uid, name in users
     ]
+    marks = [Element(MARK.pack(user.proxy_mark), b"", f"{user.proxy_mark:#x}", "", name) for user, _, name in users]
+    keys = {unit.workload.key: unit.workload for unit in intent.units}
+    of_units = [(port, keys[key]) for key, ports in intent.listening.items() if key in keys for port in ports]
+    of_users = [(port, user.workload) for user in intent.users for port in user.ports]
+    captured = [(p, u.workload) for u in intent.users if not u.scope.bypass_inbound for p in _captured_ports(u)]
+    bypassing = {unit.workload.key for unit in intent.units if unit.scope}
+    yield "users", tuple(by_uid)
+    yield "answerers", tuple(answerers)
+    yield "user_marks", tuple(marks)
+    yield "user_ports", tuple(_by_port(captured))
+    # what a unit excludes is known of its cgroup only; of remains it is not, so they are left to the kernel
+    yield "listening", tuple(_by_port((port, one) for port, one in of_units if one.key not in bypassing))
+    yield "own_ports", tuple(_by_port_and_mark([*of_units, *of_users]))
 
 
-def _guard(levels: Iterable[int], ports: ListenerPorts) -> list[tuple[str, str]]:
-    redirected = f"tcp dport {{ {ports.outbound}, {ports.inbound_plaintext} }}"
-    mine = f'iifname "lo" {_TO_A_WORKLOAD}'
-    allowed = (f"{mine} socket cgroupv2 level {level} . meta mark @{set_name(level)} return" for level in levels)
-    return [
-        (
-            f"{redirected} {_NEW} ct status & dnat == 0x0 reject with tcp reset",
-            "these ports are reached by capture only",
-        ),
-        *((rule, "the workload's own port") for rule in allowed),
-        (f"{mine} reject with tcp reset", "somebody else's port"),
-    ]
+def _captured_ports(user: CapturedUser) -> Iterable[int]:
+    return (port for port in user.ports if port not in user.scope.inbound.ports)
 
 
-def _leaving() -> list[tuple[str, str]]:
-    return [(f'oifname != "lo" {_TO_A_WORKLOAD} reject with tcp reset', "to a workload of this host, yet leaving it")]
+def _by_port(ports: Iterable[tuple[int, LocalWorkload]]) -> Iterator[Element]:
+    for port, workload in sorted(ports, key=lambda pair: pair[0]):
+        key = struct.pack("!H", port)
+        yield Element(key, MARK.pack(workload.mark), f"{port}", f"{workload.mark:#x}", _named(workload))
+
+
+def _by_port_and_mark(ports: Iterable[tuple[int, LocalWorkload]]) -> Iterator[Element]:
+    for port, workload in sorted(ports, key=lambda pair: (pair[0], pair[1].number)):
+        mark = workload.mark | PROXY_MARK
+        key = _PORT_MARK.pack(struct.pack("!H", port), mark)
+        yield Element(key, b"", f"{port} . {mark:#x}", "", _named(workload))

@@ -65,7 +65,7 @@ CASES = [
         "stopped",
         Seen(LISTING, GOOD, {}),
         APPLIED,
-        ("workloads_2 has 1 elements of no running unit", "owners_2 has 1 elements of no running unit"),
+        ("workloads_2 has 1 element of no running unit", "owners_2 has 1 element of no running unit"),
     ),
 ]
 

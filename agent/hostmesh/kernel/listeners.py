@@ -1,0 +1,98 @@
+"""Who listens on which TCP port, as the kernel says it (sock_diag(7), linux/inet_diag.h)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST_DUMP = 0x301
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_TCP_LISTEN = 10
+_INET_DIAG_CGROUP_ID = 21
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBxI48x")
+_MESSAGE = struct.Struct("=B3x2s2x16s28xIIIII")
+_ATTRIBUTE = struct.Struct("=HH")
+_CGROUP = struct.Struct("=Q")
+_TIMEOUT = 5.0
+
+
+class ListenersUnknown(OSError):
+    """The kernel did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket of this network namespace. `cgroup` is an id, 0 where the kernel does not say it."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+    uid: int
+    cgroup: int = 0
+
+
+def listeners() -> tuple[Listener, ...]:
+    """Every listening TCP socket, over IPv4 and IPv6; blocking, and needs no privilege.
+
+    Raises:
+        ListenersUnknown: the kernel refused.
+    """
+    found: list[Listener] = []
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
+            netlink.settimeout(_TIMEOUT)
+            for family in (socket.AF_INET, socket.AF_INET6):
+                request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
+                length = _HEADER.size + len(request)
+                netlink.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 0, 0) + request)
+                finished = False
+                while not finished:
+                    more, finished = parse(netlink.recv(1 << 16))
+                    found += more
+    except OSError as error:
+        raise ListenersUnknown(f"the kernel does not say who listens: {error.strerror or error}") from error
+    return tuple(found)
+
+
+def parse(data: bytes) -> tuple[list[Listener], bool]:
+    """Read one datagram of the answer.
+
+    Returns:
+        Listeners, and whether the answer ends with it.
+
+    Raises:
+        ListenersUnknown: it is an error.
+    """
+    found: list[Listener] = []
+    while len(data) >= _HEADER.size:
+        length, kind, *_ = _HEADER.unpack_from(data)
+        body = data[_HEADER.size : length]
+        if kind == _NLMSG_DONE:
+            return found, True
+        if kind == _NLMSG_ERROR:
+            (number,) = struct.unpack_from("=i", body)
+            raise ListenersUnknown(-number, "sock_diag refused")
+        if kind == _SOCK_DIAG_BY_FAMILY and len(body) >= _MESSAGE.size:
+            found.append(_listener(body))
+        data = data[max(length + 3 & ~3, _HEADER.size) :]
+    return found, False
+
+
+def _listener(body: bytes) -> Listener:
+    family, port, address, _, _, _, uid, _ = _MESSAGE.unpack_from(body)
+    known = IPv4Address(address[:4]) if family == socket.AF_INET else IPv6Address(address)
+    groups = (value for kind, value in _attributes(body[_MESSAGE.size :]) if kind == _INET_DIAG_CGROUP_ID)
+    return Listener(known, int.from_bytes(port, "big"), uid, next((_CGROUP.unpack(group)[0] for group in groups), 0))
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        yield kind, data[_ATTRIBUTE.size : length]
+        data = data[max(length + 3 & ~3, _ATTRIBUTE.size) :]

@@ -1,0 +1,175 @@
+"""The rules of capture, chain by chain, as nft(8) reads them; redirect/plan.py tells what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from hostmesh.model.local import PROXY_MARK, LocalWorkload
+from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Exclusions, Intent, ListenerPorts, Network
+
+_NEW = "tcp flags & (fin | syn | rst | ack) == syn"
+_ANSWER = "tcp flags & (fin | syn | rst | ack) == (syn | ack)"
+_MARKS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }}"
+_NUMBERED = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0"
+_TO_A_WORKLOAD = f"{_NUMBERED} {_NEW}"
+_LIVING = "socket mark != 0xffffffff"
+"""No listener has this mark; of what is no listener and no connection any more, the kernel knows none."""
+_RESET = "reject with tcp reset"
+
+Rule = tuple[str, str]
+"""Text and comment."""
+
+
+def map_name(level: int) -> str:
+    """The map from cgroups of one depth to the mark of their workload."""
+    return f"workloads_{level}"
+
+
+def set_name(level: int) -> str:
+    """The set of pairs of a cgroup and the one mark that the proxy may reach it with."""
+    return f"owners_{level}"
+
+
+def scope_name(unit: CapturedUnit) -> str:
+    """The set of the cgroups that the unit's own exclusions are about."""
+    return f"unit_{unit.workload.number}"
+
+
+def never_inbound(intent: Intent) -> list[int]:
+    """Ports that no connection from outside is captured at."""
+    ports = intent.ports
+    return sorted({*intent.reserved.inbound_ports, ports.outbound, ports.inbound_plaintext, ports.inbound})
+
+
+def _capture(level: int, port: int) -> str:
+    return f"meta mark set socket cgroupv2 level {level} map @{map_name(level)} redirect to :{port}"
+
+
+def outbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """Who connects from this host, and is sent to the proxy."""
+    port = intent.ports.outbound
+    yield f"{_MARKS} return", "never captured: the proxy itself"
+    yield "ip daddr 127.0.0.0/8 return", "never captured: loopback"
+    yield "ip6 daddr ::1 return", "never captured: loopback"
+    for unit in intent.units:
+        subject = f"socket cgroupv2 level {unit.level} @{scope_name(unit)}"
+        yield from _excluded(subject, unit.workload, unit.scope.outbound, "oifname", "daddr")
+    for user in intent.users:
+        yield from _excluded(f"meta skuid {user.uid}", user.workload, user.scope.outbound, "oifname", "daddr")
+    for level in levels:
+        yield f"{_NEW} {_capture(level, port)}", "a workload connects"
+    yield f"{_NEW} meta mark set meta skuid map @users redirect to :{port}", "a workload that is a user connects"
+    if intent.host is not None:
+        yield from _host_outbound(intent, intent.host)
+
+
+def _host_outbound(intent: Intent, host: CapturedHost) -> Iterator[Rule]:
+    yield "fib daddr type local return", "never captured: the host itself"
+    if intent.reserved.owners:
+        yield f"meta skuid {_values(intent.reserved.owners)} return", "failsafe: the agent"
+    for network, port in intent.reserved.outbound:
+        match = f" tcp dport {port}" if port else ""
+        yield f"{_family(network)} daddr {network}{match} return", "failsafe: what a host needs to be repaired"
+    yield from _excluded("", host.workload, host.scope.outbound, "oifname", "daddr")
+    captured = f"meta mark set {host.workload.mark:#x} redirect to :{intent.ports.outbound}"
+    yield f"{_NEW} {captured}", f"{host.workload.key} connects: everybody else of this host"
+
+
+def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """Who connects to this host, and is sent to the proxy."""
+    port = intent.ports.inbound_plaintext
+    yield 'iifname "lo" return', "never captured: the host itself"
+    yield "fib daddr type != local return", "forwarded, to no listener of this host"
+    yield f"{_MARKS} return", "never captured: the proxy itself"
+    yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
+    for unit in intent.units:
+        subject = f"socket cgroupv2 level {unit.level} @{scope_name(unit)}"
+        if unit.scope.bypass_inbound:
+            yield f"{subject} return", f"{unit.workload.key}: inbound is not captured"
+        yield from _excluded(subject, unit.workload, unit.scope.inbound, "iifname", "saddr")
+    for level in levels:
+        yield f"{_NEW} {_capture(level, port)}", "connects to a workload"
+    for user in intent.users:
+        if user.ports:
+            subject = f"tcp dport {_values(user.ports)}"
+            yield from _excluded(subject, user.workload, user.scope.inbound, "iifname", "saddr")
+    yield (
+        f"{_NEW} meta mark set tcp dport map @user_ports redirect to :{port}",
+        "connects to a workload that is a user",
+    )
+    yield f"{_NEW} jump remains", "a connection that has just ended may be in the way"
+    if intent.host is not None and not intent.host.scope.bypass_inbound:
+        host = intent.host
+        yield from _excluded("", host.workload, host.scope.inbound, "iifname", "saddr")
+        yield (
+            f"{_NEW} meta mark set {host.workload.mark:#x} redirect to :{port}",
+            f"connects to {host.workload.key}: everybody else of this host",
+        )
+
+
+def remains(ports: ListenerPorts) -> Iterator[Rule]:
+    """A new connection where an old one has just ended: its port tells whose it is."""
+    yield f"{_LIVING} return", "a service that is no workload"
+    captured = f"meta mark set tcp dport map @listening redirect to :{ports.inbound_plaintext}"
+    yield f"{_NEW} {captured}", "connects to a workload where a connection has just ended"
+
+
+def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """Which listener the proxy's connection to a workload may reach."""
+    redirected = f"tcp dport {{ {intent.ports.outbound}, {intent.ports.inbound_plaintext} }}"
+    mine = f'iifname "lo" {_TO_A_WORKLOAD}'
+    yield f"{redirected} {_NEW} ct status & dnat == 0x0 {_RESET}", "these ports are reached by capture only"
+    for level in levels:
+        owner = f"socket cgroupv2 level {level} . meta mark @{set_name(level)}"
+        yield f"{mine} {owner} return", "the workload's own port"
+    own = "tcp dport . meta mark @own_ports"
+    if intent.host is not None:
+        host = f"{mine} meta mark {intent.host.proxy_mark:#x}"
+        for level in levels:
+            other = f"meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
+            yield f"{host} {other} {_RESET}", "another workload's port"
+        yield f"{host} return", "the host's own port"
+    yield f"{mine} meta mark @user_marks {own} return", "the user's own port; see who answers"
+    yield f"{mine} {_LIVING} {_RESET}", "somebody else's port"
+    yield f"{mine} {own} return", "the workload's own port, where a connection has just ended"
+    yield f"{mine} {_RESET}", "nobody's port"
+
+
+def leaving(intent: Intent) -> Iterator[Rule]:
+    """What may not leave, and who may answer."""
+    yield f'oifname != "lo" {_TO_A_WORKLOAD} {_RESET}', "to a workload of this host, yet leaving it"
+    theirs = f'oifname "lo" {_ANSWER} meta mark'
+    yield f"{theirs} @user_marks meta skuid . meta mark != @answerers {_RESET}", "somebody else answers at their port"
+    if intent.host is not None:
+        for user in intent.users:
+            yield f"{theirs} {intent.host.proxy_mark:#x} meta skuid {user.uid} {_RESET}", "a user's port"
+    for user in intent.users:
+        if not user.scope.bypass_inbound:
+            free = sorted({*never_inbound(intent), *user.scope.inbound.ports})
+            # to captured connections the proxy answers; where the user itself does, the port is not known yet
+            known = {*free, *user.ports}
+            unknown = f"meta skuid {user.uid} tcp sport != {_values(known)}"
+            yield f'oifname != "lo" {_ANSWER} {unknown} {_RESET}', f"{user.workload.key}: a port not captured yet"
+
+
+def _excluded(subject: str, workload: LocalWorkload, what: Exclusions, interface: str, address: str) -> Iterator[Rule]:
+    """Rules before the capture that let connections of a subject go their own way."""
+    comment = f"excluded: {workload.key}"
+    start = f"{subject} " if subject else ""
+    if what.ports:
+        yield f"{start}tcp dport {_values(what.ports)} return", comment
+    for network in what.networks:
+        yield f"{start}{_family(network)} {address} {network} return", comment
+    if what.interfaces:
+        names = ", ".join(f'"{name}"' for name in sorted(what.interfaces))
+        yield f"{start}{interface} {{ {names} }} return", comment
+    if what.owners:
+        yield f"{start}meta skuid {_values(what.owners)} return", comment
+
+
+def _family(network: Network) -> str:
+    return "ip" if network.version == 4 else "ip6"
+
+
+def _values(numbers: Iterable[int]) -> str:
+    return f"{{ {', '.join(map(str, sorted(set(numbers))))} }}"
