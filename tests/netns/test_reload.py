@@ -15,7 +15,7 @@ import pytest
 from tests.support.agent import RunningAgent, agent, start, until
 from tests.support.netns import Namespace
 
-from hostmesh.model.workload import Workload
+from hostmesh.model.workload import Protocol, Workload
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -34,7 +34,7 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[RunningAgent]:
     with agent(lab.host, directory, lab.a.path) as made:
         (made.workloads / "w1.yaml").write_text(ENROLMENT)
         made.knows(
-            Workload("node/w1", "w1", "prod", addresses=(ip_address(lab.host.v4),), node="host1"),
+            Workload("node/w1", "w1", "prod", (ip_address(lab.host.v4),), node="host1", protocol=Protocol.HBONE),
         )
         made.configure(node="host1", workers=1)
         start(made)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,10 +85,23 @@ class Tls(_Strict):
     engine: Literal["auto", "bundled", "system"] = "auto"
 
 
+def _network(value: object) -> object:
+    return ip_network(value) if isinstance(value, str) else value
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
 class Capture(_Strict):
-    """Ports never captured inbound, beside sshd's own and the agent's."""
+    """What is never captured, whatever workloads.d says.
+
+    Inbound ports, beside the agent's own and sshd's, which are found unless `ssh_ports` names them; and destinations of
+    a captured host, beside resolvers and the control plane.
+    """
 
     excluded_inbound_ports: tuple[Port, ...] = ()
+    excluded_outbound_cidrs: tuple[Network, ...] = ()
+    ssh_ports: tuple[Port, ...] | None = None
 
 
 class NetworkPolicies(_Strict):

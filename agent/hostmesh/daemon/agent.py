@@ -119,7 +119,7 @@ class Agent:
         )
         for credentials in before.credentials:
             self._secrets.adopt(credentials)
-        self._capture = CaptureKeeper(config, endpoint)
+        self._capture = CaptureKeeper(config, endpoint, self._mesh.opted_out)
         self._policies = PolicyKeeper(self._capture, self._mesh.state)
         self._policies.apply(restored)
         if local is not None or restored.network_policies:
@@ -239,7 +239,7 @@ class Agent:
         if await self._judge.needs_new_program():
             _log.info("settings or version changed: going on as %s", self._judge.program.installed())
             await self._replace_program(tasks)
-        await self._capture.refresh()
+        await self._capture.refresh(strict=True)
         self._follow_workloads()
 
     async def _replace_program(self, tasks: asyncio.TaskGroup) -> None:
@@ -308,6 +308,7 @@ class Agent:
             self._on_trust(update.trust)
         self._mesh.apply(update)
         self._policies.apply(update)
+        self._capture.reconsider()
         for message in messages(update):
             self._workers.broadcast(message)
         self._secrets.retry_failed()

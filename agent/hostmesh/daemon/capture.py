@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from hostmesh.config.agent import AgentConfig
-from hostmesh.daemon.failsafe import ControlPlaneAddresses, resolvers
+from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.daemon.failsafe import ControlPlaneAddresses
+from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.attachments import Attachments
-from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings
+from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings, HostView, OptedOut, nobody
 from hostmesh.enrolment.namespaces import Namespaces
+from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.enrolment.policing import Policing
 from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.chain import Hbone
 from hostmesh.firewall.plan import Options
 from hostmesh.kernel import cgroup
 from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.failsafe import DNS_PORT
 from hostmesh.rpc.endpoint import Endpoint
 
 _log = logging.getLogger("hostmesh.capture")
@@ -26,32 +31,33 @@ REASSERT_INTERVAL = 5.0
 
 
 class CaptureKeeper:
-    """Owns the rules of this host. What was captured stays captured when an update is refused."""
+    """Owns the rules of this host. What was captured stays captured when an update is refused.
 
-    def __init__(self, config: AgentConfig, endpoint: Endpoint) -> None:
+    Args:
+        config: of the agent.
+        endpoint: the control plane.
+        opted_out: who is not captured, though enrolled, as the mesh says now.
+    """
+
+    def __init__(self, config: AgentConfig, endpoint: Endpoint, opted_out: OptedOut = nobody) -> None:
         settings = config.settings
         cgroups = cgroup.find_root()
-        self._excluded_ports = settings.capture.excluded_inbound_ports
+        self._hbone = Hbone(settings.network_policy.hbone)
+        self._cgroup_prefix = cgroups.nft_prefix
+        self._control_plane = ControlPlaneAddresses(None if settings.local else endpoint)
+        self._host = HostView(failsafe=lambda: failsafe.read(cgroups, self._control_plane(), settings.proxy_user))
+        self._settings = capture_settings(config)
         self.policing = Policing(
             Firewall(cgroups, settings.runtime_dir),
             enforce=settings.network_policy.enforce,
             host=settings.network_policy.host,
             options=self._options,
         )
-        self._hbone = Hbone(settings.network_policy.hbone)
-        self._cgroup_prefix = cgroups.nft_prefix
-        self._control_plane = ControlPlaneAddresses(None if settings.local else endpoint)
         self.enforces = settings.network_policy.enforce
-        self._capture = Capture(
-            CaptureSettings(
-                workloads_directory=settings.workloads_dir,
-                state_directory=settings.state_dir,
-                runtime_directory=settings.runtime_dir,
-                trust_domain=settings.trust_domain,
-            ),
-            cgroups,
-            policing=self.policing,
-        )
+        self._capture = Capture(self._settings, cgroups, view=self._host, policing=self.policing)
+        self._opted_out = opted_out
+        self._idle: frozenset[str] = frozenset()
+        self._wake = asyncio.Event()
         self._captured = Captured((), (), (), ())
         self._lock = asyncio.Lock()
         self._error = "not applied yet"
@@ -60,6 +66,11 @@ class CaptureKeeper:
     def workloads(self) -> tuple[LocalWorkload, ...]:
         """What is captured here."""
         return self._captured.workloads
+
+    @property
+    def opted_out(self) -> tuple[LocalWorkload, ...]:
+        """Who is enrolled here, but not captured as the registration says so."""
+        return tuple(one for one in self._captured.enrolled if one.key in self._idle)
 
     @property
     def namespaces(self) -> Namespaces:
@@ -80,6 +91,8 @@ class CaptureKeeper:
         """One word or two for `hostmesh status`."""
         if self._error:
             return f"FAILED: {self._error}"
+        if workload.key in self._idle:
+            return "opted out"
         if workload.in_namespace and not self._capture.namespaces.is_open(workload.key):
             return "waiting for its network namespace"
         if workload.unit in self._captured.missing_drop_ins:
@@ -90,8 +103,16 @@ class CaptureKeeper:
         """While it is held nothing is read, and nothing in the kernel is half done."""
         return self._lock
 
-    async def refresh(self) -> None:
+    def reconsider(self) -> None:
+        """The mesh has changed: whoever has opted in or out since is captured, or let go, in a moment."""
+        if any(self._opted_out(one) != (one.key in self._idle) for one in self._captured.enrolled):
+            self._wake.set()
+
+    async def refresh(self, *, strict: bool = False) -> None:
         """Read workloads.d and make the kernel agree.
+
+        Args:
+            strict: whether a unit or user that does not exist is refused; else it is reported, and the rest captured.
 
         Raises:
             InvalidYaml: nothing was changed.
@@ -99,14 +120,19 @@ class CaptureKeeper:
             OSError: the kernel or systemd refused.
         """
         async with self._lock:
-            captured = await asyncio.to_thread(self._capture.refresh, self._excluded_ports)
+            # the mesh is this loop's, and is not asked in the thread
+            enrolled = (await asyncio.to_thread(self._capture.read, strict=strict)).enrolled
+            idle = frozenset(one.key for one in enrolled if self._opted_out(one))
+            captured = await asyncio.to_thread(self._capture.refresh, lambda one: one.key in idle, strict=strict)
         for problem in captured.problems:
             _log.warning("%s", problem)
         for unit in captured.missing_drop_ins:
             _log.warning("%s has no drop-in of hostmesh: its next start begins outside the mesh", unit)
+        for key in sorted(idle - self._idle):
+            _log.warning("%s is not captured: its registration says istio.io/dataplane-mode: none", key)
         if captured.changes:
             _log.info("rules changed: %s", "; ".join(captured.changes))
-        self._captured, self._error = captured, ""
+        self._captured, self._idle, self._error = captured, idle, ""
 
     async def police(self) -> tuple[str, ...]:
         """Make the kernel agree with what is known of NetworkPolicies; what differed, one line each.
@@ -118,10 +144,11 @@ class CaptureKeeper:
             return await asyncio.to_thread(self._capture.police)
 
     def _options(self) -> Options:
+        facts = self._host.failsafe()
         return Options(
-            ssh_ports=(22, *self._excluded_ports),
+            ssh_ports=self._settings.reserved(facts).inbound_ports,
             control_plane=self._control_plane(),
-            resolvers=resolvers(),
+            resolvers=tuple(way.address for way in facts.away if way.port == DNS_PORT and way.address is not None),
             hbone=self._hbone,
             cgroup_prefix=self._cgroup_prefix,
         )
@@ -133,11 +160,18 @@ class CaptureKeeper:
             changed: called after something differed: namespaces come and go.
         """
         while True:
-            await asyncio.sleep(REASSERT_INTERVAL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REASSERT_INTERVAL):
+                    await self._wake.wait()
             try:
+                if self._wake.is_set():
+                    self._wake.clear()
+                    await self.refresh()
+                    changed()
+                    continue
                 async with self._lock:
                     differed = await asyncio.to_thread(self._capture.reassert)
-            except OSError as error:
+            except (InvalidYaml, NumbersUnreadable, OSError) as error:
                 if self._error != str(error):
                     _log.error("rules cannot be re-asserted: %s", error)
                 self._error = str(error)
@@ -146,3 +180,17 @@ class CaptureKeeper:
             if differed:
                 _log.warning("rules were changed by somebody else and put back: %s", "; ".join(differed))
                 changed()
+
+
+def capture_settings(config: AgentConfig) -> CaptureSettings:
+    """What capture needs to know of the settings."""
+    s = config.settings
+    return CaptureSettings(
+        workloads_directory=s.workloads_dir,
+        state_directory=s.state_dir,
+        runtime_directory=s.runtime_dir,
+        trust_domain=s.trust_domain,
+        ssh_ports=s.capture.ssh_ports,
+        excluded_ports=s.capture.excluded_inbound_ports,
+        excluded_networks=s.capture.excluded_outbound_cidrs,
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hostmesh.daemon.messages import state_update
 from hostmesh.model.identity import Identity
-from hostmesh.model.workload import Workload
+from hostmesh.model.local import LocalWorkload
+from hostmesh.model.workload import Protocol, Workload
 from hostmesh.state.store import MeshState
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.xds.codec import decode_address, decode_authorization
@@ -39,6 +40,14 @@ class Mesh:
     def registered(self, identity: Identity, name: str) -> Workload | None:
         """The workload of this node as the control plane registered it; None if it did not."""
         return self.state.local_workload(name, identity.namespace, identity.service_account, self._node)
+
+    def opted_out(self, workload: LocalWorkload) -> bool:
+        """Whether the registration on this node, or its namespace, says `istio.io/dataplane-mode: none`.
+
+        The control plane makes TCP of that. One that nobody has registered here has not opted out.
+        """
+        registered = self.registered(workload.identity, workload.name)
+        return registered is not None and registered.node == self._node and registered.protocol is Protocol.TCP
 
 
 def messages(update: XdsUpdate) -> list[pb.ToWorker]:

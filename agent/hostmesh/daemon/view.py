@@ -144,7 +144,7 @@ class View:
                 "capture": self._capture.describe(workload),
                 "certificate": _certificate(secrets.get(workload.identity)),
             }
-            for workload in self._capture.workloads
+            for workload in (*self._capture.workloads, *self._capture.opted_out)
         ]
         return {
             "node": self._config.node,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hostmesh.config.strict_yaml import Problem
+from hostmesh.config.strict_yaml import InvalidYaml, Problem
 from hostmesh.enrolment import units as enrolled_units
 from hostmesh.enrolment import workloads_d
 from hostmesh.enrolment.attachments import FILE, Attachments
@@ -14,25 +14,57 @@ from hostmesh.enrolment.namespaces import CapturedNamespace, Namespaces, OpenNam
 from hostmesh.enrolment.netns_client import NetnsHelper
 from hostmesh.enrolment.numbers import Numbers
 from hostmesh.enrolment.policing import Policing
+from hostmesh.enrolment.subjects import UidOf, subjects, uid_of, with_ports, workload_of
 from hostmesh.kernel import cgroup
+from hostmesh.kernel import listeners as kernel_listeners
 from hostmesh.kernel import units as systemd_units
 from hostmesh.kernel.cgroup import CgroupRoot
-from hostmesh.model.identity import Identity
+from hostmesh.kernel.listeners import Listener
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
-from hostmesh.redirect.plan import ListenerPorts, Ruleset, plan
+from hostmesh.redirect.failsafe import Facts, reserved
+from hostmesh.redirect.plan import Ruleset, compile_intent, unit_text
+from hostmesh.redirect.subjects import Intent, ListenerPorts, Network, Reserved
+
+OptedOut = Callable[[LocalWorkload], bool]
+"""Whether a workload's registration says that it is not captured (istio.io/dataplane-mode)."""
+
+
+def nobody(_: LocalWorkload) -> bool:
+    """Everybody who is enrolled is captured."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
-    """Directories, listeners, and the ports of this host (sshd's) that are never captured inbound."""
+    """Directories, listeners, and what is never captured.
+
+    `ssh_ports` are sshd's where the operator says them, None: those found. `excluded_ports` are further ports of this
+    host, `excluded_networks` further destinations that a captured host reaches directly.
+    """
 
     workloads_directory: Path = Path("/etc/hostmesh/workloads.d")
     state_directory: Path = Path("/var/lib/hostmesh")
     runtime_directory: Path = Path("/run/hostmesh")
     trust_domain: str = "cluster.local"
     ports: ListenerPorts = field(default_factory=ListenerPorts)
-    excluded_ports: tuple[int, ...] = (22,)
+    ssh_ports: tuple[int, ...] | None = None
+    excluded_ports: tuple[int, ...] = ()
+    excluded_networks: tuple[Network, ...] = ()
+
+    def reserved(self, facts: Facts) -> Reserved:
+        """The failsafe list."""
+        return reserved(facts, self.ssh_ports, self.excluded_ports, self.excluded_networks)
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """How this host is asked: systemd about units, users, listeners, and what the failsafe list is made of."""
+
+    show: enrolled_units.Show = systemd_units.show
+    uid: UidOf = uid_of
+    listeners: Callable[[], Sequence[Listener]] = kernel_listeners.listeners
+    failsafe: Callable[[], Facts] = Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +73,7 @@ class Captured:
 
     `problems` are about single workloads and stop nothing; a unit in `missing_drop_ins` is captured while it runs, but
     its next start begins outside the mesh until the agent notices. A workload whose network namespace is captured has
-    its listeners in `namespaces`.
+    its listeners in `namespaces`. Of the `enrolled` some may have opted out.
     """
 
     workloads: tuple[LocalWorkload, ...]
@@ -49,6 +81,19 @@ class Captured:
     missing_drop_ins: tuple[str, ...]
     changes: tuple[str, ...]
     namespaces: tuple[OpenNamespace, ...] = ()
+    enrolled: tuple[LocalWorkload, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What workloads.d and containers want of this host. `idle` are those of the `enrolled` that have opted out."""
+
+    intent: Intent
+    namespaces: tuple[CapturedNamespace, ...]
+    enrolled: tuple[LocalWorkload, ...]
+    idle: tuple[LocalWorkload, ...]
+    problems: tuple[Problem, ...]
+    missing_drop_ins: tuple[str, ...]
 
 
 class Capture:
@@ -58,7 +103,7 @@ class Capture:
         settings: where things are.
         cgroups: found on this host when not given.
         redirector: made for this host when not given.
-        show: asks systemd about units.
+        view: how this host is asked.
         namespaces: made for this host when not given.
         policing: NetworkPolicies; none are enforced when not given.
 
@@ -71,17 +116,17 @@ class Capture:
         settings: CaptureSettings,
         cgroups: CgroupRoot | None = None,
         redirector: Redirector | None = None,
-        show: enrolled_units.Show = systemd_units.show,
+        view: HostView | None = None,
         namespaces: Namespaces | None = None,
         policing: Policing | None = None,
     ) -> None:
         self._settings = settings
         self._cgroups = cgroups or cgroup.find_root()
         self._redirector = redirector or Redirector(self._cgroups, settings.runtime_directory)
-        self._show = show
+        self._view = view or HostView()
         self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports)
         self._policing = policing
-        self._policed: tuple[Ruleset, list[CapturedNamespace]] | None = None
+        self._wanted: Reading | None = None
         self.attachments = Attachments(settings.state_directory / FILE)
 
     @property
@@ -89,11 +134,64 @@ class Capture:
         """Those of workloads that have one to themselves."""
         return self._namespaces
 
-    def refresh(self, excluded_ports: Iterable[int] = ()) -> Captured:
+    def read(self, opted_out: OptedOut = nobody, *, strict: bool = False) -> Reading:
+        """Read workloads.d, and find on this host what it names; changes nothing but the file of numbers.
+
+        Args:
+            opted_out: who is not captured, though enrolled.
+            strict: whether a unit or user that does not exist, or is named twice, is refused; else it is a problem.
+
+        Raises:
+            InvalidYaml: a mistake.
+            NumbersUnreadable: the file of numbers is damaged.
+            SystemdUnavailable: systemd does not answer.
+        """
+        enrolled = workloads_d.read(self._settings.workloads_directory)
+        keys = {one.key for one in enrolled} | self.attachments.workloads
+        numbers = Numbers(self._settings.state_directory / "marks.json").assign(keys)
+        domain = self._settings.trust_domain
+        units = [one for one in enrolled if one.unit]
+        located = enrolled_units.locate(units, numbers, domain, self._view.show, self._view.uid)
+        others = subjects(enrolled, numbers, domain, self._view.uid)
+        mistakes = (*located.mistakes, *others.mistakes)
+        if strict and mistakes:
+            raise InvalidYaml(mistakes)
+        named = [self._named(one, numbers) for one in enrolled if one.netns]
+        attached, clashes = self.attachments.captured(enrolled, numbers, domain)
+        everybody = Intent(
+            located.units, others.users, others.host, self._settings.ports, cgroup_prefix=self._cgroups.nft_prefix
+        )
+        namespaces = (*named, *attached)
+        workloads = (*everybody.workloads, *(one.workload for one in namespaces))
+        idle = tuple(workload for workload in workloads if opted_out(workload))
+        return Reading(
+            _without(everybody, idle),
+            tuple(one for one in namespaces if one.workload not in idle),
+            workloads,
+            idle,
+            (*located.problems, *others.mistakes, *clashes),
+            located.missing_drop_ins,
+        )
+
+    def complete(self, intent: Intent) -> Intent:
+        """The intent with what the host says now: who listens where, and the failsafe list.
+
+        Raises:
+            ListenersUnknown: the kernel does not answer.
+        """
+        found = self._view.listeners()
+        ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in intent.units}
+        running = {path: number for path, number in ids.items() if number is not None}
+        users, listening = with_ports(intent.users, intent.units, running, found)
+        kept = self._settings.reserved(self._view.failsafe())
+        return replace(intent, users=users, listening=listening, reserved=kept)
+
+    def refresh(self, opted_out: OptedOut = nobody, *, strict: bool = False) -> Captured:
         """Read workloads.d again and make the host agree with it.
 
         Args:
-            excluded_ports: in addition to those of the settings.
+            opted_out: as `read`.
+            strict: as `read`.
 
         Raises:
             InvalidYaml: nothing was changed; what was captured stays captured.
@@ -102,29 +200,22 @@ class Capture:
             CaptureFailed, NetfilterError: the kernel refused.
             OSError: a directory cannot be written.
         """
-        enrolled = workloads_d.read(self._settings.workloads_directory)
-        keys = {one.key for one in enrolled} | self.attachments.workloads
-        numbers = Numbers(self._settings.state_directory / "marks.json").assign(keys)
-        units = [one for one in enrolled if one.unit]
-        located = enrolled_units.locate(units, numbers, self._settings.trust_domain, self._show)
-        named = [self._named(one, numbers) for one in enrolled if one.netns]
-        attached, clashes = self.attachments.captured(enrolled, numbers, self._settings.trust_domain)
-        excluded = set(excluded_ports)
-        ports = {*self._settings.excluded_ports, *excluded}
-        ruleset = plan(located.units, self._settings.ports, ports, self._cgroups.nft_prefix)
+        reading = self.read(opted_out, strict=strict)
+        ruleset = compile_intent(self.complete(reading.intent))
         # files first: a unit that starts meanwhile finds its own, and fails closed while the table is not there
-        self._policed = ruleset, [*named, *attached]
-        self._write_unit_files()
+        self._wanted = reading
+        self._write_unit_files(ruleset)
         changes = self._redirector.apply(ruleset)
         if self._policing is not None:
             changes += self._policing.apply()
-        changes += self._namespaces.refresh([*named, *attached], excluded)
+        changes += self._namespaces.refresh(reading.namespaces, self._settings.excluded_ports)
         return Captured(
-            (*located.workloads, *(one.workload for one in (*named, *attached))),
-            (*located.problems, *clashes, *self._namespaces.problems),
-            located.missing_drop_ins,
+            (*reading.intent.workloads, *(one.workload for one in reading.namespaces)),
+            (*reading.problems, *self._namespaces.problems),
+            reading.missing_drop_ins,
             changes,
             self._namespaces.open,
+            reading.enrolled,
         )
 
     def reassert(self) -> tuple[str, ...]:
@@ -136,8 +227,11 @@ class Capture:
         Raises:
             CaptureFailed, NetfilterError: the kernel refused.
         """
+        if self._wanted is None:
+            return self._namespaces.reassert()
         policies = self._policing.apply() if self._policing is not None else ()
-        return (*self._redirector.reassert(), *policies, *self._namespaces.reassert())
+        changes = self._redirector.apply(compile_intent(self.complete(self._wanted.intent)))
+        return (*changes, *policies, *self._namespaces.reassert())
 
     def police(self) -> tuple[str, ...]:
         """Follow what has become known of NetworkPolicies since `refresh`; what differed, one line each.
@@ -146,9 +240,9 @@ class Capture:
             NetfilterError, FirewallUnsettled: the kernel refused.
             OSError: a directory cannot be written.
         """
-        if self._policed is None or self._policing is None:
+        if self._wanted is None or self._policing is None:
             return ()
-        self._write_unit_files()
+        self._write_unit_files(compile_intent(self.complete(self._wanted.intent)))
         return self._policing.apply()
 
     def verify(self) -> tuple[str, ...]:
@@ -165,19 +259,33 @@ class Capture:
         Raises:
             CaptureFailed, NetfilterError: the kernel refused.
         """
+        self._wanted = None
         self._redirector.remove()
 
-    def _write_unit_files(self) -> None:
-        if self._policed is None:
-            return
-        ruleset, namespaces = self._policed
-        texts: Mapping[str, str] = {}
+    def _write_unit_files(self, ruleset: Ruleset) -> None:
+        assert self._wanted is not None
+        texts: dict[str, str] = {
+            one.unit: f"# {one.key} has opted out of the mesh, and {one.unit} starts outside it.\n"
+            for one in self._wanted.idle
+            if one.unit
+        }
+        texts |= {unit.workload.unit: unit_text(ruleset, unit) for unit in ruleset.units}
         if self._policing is not None:
-            self._policing.plan(ruleset.units, namespaces)
-            texts = self._policing.unit_texts
-        enrolled_units.write_unit_files(self._settings.runtime_directory / "units", ruleset, texts)
+            self._policing.plan(ruleset.units, self._wanted.namespaces)
+            for unit, text in self._policing.unit_texts.items():
+                texts[unit] = texts.get(unit, "") + text
+        enrolled_units.write_unit_files(self._settings.runtime_directory / "units", texts)
 
     def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
-        identity = Identity(self._settings.trust_domain, one.namespace, one.service_account)
-        workload = LocalWorkload(numbers[one.key], one.name, one.namespace, identity, "", in_namespace=True)
+        workload = workload_of(one, numbers, self._settings.trust_domain)
         return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses)
+
+
+def _without(intent: Intent, idle: Collection[LocalWorkload]) -> Intent:
+    host = intent.host if intent.host is not None and intent.host.workload not in idle else None
+    return replace(
+        intent,
+        units=tuple(unit for unit in intent.units if unit.workload not in idle),
+        users=tuple(user for user in intent.users if user.workload not in idle),
+        host=host,
+    )

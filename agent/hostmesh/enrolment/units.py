@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 
 from hostmesh.config.strict_yaml import Problem
+from hostmesh.enrolment.subjects import UidOf, scope_of, uid_of, workload_of
 from hostmesh.enrolment.workloads_d import Enrolled
 from hostmesh.kernel.units import Unit
-from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
-from hostmesh.redirect.plan import CapturedUnit, Ruleset, unit_text
+from hostmesh.redirect.subjects import CapturedUnit
 
 UNITS_DIRECTORY = Path("/run/hostmesh/units")
 DROP_IN_NAME = "50-hostmesh.conf"
@@ -30,11 +29,15 @@ Show = Callable[[Sequence[str]], Mapping[str, Unit]]
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Enrolled workloads with their cgroups. `problems` do not stop the others; `missing_drop_ins` are unit names."""
+    """Enrolled workloads with their cgroups. `missing_drop_ins` are unit names.
+
+    `problems` do not stop the others; those that are `mistakes` are for whoever wrote them to correct.
+    """
 
     units: tuple[CapturedUnit, ...]
     problems: tuple[Problem, ...]
     missing_drop_ins: tuple[str, ...]
+    mistakes: tuple[Problem, ...] = ()
 
     @property
     def workloads(self) -> tuple[LocalWorkload, ...]:
@@ -42,7 +45,9 @@ class Located:
         return tuple(unit.workload for unit in self.units)
 
 
-def locate(enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str, show: Show) -> Located:
+def locate(
+    enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str, show: Show, uid: UidOf = uid_of
+) -> Located:
     """Find the cgroup of each enrolled unit, and what stands in the way of its capture.
 
     Args:
@@ -50,42 +55,43 @@ def locate(enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domai
         numbers: by workload key.
         trust_domain: of the identities.
         show: asks systemd about units by name.
+        uid: asks for the users that a workload excludes.
     """
     everyone = tuple(enrolled)
     found = show([one.unit for one in everyone])
     units: list[CapturedUnit] = []
     problems: list[Problem] = []
+    mistakes: list[Problem] = []
     missing: list[str] = []
     seen: dict[str, Enrolled] = {}
     for one in everyone:
         unit = found[one.unit]
-        problems += _problems(one, unit, seen.get(unit.name))
-        if seen.setdefault(unit.name, one) is not one:
+        scope, unknown = scope_of(one, uid)
+        mistakes += (*_mistakes(one, unit, seen.get(unit.name)), *unknown)
+        problems += _problems(one, unit)
+        if seen.setdefault(unit.name, one) is not one or unknown:
             continue
-        identity = Identity(trust_domain, one.namespace, one.service_account)
-        workload = LocalWorkload(numbers[one.key], one.name, one.namespace, identity, unit.name)
-        units.append(CapturedUnit(workload, unit.cgroup))
-        if not any(PurePosixPath(path).name == DROP_IN_NAME for path in unit.drop_ins):
+        units.append(CapturedUnit(workload_of(one, numbers, trust_domain, unit.name), unit.cgroup, scope))
+        # a slice has no start of its own
+        if unit.name.endswith(".service") and not any(
+            PurePosixPath(path).name == DROP_IN_NAME for path in unit.drop_ins
+        ):
             missing.append(unit.name)
-    return Located(tuple(units), tuple(problems), tuple(missing))
+    return Located(tuple(units), (*mistakes, *problems), tuple(missing), tuple(mistakes))
 
 
-def write_unit_files(directory: Path, ruleset: Ruleset, also: Mapping[str, str] = MappingProxyType({})) -> None:
+def write_unit_files(directory: Path, texts: Mapping[str, str]) -> None:
     """Write what each unit's start gives to nft, and remove files of units that are no workloads any more.
 
     Args:
-        directory: of the files.
-        ruleset: of capture.
-        also: by unit, further commands of the same transaction.
+        directory: where the drop-in looks.
+        texts: by unit.
 
     Raises:
         OSError: the directory cannot be written.
     """
     directory.mkdir(mode=0o755, exist_ok=True)
-    wanted = {
-        f"{unit.workload.unit}.nft": unit_text(ruleset, unit) + also.get(unit.workload.unit, "")
-        for unit in ruleset.units
-    }
+    wanted = {f"{unit}.nft": text for unit, text in texts.items()}
     for name, text in wanted.items():
         file = directory / name
         if not file.exists() or file.read_text() != text:
@@ -102,17 +108,22 @@ def drop_in_path(unit: str, root: Path = Path("/etc/systemd/system")) -> Path:
     return root / f"{unit}.d" / DROP_IN_NAME
 
 
-def drop_in() -> str:
-    """The drop-in, the same for every unit (`%n` is the unit's name)."""
+def drop_in(*, start_anyway: bool = False) -> str:
+    """The drop-in, the same for every unit (`%n` is the unit's name).
+
+    Args:
+        start_anyway: what a unit that cannot be captured does; it does not start unless this is true.
+    """
     file = f'"{UNITS_DIRECTORY}/%n.nft"'
     tries = " ".join(map(str, range(1, DROP_IN_TRIES + 1)))
-    complaint = "hostmesh cannot capture %n, so it is not started; next: systemctl status hostmesh-agent"
+    fate = "so it starts outside the mesh" if start_anyway else "so it is not started"
+    complaint = f"hostmesh cannot capture %n, {fate}; next: systemctl status hostmesh-agent"
     script = (
         f"for try in {tries}; do nft -f {file} 2>/dev/null && exit 0; sleep 1; done; "
-        f'nft -f {file} || {{ echo "{complaint}" >&2; exit 255; }}'
+        f'nft -f {file} || {{ echo "{complaint}" >&2; exit {0 if start_anyway else 255}; }}'
     )
     return f"""\
-# Every start of this unit is captured by hostmesh before anything of it runs, or fails.
+# Every start of this unit is captured by hostmesh before anything of it runs{", or fails" if not start_anyway else ""}.
 [Unit]
 After=hostmesh-agent.service
 Wants=hostmesh-agent.service
@@ -122,15 +133,24 @@ ExecCondition=+/bin/sh -c '{script}'
 """
 
 
-def _problems(one: Enrolled, unit: Unit, other: Enrolled | None) -> list[Problem]:
+def _mistakes(one: Enrolled, unit: Unit, other: Enrolled | None) -> list[Problem]:
     said: list[str] = []
     if not unit.found:
         said.append(f"{one.unit} is not known to systemd; next: systemctl list-unit-files --type=service")
     if other is not None:
         said.append(f"{one.unit} is {unit.name}, enrolled already at {other.source}:{other.line}")
-    said += [
-        f"connections to {one.unit} are accepted by {trigger}, whose socket is systemd's own: inbound is not captured"
+    return [Problem(one.source, one.line, "capture.unit", why) for why in said]
+
+
+def _problems(one: Enrolled, unit: Unit) -> list[Problem]:
+    return [
+        Problem(
+            one.source,
+            one.line,
+            "capture.unit",
+            f"connections to {one.unit} are accepted by {trigger}, whose socket is systemd's own: "
+            "inbound is not captured",
+        )
         for trigger in unit.triggered_by
         if trigger.endswith(".socket")
     ]
-    return [Problem(one.source, one.line, "capture.unit", why) for why in said]

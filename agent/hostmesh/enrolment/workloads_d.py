@@ -1,16 +1,17 @@
-"""/etc/hostmesh/workloads.d: which units of this host are which workloads.
+"""/etc/hostmesh/workloads.d: what of this host is which workload.
 
-A document has `workload: prod/web`, `serviceAccount: web` (default when left out) and
-`capture: {unit: web-api.service}` or `capture: {netns: app1, addresses: [10.0.0.7]}`.
+A document has `workload: prod/web`, `serviceAccount: web` (default when left out) and one of
+`capture: {unit: web-api.service}`, also of a slice, `capture: {user: backup, ports: [8080]}`, `capture: {host: true}`
+and `capture: {netns: app1, addresses: [10.0.0.7]}`; `exclude` says what of it is not captured.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,8 +20,14 @@ from hostmesh.kernel.namespaces import NAMED
 from hostmesh.model.workload import DEFAULT_SERVICE_ACCOUNT
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service")
-_FAILSAFE = re.compile(r"(sshd?|dropbear|hostmesh-.*|systemd-.*|dbus(-broker)?)(@.*)?\.service")
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|slice)")
+_FAILSAFE = re.compile(
+    r"(sshd?|dropbear|hostmesh-.*|systemd-.*|dbus(-broker)?)(@.*)?\.service|(-|system|user|user-.*|init|machine)\.slice"
+)
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?")
+_INTERFACE = re.compile(r"[^\s/\"]{1,15}")
+_RESERVED_USERS = frozenset({"root", "sshd", "hostmesh-agent", "hostmesh-proxy"})
+BYPASS_INBOUND = "ambient.istio.io/bypass-inbound-capture"
 
 
 def _name(value: str) -> str:
@@ -39,7 +46,7 @@ def _workload(value: str) -> str:
 
 def _unit(value: str) -> str:
     if not _UNIT.fullmatch(value) or len(value) > 255:
-        raise ValueError("must be the full name of a service, for example web-api.service")
+        raise ValueError("must be the full name of a service or slice, for example web-api.service")
     if "@.service" in value:
         raise ValueError("is a template; name an instance of it, for example app@1.service")
     if _FAILSAFE.fullmatch(value):
@@ -62,31 +69,115 @@ def _address(value: object) -> object:
     return ip_address(value) if isinstance(value, str) else value
 
 
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be a network, for example 10.0.0.0/8")  # noqa: TRY004 - pydantic wants it
+    try:
+        return ip_network(value)
+    except ValueError:
+        loose = ip_network(value, strict=False)
+        raise ValueError(f"{value} has bits set beyond its prefix; write {loose}") from None
+
+
+def _user(value: object) -> object:
+    text = str(value)
+    if isinstance(value, bool) or not (text.isdecimal() or _USER.fullmatch(text)):
+        raise ValueError("must be the name of a user, or a uid")
+    return text
+
+
+def _captured_user(value: str) -> str:
+    if value in _RESERVED_USERS or value == "0":
+        raise ValueError("is needed to repair the host and is never captured; for everything else use `host: true`")
+    return value
+
+
+def _interface(value: str) -> str:
+    if not _INTERFACE.fullmatch(value):
+        raise ValueError("is no name of a network interface: 1 to 15 characters, no blanks")
+    return value
+
+
 Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+User = Annotated[str, BeforeValidator(_user)]
+Interface = Annotated[str, AfterValidator(_interface)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
 
 
+class Inbound(_Strict):
+    """Connections to a workload that are not captured."""
+
+    ports: list[Port] = []
+    cidrs: list[Network] = []
+    interfaces: list[Interface] = []
+
+
+class Outbound(Inbound):
+    """Connections of a workload that are not captured; `owners` are users that make them."""
+
+    owners: list[User] = []
+
+
+class Exclude(_Strict):
+    """What of a workload is not captured."""
+
+    inbound: Inbound = Inbound()
+    outbound: Outbound = Outbound()
+
+
+NOTHING = Exclude()
+
+
 class _Capture(_Strict):
     unit: Annotated[str, AfterValidator(_unit)] | None = None
+    user: Annotated[User, AfterValidator(_captured_user)] | None = None
+    host: Literal[True] | None = None
     netns: Annotated[str, AfterValidator(_netns)] | None = None
     addresses: list[Address] = []
+    ports: list[Port] = []
+    exclude: Exclude = NOTHING
+
+    @property
+    def way(self) -> str:
+        """The field that says what is captured."""
+        return next(name for name in _WAYS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _one_way(self) -> _Capture:
-        if (self.unit is None) == (self.netns is None):
-            raise ValueError("must have exactly one of unit and netns")
+        if sum(getattr(self, name) is not None for name in _WAYS) != 1:
+            raise ValueError("must have exactly one of unit, user, host and netns")
         if self.addresses and self.netns is None:
             raise ValueError("addresses are those of a network namespace, and only go with netns")
+        if self.ports and self.user is None:
+            raise ValueError("ports are those that a user listens on, and only go with user")
+        if self.netns is not None and self.exclude != NOTHING:
+            raise ValueError("exclude does not go with netns: nothing but the workload is in its namespace")
         return self
+
+
+_WAYS = ("unit", "user", "host", "netns")
+
+
+class _Annotations(_Strict):
+    bypass_inbound: Literal["true", "false"] = Field("false", alias=BYPASS_INBOUND)
 
 
 class _Enrolment(_Strict):
     workload: Annotated[str, AfterValidator(_workload)]
     service_account: Annotated[str, AfterValidator(_name)] = Field(DEFAULT_SERVICE_ACCOUNT, alias="serviceAccount")
+    annotations: _Annotations = _Annotations.model_validate({})
     capture: _Capture
+
+    @model_validator(mode="after")
+    def _annotated(self) -> _Enrolment:
+        if self.capture.netns is not None and self.annotations.bypass_inbound == "true":
+            raise ValueError(f"{BYPASS_INBOUND} does not go with netns")
+        return self
 
 
 def check_names(workload: str, service_account: str) -> tuple[str, str]:
@@ -104,7 +195,8 @@ def check_names(workload: str, service_account: str) -> tuple[str, str]:
 class Enrolled:
     """One document: the unit `unit` is the workload `namespace/name`. `source` and `line` say where it is written.
 
-    Or what is in the network namespace mounted at `netns` is; `unit` is empty then. `addresses` are those it must have.
+    Or what is in the network namespace mounted at `netns` is, which must have `addresses`; or the processes of `user`,
+    who listen on `ports`; or the `host`: then `unit` is empty.
     """
 
     namespace: str
@@ -115,6 +207,11 @@ class Enrolled:
     line: int
     netns: str = ""
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    user: str = ""
+    host: bool = False
+    ports: tuple[int, ...] = ()
+    exclude: Exclude = NOTHING
+    bypass_inbound: bool = False
 
     @property
     def key(self) -> str:
@@ -157,7 +254,7 @@ def _enrolled(document: Document) -> Enrolled:
     written = parse(document, _Enrolment)
     namespace, _, name = written.workload.partition("/")
     capture = written.capture
-    line = document.line(("capture", "unit" if capture.unit is not None else "netns"))
+    line = document.line(("capture", capture.way))
     return Enrolled(
         namespace,
         name,
@@ -167,6 +264,11 @@ def _enrolled(document: Document) -> Enrolled:
         line,
         capture.netns or "",
         tuple(capture.addresses),
+        capture.user or "",
+        capture.host is True,
+        tuple(capture.ports),
+        capture.exclude,
+        written.annotations.bypass_inbound == "true",
     )
 
 
@@ -177,6 +279,8 @@ def _duplicates(found: list[Enrolled]) -> list[Problem]:
         for field, value, why in (
             ("workload", enrolled.key, "one workload is one unit on a host"),
             ("capture.unit", enrolled.unit, "a unit has one identity"),
+            ("capture.user", enrolled.user, "a user has one identity"),
+            ("capture.host", "the host" if enrolled.host else "", "there is one host"),
             ("capture.netns", enrolled.netns, "a network namespace has one identity"),
         ):
             if not value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -47,6 +47,19 @@ def show(units: Sequence[str]) -> dict[str, Unit]:
     if len(blocks) != len(units):
         raise SystemdUnavailable(f"systemctl show answered {len(blocks)} units, asked were {len(units)}")
     return {asked: parse(block, root) for asked, block in zip(units, blocks, strict=True)}
+
+
+def listens(sockets: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Where active socket units listen, as systemd prints it: `[::]:22 (Stream)`; blocking.
+
+    Raises:
+        SystemdUnavailable: as `show`.
+    """
+    answer = _systemctl("show", "--property=Id,ActiveState,Listen", "--", *sockets)
+    for block in answer.strip("\n").split("\n\n"):
+        pairs = [line.split("=", 1) for line in block.splitlines() if "=" in line]
+        if ["ActiveState", "active"] in pairs:
+            yield dict(pairs)["Id"], [value for name, value in pairs if name == "Listen"]
 
 
 def parse(block: str, root: str = "") -> Unit:

@@ -38,7 +38,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
@@ -86,6 +86,7 @@ FIXED_SETS = {
     "answerers": "set answerers { type uid . mark; }",
     "user_marks": "set user_marks { type mark; }",
     "user_ports": "map user_ports { type inet_service : mark; }",
+    "known_ports": "set known_ports { type inet_service; }",
     "listening": "map listening { type inet_service : mark; }",
     "own_ports": "set own_ports { type inet_service . mark; }",
 }
@@ -293,6 +294,7 @@ def _fixed(intent: Intent) -> Iterator[tuple[str, tuple[Element, ...]]]:
     yield "answerers", tuple(answerers)
     yield "user_marks", tuple(marks)
     yield "user_ports", tuple(_by_port(captured))
+    yield "known_ports", tuple(replace(one, data=b"", value="") for one in _by_port(of_users))
     # what a unit excludes is known of its cgroup only; of remains it is not, so they are left to the kernel
     yield "listening", tuple(_by_port((port, one) for port, one in of_units if one.key not in bypassing))
     yield "own_ports", tuple(_by_port_and_mark([*of_units, *of_users]))

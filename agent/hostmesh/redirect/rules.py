@@ -145,10 +145,9 @@ def leaving(intent: Intent) -> Iterator[Rule]:
             yield f"{theirs} {intent.host.proxy_mark:#x} meta skuid {user.uid} {_RESET}", "a user's port"
     for user in intent.users:
         if not user.scope.bypass_inbound:
-            free = sorted({*never_inbound(intent), *user.scope.inbound.ports})
             # to captured connections the proxy answers; where the user itself does, the port is not known yet
-            known = {*free, *user.ports}
-            unknown = f"meta skuid {user.uid} tcp sport != {_values(known)}"
+            free = {*never_inbound(intent), *user.scope.inbound.ports}
+            unknown = f"meta skuid {user.uid} tcp sport != {_values(free)} tcp sport != @known_ports"
             yield f'oifname != "lo" {_ANSWER} {unknown} {_RESET}', f"{user.workload.key}: a port not captured yet"
 
 

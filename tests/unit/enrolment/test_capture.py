@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from tests.support.netfilter import FakeNetfilter, Observed
 
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.enrolment.capture import Capture, CaptureSettings
+from hostmesh.enrolment.capture import Capture, CaptureSettings, HostView
 from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.kernel.listeners import Listener
 from hostmesh.kernel.units import Unit
+from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
+from hostmesh.redirect.failsafe import Facts, Way
+
+FACTS = Facts(ssh=(Way(22, "sshd"),))
 
 
 @dataclass
@@ -24,14 +31,21 @@ class Host:
     netfilter: Observed
     cgroups: CgroupRoot
     proc_sys: Path
+    listening: list[Listener] = field(default_factory=list)
+    facts: Facts = FACTS
+
+    @property
+    def view(self) -> HostView:
+        users = {"alice": 20001}
+        return HostView(self.show, users.get, lambda: self.listening, lambda: self.facts)
 
     def agent(self) -> Capture:
         redirector = Redirector(self.cgroups, self.settings.runtime_directory, self.netfilter, self.proc_sys)
-        return Capture(self.settings, self.cgroups, redirector, self.show)
+        return Capture(self.settings, self.cgroups, redirector, self.view)
 
     @staticmethod
     def show(units: Sequence[str]) -> Mapping[str, Unit]:
-        return {unit: Unit(unit, True, True, f"system.slice/{unit}") for unit in units}
+        return {unit: Unit(unit, unit != "nope.service", True, f"system.slice/{unit}") for unit in units}
 
     def enrol(self, name: str) -> None:
         text = f"workload: prod/{name}\ncapture: {{unit: {name}.service}}\n"
@@ -100,8 +114,9 @@ def test_mistake_changes_nothing(host: Host) -> None:
 
 
 def test_excluded_ports_add_up(host: Host) -> None:
-    """Those of the settings, and those found at run time."""
-    host.agent().refresh(excluded_ports=[2222])
+    """Those of the settings, and sshd's, which are found at run time."""
+    host.settings = replace(host.settings, excluded_ports=(2222,))
+    host.agent().refresh()
     assert "tcp dport { 22, 2222, 15001, 15006, 15008 } return" in str(host.netfilter.list_table())
 
 
@@ -113,3 +128,71 @@ def test_remove(host: Host) -> None:
     capture.remove()
     assert host.netfilter.list_table() is None
     assert capture.reassert() == ()
+
+
+def test_user_and_host(host: Host) -> None:
+    """Registered like units; ports of the user are those declared, and those it listens on."""
+    host.listening = [Listener(ip_address("0.0.0.0"), 8050, 20001), Listener(ip_address("0.0.0.0"), 8060, 0)]
+    user = "workload: prod/u\ncapture: {user: alice, ports: [8051]}\n"
+    (host.settings.workloads_directory / "x.yaml").write_text(f"{user}---\nworkload: prod/h\ncapture: {{host: true}}\n")
+    capture = host.agent()
+    assert [one.key for one in capture.refresh().workloads] == ["prod/u", "prod/h"]
+    ports = host.netfilter.elements(["user_ports"])["user_ports"]
+    assert {int.from_bytes(key) for key in ports} == {8050, 8051}
+    host.listening.append(Listener(ip_address("::"), 8052, 20001))
+    assert capture.reassert() == (
+        "user_ports lacks 8052 of prod/u",
+        "known_ports lacks 8052 of prod/u",
+        "own_ports lacks 8052 . 0x2539 of prod/u",
+    )
+    assert capture.verify() == ()
+
+
+MISTAKES = [
+    ("unit: nope.service", "x.yaml:2: capture.unit: nope.service is not known to systemd"),
+    ("user: bob", "x.yaml:2: capture.user: there is no user bob on this host; next: getent passwd bob"),
+    (
+        "user: alice, exclude: {outbound: {owners: [bob]}}",
+        "x.yaml:2: capture.exclude.outbound.owners: there is no user bob",
+    ),
+    (
+        "unit: b.service, exclude: {outbound: {owners: [bob]}}",
+        "x.yaml:2: capture.exclude.outbound.owners: there is no user bob",
+    ),
+]
+
+
+@pytest.mark.parametrize(("capture", "complaint"), MISTAKES)
+def test_what_the_host_does_not_know_changes_nothing(host: Host, capture: str, complaint: str) -> None:
+    """A reload refuses it; an agent that starts captures the rest, and says it."""
+    host.enrol("a")
+    agent = host.agent()
+    agent.refresh()
+    host.enrol("b") if "b.service" not in capture else None
+    (host.settings.workloads_directory / "x.yaml").write_text(f"workload: prod/x\ncapture: {{{capture}}}\n")
+    with pytest.raises(InvalidYaml, match=re.escape(complaint)):
+        agent.refresh(strict=True)
+    assert (host.marks, host.unit_files) == ({0x1000}, ["a.service.nft"])
+    assert any(complaint in str(problem) for problem in host.agent().refresh().problems)
+    assert 0x1000 in host.marks
+
+
+def test_opted_out_and_in_again(host: Host) -> None:
+    """Whose registration says `none` is let go while it runs, and its next start is none of ours."""
+    host.enrol("a")
+    host.enrol("b")
+    capture = host.agent()
+    capture.refresh()
+
+    def opted_out(workload: LocalWorkload) -> bool:
+        return workload.name == "b"
+
+    captured = capture.refresh(opted_out)
+    assert [one.key for one in captured.workloads] == ["prod/a"]
+    assert [one.key for one in captured.enrolled] == ["prod/a", "prod/b"]
+    assert (host.marks, host.unit_files) == ({0x1000}, ["a.service.nft", "b.service.nft"])
+    file = host.settings.runtime_directory / "units" / "b.service.nft"
+    assert file.read_text() == "# prod/b has opted out of the mesh, and b.service starts outside it.\n"
+    capture.refresh()
+    assert host.marks == {0x1000, 0x2000}
+    assert "workloads_2" in file.read_text()

@@ -42,7 +42,47 @@ def test_units_that_systemd_allows(unit: str) -> None:
     assert one.unit == unit
 
 
+def test_users_hosts_and_exclusions() -> None:
+    """Every way of capture, and what of it is left out."""
+    text = (
+        "workload: prod/u\nannotations: {ambient.istio.io/bypass-inbound-capture: 'true'}\n"
+        "capture:\n  user: backup\n  ports: [8080]\n  exclude:\n"
+        "    outbound: {ports: [5432], cidrs: [10.0.0.0/8], interfaces: [tun0], owners: [alice, 1001]}\n"
+        "    inbound: {ports: [9100], cidrs: ['fd00::/8'], interfaces: [lo]}\n"
+        "---\nworkload: prod/h\ncapture: {host: true}\n---\nworkload: prod/s\ncapture: {unit: app.slice}\n"
+    )
+    user, host, unit = read_text(text, "x.yaml")
+    assert (user.user, user.ports, user.line, user.bypass_inbound) == ("backup", (8080,), 4, True)
+    assert user.exclude.outbound.owners == ["alice", "1001"]
+    assert [str(network) for network in user.exclude.outbound.cidrs] == ["10.0.0.0/8"]
+    assert (host.host, host.line, unit.unit, host.bypass_inbound) == (True, 11, "app.slice", False)
+
+
 MISTAKES = [
+    (
+        WEB + "  exclude: {outbound: {cidrs: [10.0.0.1/8]}}\n",
+        "web.yaml:5: capture.exclude.outbound.cidrs[0]: 10.0.0.1/8 has bits set beyond its prefix; write 10.0.0.0/8",
+    ),
+    (WEB + "  exclude: {outbound: {cidrs: [x]}}\n", "web.yaml:5: capture.exclude.outbound.cidrs[0]: 'x' does not"),
+    (WEB + "  exclude: {inbound: {owners: [a]}}\n", "web.yaml:5: capture.exclude.inbound.owners: unknown field"),
+    (WEB + "  exclude: {inbound: {ports: [0]}}\n", "web.yaml:5: capture.exclude.inbound.ports[0]: "),
+    (WEB + "  exclude: {inbound: {interfaces: ['a b']}}\n", "web.yaml:5: capture.exclude.inbound.interfaces[0]: is no"),
+    (WEB + "  ports: [80]\n", "web.yaml:3: capture: ports are those that a user listens on, and only go with user"),
+    (WEB.replace("unit: web-api.service", "user: root"), "web.yaml:4: capture.user: is needed to repair the host"),
+    (WEB.replace("unit: web-api.service", "user: 0"), "web.yaml:4: capture.user: is needed to repair the host"),
+    (WEB.replace("unit: web-api.service", "user: A b"), "web.yaml:4: capture.user: must be the name of a user"),
+    (WEB.replace("unit: web-api.service", "host: false"), "web.yaml:4: capture.host: "),
+    (WEB.replace("web-api.service", "system.slice"), "web.yaml:4: capture.unit: is needed to repair the host"),
+    (WEB.replace("web-api.service", "user.slice"), "web.yaml:4: capture.unit: is needed to repair the host"),
+    (WEB + "annotations: {ambient.istio.io/bypass-inbound-capture: maybe}\n", "web.yaml:5: annotations.ambient"),
+    (
+        NETNS + "annotations: {ambient.istio.io/bypass-inbound-capture: 'true'}\n",
+        "web.yaml:1: ambient.istio.io/bypass-inbound-capture does not go with netns",
+    ),
+    (
+        NETNS.replace("app1,", "app1, exclude: {inbound: {ports: [1]}},"),
+        "web.yaml:2: capture: exclude does not go with",
+    ),
     ("workload: prod/web\n", "web.yaml:1: capture: required, but missing"),
     (WEB + "captured: yes\n", "web.yaml:5: captured: unknown field; did you mean 'capture'?"),
     (
@@ -70,7 +110,7 @@ MISTAKES = [
         WEB.replace("unit: web-api.service", "addresses: [10.0.0.1]"),
         "web.yaml:3: capture: must have exactly one of unit",
     ),
-    (WEB + "  netns: app1\n", "web.yaml:3: capture: must have exactly one of unit and netns"),
+    (WEB + "  netns: app1\n", "web.yaml:3: capture: must have exactly one of unit, user, host and netns"),
     (WEB + "  addresses: [10.0.0.1]\n", "web.yaml:3: capture: addresses are those of a network namespace"),
     (NETNS.replace("app1", "a/b"), "web.yaml:2: capture.netns: is neither a name nor an absolute path"),
     (NETNS.replace("app1", "../app1"), "web.yaml:2: capture.netns: must be the name of a network namespace"),
