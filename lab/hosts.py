@@ -143,7 +143,7 @@ class Host:
         leader = self.leader()
         if leader is None:
             raise LabError(f"host {self.name} of lab {self.lab.name} is not running; start it with: lab up")
-        return ["nsenter", f"--target={leader}", "--all", "--wd=/root", "--", *command]
+        return ["nsenter", f"--target={leader}", "--all", "--wdns=/root", "--", *command]
 
     def execute(self, command: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         """Run a command inside the host and return what it said.
