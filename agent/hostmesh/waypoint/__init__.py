@@ -1,0 +1,1 @@
+"""The waypoint: a real Envoy, programmed from Istio's documents and supervised."""

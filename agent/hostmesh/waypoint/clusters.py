@@ -1,0 +1,180 @@
+"""Clusters of a waypoint's Envoy: endpoints behind HBONE, and what the proxy itself calls."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from hostmesh.model.waypoint import AppProtocol, ExtAuthz, WaypointEndpoint, WaypointPort, WaypointProgram
+from hostmesh.waypoint import names
+from hostmesh.waypoint.shape import Json, file_source, internal_address, message, socket_address, typed
+from hostmesh.waypoint.tls import upstream_tls
+
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_UNLIMITED = 1 << 31
+CONNECT_TIMEOUT = "10s"
+
+
+def clusters(program: WaypointProgram, directory: str) -> list[Json]:
+    """All of them; endpoints stand in files of their own, so that a change of them cuts nothing."""
+    made = [_main_internal(), _connect_originate(program.trust_domain, directory)]
+    for service in program.services:
+        made += [_service(service.hostname, port, directory) for port in service.ports]
+    made += [_encap(one) for one in program.workloads]
+    made += [_authorizer(one) for one in program.authorizers]
+    return made + [_key_set(number, uri) for number, uri in enumerate(key_set_uris(program))]
+
+
+def key_set_uris(program: WaypointProgram) -> list[str]:
+    """Where keys are fetched from, once each, in order."""
+    uris = {rule.jwks_uri: None for one in program.authentications for rule in one.rules if rule.jwks_uri}
+    return list(uris)
+
+
+def endpoints(hostname: str, port: WaypointPort) -> Json:
+    """A ClusterLoadAssignment."""
+    return {
+        "cluster_name": names.cluster(port.port, hostname),
+        "endpoints": [{"lb_endpoints": [_endpoint(one) for one in port.endpoints]}] if port.endpoints else [],
+    }
+
+
+def _endpoint(one: WaypointEndpoint) -> Json:
+    about = {"workload": one.workload, "namespace": one.namespace, "principal": one.identity}
+    metadata: Json = {names.METADATA: about}
+    if one.identity:
+        address = internal_address(names.CONNECT_ORIGINATE, one.authority)
+        metadata[names.ORIGINAL_DST] = {"local": one.authority}
+        metadata["envoy.transport_socket_match"] = {"hbone": "yes"}
+    else:
+        address = socket_address(one.address, one.port)
+    made: Json = {"endpoint": {"address": address}, "metadata": {"filter_metadata": metadata}}
+    if one.weight != 1:
+        made["load_balancing_weight"] = one.weight
+    return made
+
+
+def _service(hostname: str, port: WaypointPort, directory: str) -> Json:
+    name = names.cluster(port.port, hostname)
+    protocol: Json = {"use_downstream_protocol_config": {"http2_protocol_options": {}}}
+    if port.protocol is AppProtocol.HTTP:
+        protocol = {"explicit_http_config": {"http_protocol_options": {}}}
+    elif port.protocol is AppProtocol.HTTP2:
+        protocol = {"explicit_http_config": {"http2_protocol_options": {}}}
+    return {
+        "name": name,
+        "type": "EDS",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "eds_cluster_config": {"eds_config": file_source(directory, endpoints_file(hostname, port.port))},
+        "typed_extension_protocol_options": {_HTTP: message(_HTTP, **protocol)},
+        "transport_socket_matches": [
+            {"name": "hbone", "match": {"hbone": "yes"}, "transport_socket": _through_internal()}
+        ],
+        "circuit_breakers": _unlimited(),
+    }
+
+
+def endpoints_file(hostname: str, port: int) -> str:
+    """The file's name."""
+    return f"eds-{port}-{hostname}.json".replace("*", "_")
+
+
+def _encap(one: WaypointEndpoint) -> Json:
+    name = names.encap(one.address)
+    endpoint = {
+        "endpoint": {"address": internal_address(names.CONNECT_ORIGINATE, one.address)},
+        "metadata": {"filter_metadata": {names.METADATA: {"workload": one.workload, "principal": one.identity}}},
+    }
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {
+            _HTTP: message(_HTTP, use_downstream_protocol_config={"http2_protocol_options": {}})
+        },
+        "transport_socket": _through_internal(),
+        "circuit_breakers": _unlimited(),
+    }
+
+
+def _main_internal() -> Json:
+    endpoint = {"endpoint": {"address": internal_address(names.MAIN_INTERNAL)}}
+    return {
+        "name": names.MAIN_INTERNAL,
+        "type": "STATIC",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "load_assignment": {"cluster_name": names.MAIN_INTERNAL, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "transport_socket": _internal_upstream([]),
+        "circuit_breakers": _unlimited(),
+    }
+
+
+def _connect_originate(trust_domain: str, directory: str) -> Json:
+    return {
+        "name": names.CONNECT_ORIGINATE,
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "cleanup_interval": "60s",
+        "original_dst_lb_config": {"upstream_port_override": names.HBONE_PORT},
+        "typed_extension_protocol_options": {
+            _HTTP: message(
+                _HTTP,
+                common_http_protocol_options={"idle_timeout": "3600s"},
+                explicit_http_config={"http2_protocol_options": {"allow_connect": True}},
+            )
+        },
+        "transport_socket": upstream_tls(trust_domain, directory),
+        "circuit_breakers": _unlimited(),
+    }
+
+
+def _authorizer(one: ExtAuthz) -> Json:
+    return _by_name(names.authorizer(one.name), one.address, one.port)
+
+
+def _key_set(number: int, uri: str) -> Json:
+    parts = urlsplit(uri)
+    secure = parts.scheme == "https"
+    made = _by_name(names.key_set(number), parts.hostname or "", parts.port or (443 if secure else 80))
+    if secure:
+        made["transport_socket"] = typed(
+            "envoy.transport_sockets.tls",
+            "transport_sockets.tls.v3.UpstreamTlsContext",
+            sni=parts.hostname,
+            common_tls_context={
+                "validation_context": {
+                    "trusted_ca": {"filename": "/etc/ssl/certs/ca-certificates.crt"},
+                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": parts.hostname}}],
+                }
+            },
+        )
+    return made
+
+
+def _by_name(name: str, host: str, port: int) -> Json:
+    endpoint = {"endpoint": {"address": socket_address(host, port)}}
+    return {
+        "name": name,
+        "type": "STRICT_DNS",
+        "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _through_internal() -> Json:
+    return _internal_upstream([{"kind": {"host": {}}, "name": name} for name in (names.ORIGINAL_DST, names.METADATA)])
+
+
+def _internal_upstream(passed: list[Json]) -> Json:
+    return typed(
+        "envoy.transport_sockets.internal_upstream",
+        "transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
+        passthrough_metadata=passed,
+        transport_socket=typed("envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer"),
+    )
+
+
+def _unlimited() -> Json:
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"thresholds": [dict.fromkeys(limits, _UNLIMITED)]}

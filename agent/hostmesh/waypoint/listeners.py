@@ -1,0 +1,305 @@
+"""Listeners of a waypoint's Envoy: HBONE ends, the service's chain is chosen inside, HBONE begins again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hostmesh.model.waypoint import AppProtocol, ExtAuthz, L7Action, WaypointPort, WaypointProgram, WaypointService
+from hostmesh.waypoint import jwt, names
+from hostmesh.waypoint.rbac import Judge, Place, applying, rules
+from hostmesh.waypoint.routes import weighted
+from hostmesh.waypoint.shape import Json, cidr, file_source, message, socket_address, typed
+from hostmesh.waypoint.telemetry import access_log
+from hostmesh.waypoint.tls import downstream_tls
+from hostmesh.waypoint.virtual_hosts import HTTP, on_connect, shadow_prefix
+
+_RBAC = "filters.http.rbac.v3.RBAC"
+_SNIFF_TIMEOUT = "5s"
+_MAX_STREAMS = 100
+_NAMED = "type.googleapis.com/google.protobuf.StringValue"
+
+
+def listeners(
+    program: WaypointProgram, directory: str, bind: str = "0.0.0.0", port: int = names.HBONE_PORT
+) -> list[Json]:
+    """All three."""
+    return [_terminate(program, directory, bind, port), _main(program, directory), _originate()]
+
+
+def routes_file(name: str) -> str:
+    """The file of a route configuration."""
+    return f"rds-{name}.json".replace("|", "-").replace("*", "_").replace(":", "_")
+
+
+def _terminate(program: WaypointProgram, directory: str, bind: str, port: int) -> Json:
+    manager = typed(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=names.CONNECT_TERMINATE,
+        codec_type="HTTP2",
+        stream_idle_timeout="0s",
+        use_remote_address=False,
+        upgrade_configs=[{"upgrade_type": "CONNECT"}],
+        http2_protocol_options={
+            "allow_connect": True,
+            "max_concurrent_streams": _MAX_STREAMS,
+            "connection_keepalive": {"interval": "10s", "timeout": "20s"},
+        },
+        rds={
+            "route_config_name": names.CONNECT_TERMINATE,
+            "config_source": file_source(directory, routes_file(names.CONNECT_TERMINATE)),
+        },
+        http_filters=[
+            typed(
+                names.CONNECT_AUTHORITY,
+                "filters.http.set_filter_state.v3.Config",
+                on_request_headers=on_connect("%REQ(:AUTHORITY)%"),
+            ),
+            typed(names.L4_DENY, _RBAC),
+            typed(names.L4_ALLOW, _RBAC),
+            _router(),
+        ],
+    )
+    return {
+        "name": names.CONNECT_TERMINATE,
+        "address": socket_address(bind, port),
+        "connection_balance_config": {"exact_balance": {}},
+        "filter_chains": [{"transport_socket": downstream_tls(program.trust_domain, directory), "filters": [manager]}],
+    }
+
+
+def _main(program: WaypointProgram, directory: str) -> Json:
+    chains = []
+    for service in program.behind:
+        for port in service.ports:
+            if port.protocol in HTTP:
+                name = names.chain(port.port, "http", service.hostname)
+                chains.append(_chain(name, [_http(name, program, directory, port.protocol)]))
+            if port.protocol in (AppProtocol.TCP, AppProtocol.SNIFFED):
+                name = names.chain(port.port, "tcp", service.hostname)
+                chains.append(_chain(name, _tcp_service(name, service, port, program)))
+    for one in program.workloads:
+        http, tcp = names.direct("http", one.address), names.direct("tcp", one.address)
+        place = Place(Judge.TCP, 0, (one.address,))
+        again = _network_state(names.LOCAL_IP, f"%FILTER_STATE({names.LOCAL_IP}:PLAIN)%")
+        chains.append(_chain(http, [again, _http(http, program, directory, AppProtocol.SNIFFED)]))
+        chains.append(_chain(tcp, [again, *_tcp_rbac(program, "", place), _tcp(tcp, names.encap(one.address))]))
+    made: Json = {
+        "name": names.MAIN_INTERNAL,
+        "internal_listener": {},
+        "listener_filters": [
+            typed(names.ORIGINAL_DST, "filters.listener.original_dst.v3.OriginalDst"),
+            _inspector(program),
+        ],
+        "listener_filters_timeout": _SNIFF_TIMEOUT,
+        "continue_on_listener_filters_timeout": True,
+        "filter_chains": chains,
+    }
+    if chains:
+        made["filter_chain_matcher"] = _matcher(program)
+    else:  # a listener needs a chain; nothing is served, so it closes what comes
+        made["filter_chains"] = [_chain("nothing-served", [_tcp("nothing-served", names.MISSING)])]
+    return made
+
+
+def _chain(name: str, filters: list[Json]) -> Json:
+    return {"name": name, "filters": filters}
+
+
+def _inspector(program: WaypointProgram) -> Json:
+    """Says whether HTTP is spoken; never asked on ports of which it is known, where a server may speak first."""
+    made = typed("envoy.filters.listener.http_inspector", "filters.listener.http_inspector.v3.HttpInspector")
+    ports = [port for service in program.behind for port in service.ports]
+    sniffed = {port.port for port in ports if port.protocol is AppProtocol.SNIFFED}
+    declared = sorted({port.port for port in ports} - sniffed)
+    if declared and not program.workloads:
+        parts = [{"destination_port_range": {"start": port, "end": port + 1}} for port in declared]
+        made["filter_disabled"] = parts[0] if len(parts) == 1 else {"or_match": {"rules": parts}}
+    return made
+
+
+def _matcher(program: WaypointProgram) -> Json:
+    by_address = [
+        {"ranges": [cidr(vip) for vip in service.vips], "on_match": {"matcher": _by_port(service)}}
+        for service in program.behind
+    ]
+    by_address += [
+        {
+            "ranges": [cidr(one.address)],
+            "on_match": {"matcher": _by_protocol(names.direct("http", one.address), names.direct("tcp", one.address))},
+        }
+        for one in program.workloads
+    ]
+    return {
+        "matcher_tree": {
+            "input": _input("destination-ip", "DestinationIPInput"),
+            "custom_match": {
+                "name": "ip",
+                "typed_config": message("xds.type.matcher.v3.IPMatcher", range_matchers=by_address),
+            },
+        }
+    }
+
+
+def _by_port(service: WaypointService) -> Json:
+    cases = {}
+    for port in service.ports:
+        http = names.chain(port.port, "http", service.hostname)
+        tcp = names.chain(port.port, "tcp", service.hostname)
+        if port.protocol is AppProtocol.SNIFFED:
+            cases[str(port.port)] = {"matcher": _by_protocol(http, tcp)}
+        else:
+            cases[str(port.port)] = _to_chain(tcp if port.protocol is AppProtocol.TCP else http)
+    return {
+        "matcher_tree": {
+            "input": _input("destination-port", "DestinationPortInput"),
+            "exact_match_map": {"map": cases},
+        }
+    }
+
+
+def _by_protocol(http: str, tcp: str) -> Json:
+    return {
+        "matcher_tree": {
+            "input": _input("application-protocol", "ApplicationProtocolInput"),
+            "exact_match_map": {"map": {"'h2c'": _to_chain(http), "'http/1.1'": _to_chain(http)}},
+        },
+        "on_no_match": _to_chain(tcp),
+    }
+
+
+def _to_chain(name: str) -> Json:
+    return {"action": {"name": name, "typed_config": {"@type": _NAMED, "value": name}}}
+
+
+def _input(name: str, kind: str) -> Json:
+    return {
+        "name": name,
+        "typed_config": message(f"envoy.extensions.matching.common_inputs.network.v3.{kind}"),
+    }
+
+
+def _http(name: str, program: WaypointProgram, directory: str, protocol: AppProtocol) -> Json:
+    return typed(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
+        codec_type={AppProtocol.HTTP: "AUTO", AppProtocol.HTTP2: "HTTP2"}.get(protocol, "AUTO"),
+        normalize_path=True,
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        use_remote_address=False,
+        stream_idle_timeout="0s",
+        server_name="istio-envoy",
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        access_log=[access_log(name)],
+        rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
+        http_filters=[
+            *[one for authorizer in program.authorizers for one in _custom(authorizer)],
+            *jwt.filters(program),
+            *[typed(rbac, _RBAC) for rbac in (names.RBAC_AUDIT, names.RBAC_DENY, names.RBAC_ALLOW)],
+            typed("envoy.filters.http.grpc_stats", "filters.http.grpc_stats.v3.FilterConfig", emit_filter_state=True),
+            typed("envoy.filters.http.cors", "filters.http.cors.v3.Cors"),
+            _router(),
+        ],
+    )
+
+
+def _custom(one: ExtAuthz) -> list[Json]:
+    """Rules that only mark a request, and the question about the marked ones."""
+    address = names.host_port(one.address, one.port)
+    service: Json = {
+        "server_uri": {
+            "uri": f"http://{address}",
+            "cluster": names.authorizer(one.name),
+            "timeout": f"{one.timeout}s",
+        },
+        "path_prefix": one.path_prefix,
+    }
+    if one.upstream_headers:
+        patterns = [{"exact": header} for header in one.upstream_headers]
+        service["authorization_response"] = {"allowed_upstream_headers": {"patterns": patterns}}
+    return [
+        typed(names.custom(one.name, "rbac"), _RBAC),
+        typed(
+            names.custom(one.name, "ext_authz"),
+            "filters.http.ext_authz.v3.ExtAuthz",
+            http_service=service,
+            transport_api_version="V3",
+            failure_mode_allow=one.fail_open,
+            status_on_error={"code": "Forbidden"},
+            allowed_headers={"patterns": [{"exact": header} for header in ("authorization", *one.include_headers)]},
+            filter_enabled_metadata={
+                "filter": names.custom(one.name, "rbac"),
+                "path": [{"key": f"{shadow_prefix(one.name)}shadow_effective_policy_id"}],
+                "value": {"string_match": {"prefix": "ns["}},
+            },
+        ),
+    ]
+
+
+def _tcp_service(name: str, service: WaypointService, port: WaypointPort, program: WaypointProgram) -> list[Json]:
+    place = Place(Judge.TCP, port.port, service.vips)
+    own = names.cluster(port.port, service.hostname)
+    return [*_tcp_rbac(program, service.hostname, place), _tcp(name, own, weighted(port.tcp_backends))]
+
+
+def _tcp_rbac(program: WaypointProgram, hostname: str, place: Place) -> Iterable[Json]:
+    """Judged at the CONNECT too; here once more, because the port may have been expected to speak HTTP."""
+    policies = applying(program.policies, hostname)
+    for action in (L7Action.DENY, L7Action.ALLOW):
+        if (made := rules(policies, action, place)) is not None:
+            yield typed(
+                f"envoy.filters.network.rbac.{action.value.lower()}",
+                "filters.network.rbac.v3.RBAC",
+                stat_prefix="tcp.",
+                rules=made,
+            )
+
+
+def _tcp(stat_prefix: str, cluster: str, shares: list[Json] | None = None) -> Json:
+    destination: Json = {"weighted_clusters": {"clusters": shares}} if shares else {"cluster": cluster}
+    return typed(
+        "envoy.filters.network.tcp_proxy",
+        "filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=stat_prefix,
+        access_log=[access_log(stat_prefix)],
+        **destination,
+    )
+
+
+def _network_state(key: str, value: str) -> Json:
+    return typed(
+        f"hostmesh.again.{key}",
+        "filters.network.set_filter_state.v3.Config",
+        on_new_connection=[
+            {
+                "object_key": key,
+                "format_string": {"text_format_source": {"inline_string": value}, "omit_empty_values": True},
+                "skip_if_empty": True,
+                "shared_with_upstream": "ONCE",
+            }
+        ],
+    )
+
+
+def _originate() -> Json:
+    expected = _network_state(
+        "envoy.network.upstream_subject_alt_names", f"%DYNAMIC_METADATA({names.METADATA}:principal)%"
+    )
+    proxy = typed(
+        "envoy.filters.network.tcp_proxy",
+        "filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=names.CONNECT_ORIGINATE,
+        cluster=names.CONNECT_ORIGINATE,
+        tunneling_config={"hostname": "%DOWNSTREAM_LOCAL_ADDRESS%"},
+    )
+    return {
+        "name": names.CONNECT_ORIGINATE,
+        "internal_listener": {},
+        "listener_filters": [typed(names.ORIGINAL_DST, "filters.listener.original_dst.v3.OriginalDst")],
+        "filter_chains": [{"filters": [expected, proxy]}],
+    }
+
+
+def _router() -> Json:
+    return typed("envoy.filters.http.router", "filters.http.router.v3.Router")

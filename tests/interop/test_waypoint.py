@@ -1,0 +1,242 @@
+"""A waypoint made of a real Envoy: HBONE in, L7 rules, HBONE out to our own proxies."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support.pki import ALICE, BOB
+from tests.support.proxy import App, Mesh
+from tests.support.waypoint import WAYPOINT, Client, waypoint
+
+from hostmesh.model.identity import Identity
+from hostmesh.model.waypoint import (
+    AppProtocol,
+    Backend,
+    L7Action,
+    L7Policy,
+    L7Rule,
+    MatchText,
+    PathKind,
+    Rewrite,
+    Route,
+    RouteMatch,
+    WaypointEndpoint,
+    WaypointPort,
+    WaypointProgram,
+    WaypointService,
+)
+
+pytestmark = pytest.mark.interop
+
+CAROL = Identity("cluster.local", "default", "carol")
+VIP = "10.96.0.1"
+WEB = "web.default.svc.cluster.local"
+OTHER = "other.default.svc.cluster.local"
+
+
+def http_app(name: str) -> Callable[[socket.socket], None]:
+    """Answers with its name and what it was asked."""
+
+    def serve(sock: socket.socket) -> None:
+        said = b""
+        while b"\r\n\r\n" not in said:
+            data = sock.recv(1 << 16)
+            if not data:
+                return
+            said += data
+        line, _, _ = said.partition(b"\r\n")
+        body = name.encode() + b" " + line
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body))
+
+    return serve
+
+
+def greeter(sock: socket.socket) -> None:
+    """A server that speaks first."""
+    sock.sendall(b"220 hello\r\n")
+    while sock.recv(1 << 16):
+        pass
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    with Mesh() as made:
+        yield made
+
+
+def endpoint(mesh: Mesh, app: App, identity: Identity = BOB) -> WaypointEndpoint:
+    return WaypointEndpoint(mesh.ip, app.port, str(identity), "bob", "default")
+
+
+def program(*ports: WaypointPort, **other: object) -> WaypointProgram:
+    web = WaypointService("default", WEB, (VIP,), ports)
+    return replace(WaypointProgram("waypoint", "default", "cluster.local", (web,)), **other)  # type: ignore[arg-type]
+
+
+def allow(*rules: L7Rule, action: L7Action = L7Action.ALLOW, name: str = "rule") -> L7Policy:
+    return L7Policy(name, "default", action, rules)
+
+
+def get(client: Client, path: str = "/", method: str = "GET", authority: str = f"{VIP}:80") -> tuple[int, str]:
+    answer = client.ask(authority, f"{method} {path} HTTP/1.1")
+    return answer.status, answer.body.decode()
+
+
+def test_a_request_travels_through_it_under_its_own_identity(mesh: Mesh, tmp_path: Path) -> None:
+    """By address and by name; what it does not serve is 404, before any connection."""
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port)) as running:
+            alice = running.client(ALICE)
+            assert get(alice, "/a") == (200, "web GET /a HTTP/1.1")
+            assert get(alice, "/b", authority=f"{WEB}:80") == (200, "web GET /b HTTP/1.1")
+            assert alice.ask("10.96.0.9:80").status == 404
+            assert alice.ask(f"{VIP}:81").status == 404
+            assert alice.ask(f"{mesh.ip}:{app.port}").status == 404
+            records = mesh.server.main.wait_logs(2)
+            assert {dict(one.fields)["src.identity"] for one in records} == {str(WAYPOINT)}
+
+
+def test_an_endpoint_must_be_who_it_is_said_to_be(mesh: Mesh, tmp_path: Path) -> None:
+    """Any identity of the trust domain is not enough."""
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app, CAROL),))
+        with waypoint(tmp_path, mesh.authority, program(port)) as running:
+            alice = running.client(ALICE)
+            assert get(alice)[0] == 503
+    assert app.accepted == 0
+
+
+def test_methods_paths_and_callers_are_judged_request_by_request(mesh: Mesh, tmp_path: Path) -> None:
+    """GET of alice is allowed below /api; everything else is 403, and carol does not even get a tunnel."""
+    rule = L7Rule(
+        ({"principals": ("cluster.local/ns/default/sa/alice",)},), ({"methods": ("GET",), "paths": ("/api*",)},)
+    )
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port, policies=(allow(rule),))) as running:
+            alice, carol = running.client(ALICE), running.client(CAROL)
+            assert get(alice, "/api/x")[0] == 200
+            assert get(alice, "/api/x", "POST")[0] == 403
+            assert get(alice, "/other")[0] == 403
+            assert get(carol, "/api/x") == (403, "")
+            assert app.accepted == 1
+
+
+def test_a_changed_policy_holds_at_once_for_an_open_tunnel(mesh: Mesh, tmp_path: Path) -> None:
+    """The same stream, the same connection inside it: the next request is refused."""
+    deny = allow(L7Rule((), ({"methods": ("POST",)},)), action=L7Action.DENY)
+    with mesh.app(keep_alive) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port)) as running:
+            alice = running.client(ALICE)
+            stream, _ = alice.tunnel(f"{VIP}:80")
+            assert again(alice, stream, "POST").startswith(b"HTTP/1.1 200")
+            chain = f"inbound-vip|80|http|{WEB}"
+            loaded = f"http.{chain}.rds.{chain}.update_success".replace("|", "[|]")
+            before = running.stat(loaded)
+            running.program(program(port, policies=(deny,)))
+            running.wait(loaded, before + 1)
+            assert again(alice, stream, "POST").startswith(b"HTTP/1.1 403")
+            assert again(alice, stream, "GET").startswith(b"HTTP/1.1 200")
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """A minimal server that keeps its connection."""
+    while sock.recv(1 << 16):
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+
+def again(client: Client, stream: int, method: str) -> bytes:
+    client.peer.send(stream, f"{method} / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n".encode())
+    return client.read(stream)
+
+
+def test_two_callers_on_their_tunnels_are_never_taken_for_each_other(mesh: Mesh, tmp_path: Path) -> None:
+    """Connections inside the proxy belong to one caller."""
+    rule = L7Rule(({"principals": ("cluster.local/ns/default/sa/alice",)},), ({"paths": ("/secret",)},))
+    other = L7Rule((), ({"paths": ("/open",)},))
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port, policies=(allow(rule, other),))) as running:
+            alice, carol = running.client(ALICE), running.client(CAROL)
+            for _ in range(100):
+                assert get(alice, "/secret")[0] == 200
+                assert get(carol, "/secret")[0] == 403
+                assert get(carol, "/open")[0] == 200
+
+
+def test_a_server_that_speaks_first_greets_nobody_who_is_refused(mesh: Mesh, tmp_path: Path) -> None:
+    """On a declared TCP port the tunnel itself is refused; who is allowed is greeted without waiting for HTTP."""
+    rule = L7Rule(({"serviceAccounts": ("alice",)},))
+    with mesh.app(greeter) as app:
+        port = WaypointPort(25, AppProtocol.TCP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port, policies=(allow(rule),))) as running:
+            alice, carol = running.client(ALICE), running.client(CAROL)
+            stream, status = alice.tunnel(f"{VIP}:25")
+            assert (status, alice.read(stream)) == (200, b"220 hello\r\n")
+            assert carol.tunnel(f"{VIP}:25")[1] == 403
+            assert app.accepted == 1
+
+
+def test_routes(mesh: Mesh, tmp_path: Path) -> None:
+    """Prefix with rewrite, header, weight, missing backend, and 404 for what no route takes."""
+    with mesh.app(http_app("web")) as app, mesh.app(http_app("other")) as second:
+        to_web, to_other = Backend(WEB, 80), Backend(OTHER, 80)
+        routes = (
+            Route("exact", RouteMatch(PathKind.EXACT, "/exact"), (to_other,)),
+            Route("rewritten", RouteMatch(path="/api"), (to_other,), rewrite=Rewrite(prefix="/v2")),
+            Route("cut", RouteMatch(path="/cut"), (to_other,), rewrite=Rewrite(prefix="/")),
+            Route("header", RouteMatch(path="/h", headers=(MatchText("x-to", "other"),)), (to_other,)),
+            Route("missing", RouteMatch(path="/missing"), (Backend("", 80),)),
+            Route("nothing", RouteMatch(path="/nothing")),
+            Route("rest", RouteMatch(path="/h"), (to_web,)),
+        )
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),), routes)
+        more = WaypointService("default", OTHER, (), (WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, second),)),))
+        made = program(port)
+        made = replace(made, services=(*made.services, replace(more, served=False)))
+        with waypoint(tmp_path, mesh.authority, made) as running:
+            alice = running.client(ALICE)
+            assert get(alice, "/exact") == (200, "other GET /exact HTTP/1.1")
+            assert get(alice, "/exact/no")[0] == 404
+            assert get(alice, "/api/x?q=1") == (200, "other GET /v2/x?q=1 HTTP/1.1")
+            assert get(alice, "/api") == (200, "other GET /v2 HTTP/1.1")
+            assert get(alice, "/apix")[0] == 404
+            assert get(alice, "/cut/x") == (200, "other GET /x HTTP/1.1")
+            assert get(alice, "/cut") == (200, "other GET / HTTP/1.1")
+            assert get(alice, "/h") == (200, "web GET /h HTTP/1.1")
+            assert alice.ask(f"{VIP}:80", "GET /h HTTP/1.1", "x-to: other").body.startswith(b"other")
+            assert get(alice, "/missing")[0] == 500
+            assert get(alice, "/nothing")[0] == 500
+
+
+def test_a_workload_by_its_address(mesh: Mesh, tmp_path: Path) -> None:
+    """Whatever the port; only the ones that use this waypoint."""
+    with mesh.app(http_app("web")) as app:
+        made = program(workloads=(WaypointEndpoint(mesh.ip, 0, str(BOB), "bob", "default"),))
+        with waypoint(tmp_path, mesh.authority, made) as running:
+            alice = running.client(ALICE)
+            assert get(alice, "/x", authority=f"{mesh.ip}:{app.port}") == (200, "web GET /x HTTP/1.1")
+            assert alice.ask("127.0.0.1:80").status == 404
+
+
+def test_adding_a_service_cuts_no_open_tunnel(mesh: Mesh, tmp_path: Path) -> None:
+    """Nor does a new certificate, nor another endpoint."""
+    with mesh.app(keep_alive) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port)) as running:
+            alice = running.client(ALICE)
+            stream, _ = alice.tunnel(f"{VIP}:80")
+            assert again(alice, stream, "GET").startswith(b"HTTP/1.1 200")
+            made = program(port)
+            more = WaypointService("default", OTHER, ("10.96.0.2",), (port,))
+            running.program(replace(made, services=(*made.services, more)))
+            running.wait("listener_manager.lds.update_success", 2)
+            fresh = running.client(ALICE)
+            assert get(fresh, authority="10.96.0.2:80")[0] == 200
+            assert again(alice, stream, "GET").startswith(b"HTTP/1.1 200")
