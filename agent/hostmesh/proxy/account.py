@@ -20,12 +20,20 @@ class Account:
         source: the client's address.
         destination: what the log calls `dst.addr`.
         hbone: the CONNECT authority, `""` for plain TCP.
+        began: when it came in the loop's time, if not now.
     """
 
     __slots__ = ("_context", "_destination", "_hbone", "_open", "_parties", "_source", "_started", "traffic")
 
     def __init__(
-        self, context: Context, traffic: Traffic, parties: Parties, source: str, destination: str, hbone: str = ""
+        self,
+        context: Context,
+        traffic: Traffic,
+        parties: Parties,
+        source: str,
+        destination: str,
+        hbone: str = "",
+        began: float | None = None,
     ) -> None:
         self._context = context
         self.traffic = traffic
@@ -33,7 +41,7 @@ class Account:
         self._source = source
         self._destination = destination
         self._hbone = hbone
-        self._started = context.loop.now()
+        self._started = context.loop.now() if began is None else began
         self._open = True
         traffic.opened.value += 1
 

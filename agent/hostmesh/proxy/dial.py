@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -43,10 +44,18 @@ class Dial:
     """Calls `then` once, with a tunnel whose peer has shown its SETTINGS, or with what failed.
 
     Only then is it known that the peer accepts our certificate: in TLS 1.3 a refusal comes after the handshake.
+    `over` is a socket that leads to the peer already; the dial owns it.
     """
 
-    def __init__(self, context: Context, target: Target, then: Callable[[Tunnel | None, Failure | None], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        target: Target,
+        then: Callable[[Tunnel | None, Failure | None], None],
+        over: _socket.socket | None = None,
+    ) -> None:
         self._context = context
+        self._over = over
         self._target = target
         self._then: Callable[[Tunnel | None, Failure | None], None] | None = then
         self._certificate: Certificate | None = None
@@ -59,10 +68,17 @@ class Dial:
         self._context.certificates.get(self._target.source, self._with_certificate)
 
     def _with_certificate(self, certificate: Certificate | None, reason: str) -> None:
+        over = self._over
         if certificate is None:
+            if over is not None:
+                self._context.loop.close_later(over)
             self._finish(None, failures.no_credentials(reason))
             return
         self._certificate = certificate
+        if over is not None:
+            self._context.loop.register(over.fileno(), _ignore)
+            self._secure(over)
+            return
         config = self._context.config
         Connect(
             self._context.loop,
@@ -75,19 +91,22 @@ class Dial:
         )
 
     def _connected(self, connect: Connect, number: int) -> None:
-        target, context = self._target, self._context
         if number:
-            self._finish(None, failures.hbone_connect(number, target.address.port))
-            return
+            self._finish(None, failures.hbone_connect(number, self._target.address.port))
+        else:
+            self._secure(connect.sock)
+
+    def _secure(self, sock: _socket.socket) -> None:
+        target, context = self._target, self._context
         assert self._certificate is not None
         try:
             engine = self._certificate.client().engine(target.server_name)
         except TlsError as error:
-            context.loop.close_later(connect.sock)
+            context.loop.close_later(sock)
             self._finish(None, failures.tls_config(error.reason))
             return
         self._timer = context.loop.call_later(context.config.handshake_timeout, self._expired)
-        self._handshake = Handshake(context.loop, context.buffers, connect.sock, engine, self._secured)
+        self._handshake = Handshake(context.loop, context.buffers, sock, engine, self._secured)
         self._handshake.start()
 
     def _secured(self, handshake: Handshake, reason: str | None) -> None:
@@ -161,6 +180,10 @@ class Dial:
         del tunnel
         reason = failure.error.removeprefix("h2 failed: ") if failure is not None else "connection closed by peer"
         self._finish(None, failures.http2_handshake(reason))
+
+
+def _ignore(mask: int) -> None:
+    """The handshake reads what this event announced."""
 
 
 def _http2(context: Context) -> Http2Connection:

@@ -1,6 +1,8 @@
-"""Resolve gateway addresses: which workload a waypoint's address or hostname means (istio.workload.GatewayAddress)."""
+"""Resolve gateway addresses: which workload a waypoint or network gateway means (istio.workload.GatewayAddress)."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from hostmesh.model.address import GatewayAddress, IPAddress, NamespacedHostname, NetworkAddress
 from hostmesh.model.service import Service
@@ -15,14 +17,27 @@ def resolve_waypoint(state: MeshState, waypoint: GatewayAddress, source: Workloa
 
     A waypoint that cannot be found refuses the connection: around it, its policies would not be enforced.
     """
-    port = waypoint.hbone_mtls_port
-    service = _gateway_service(state, waypoint.destination, source.namespace)
+    return _resolve(state, waypoint, source, rng, "waypoint")
+
+
+def resolve_network_gateway(
+    state: MeshState, gateway: GatewayAddress, source: Workload, rng: Rng
+) -> Upstream | Refused:
+    """The workload behind whose HBONE port another network begins."""
+    return _resolve(state, gateway, source, rng, "network gateway")
+
+
+def _resolve(
+    state: MeshState, gateway: GatewayAddress, source: Workload, rng: Rng, kind: Literal["waypoint", "network gateway"]
+) -> Upstream | Refused:
+    port = gateway.hbone_mtls_port
+    service = _gateway_service(state, gateway.destination, source.namespace)
     if service is not None:
-        chosen = select_endpoint(state, service, source, port, rng, waypoint=True)
-        return chosen or Refused(f"unknown waypoint: waypoint {waypoint.destination} has no healthy endpoint")
-    found = _gateway_workload(state, waypoint)
+        chosen = select_endpoint(state, service, source, port, rng, waypoint=kind == "waypoint")
+        return chosen or Refused(f"unknown {kind}: {kind} {gateway.destination} has no healthy endpoint")
+    found = _gateway_workload(state, gateway)
     if found is None:
-        return Refused(f"unknown waypoint: waypoint {waypoint.destination} not found")
+        return Refused(f"unknown {kind}: {kind} {gateway.destination} not found")
     return Upstream(found, port) if isinstance(found, Workload) else found
 
 

@@ -76,6 +76,7 @@ class LocalWorkloads:
     def for_server(self, name: str | None, ip: IPAddress, namespace: int = 0) -> Local | None:
         """Who is asked for by a TLS client: by server name, else the only workload that owns the address.
 
+        Who comes through a gateway of its network knows the service only, and asks for that.
         In the namespace of a workload, by whose number it is known, nobody else can be meant.
         """
         index = self._fresh()
@@ -114,6 +115,8 @@ class LocalWorkloads:
             if captured.in_namespace:
                 continue  # not to be reached on the host's own addresses
             index.by_server_name[server_name(workload.uid)] = local
+            for service in workload.services:
+                index.by_server_name.setdefault(server_name(str(service)), local)
             for ip in workload.addresses:
                 index.by_ip.setdefault(ip, []).append(local)
         return index

@@ -15,14 +15,16 @@ from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
+from hostmesh.proxy.nested import Nested, tell_beyond
 from hostmesh.proxy.pool import Pool
-from hostmesh.proxy.prepared import Prepared, prepare
+from hostmesh.proxy.prepared import Beyond, Prepared, prepare
 from hostmesh.proxy.relay import Relay
 from hostmesh.proxy.route import Refused, route
 from hostmesh.proxy.sockets import Connect, reset
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
-from hostmesh.telemetry.access_log import early_failure
+from hostmesh.telemetry.access_log import Parties, early_failure
+from hostmesh.telemetry.metrics import Traffic
 from hostmesh.transport.timers import Timer
 from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, new_traceparent, parse_response
 from hostmesh.wire.http2.errors import ErrorCode
@@ -86,10 +88,12 @@ class OutboundConnection:
 
     __slots__ = (
         "_account",
+        "_began",
         "_connect",
         "_context",
         "_destination",
         "_ended",
+        "_nested",
         "_outbound",
         "_prepared",
         "_relay",
@@ -113,6 +117,8 @@ class OutboundConnection:
         self._connect: Connect | None = None
         self._relay: Relay | None = None
         self._splice: Splice | None = None
+        self._nested: Nested | None = None
+        self._began: float | None = None
         self._tunnel: Tunnel | None = None
         self._stream = 0
         self._timer: Timer | None = None
@@ -171,14 +177,10 @@ class OutboundConnection:
         context = self._context
         self._prepared = prepared
         tunnelled = prepared.tunnelled
-        self._account = Account(
-            context,
-            prepared.traffic,
-            prepared.parties,
-            self._source,
-            prepared.connect_text,
-            tunnelled.authority if tunnelled is not None else "",
-        )
+        if prepared.beyond is None:
+            self._open_account(prepared, prepared.traffic, prepared.parties)
+        else:
+            self._began = context.loop.now()
         context.connections.add(self)
         if tunnelled is not None:
             self._outbound.pool.acquire(tunnelled.target, tunnelled.key, self)
@@ -193,6 +195,12 @@ class OutboundConnection:
                 config=context.config,
             )
 
+    def _open_account(self, prepared: Prepared, traffic: Traffic, parties: Parties) -> None:
+        authority = prepared.tunnelled.authority if prepared.tunnelled is not None else ""
+        self._account = Account(
+            self._context, traffic, parties, self._source, prepared.connect_text, authority, self._began
+        )
+
     # Through a tunnel
 
     def tunnel_ready(self, tunnel: Tunnel) -> None:
@@ -203,7 +211,9 @@ class OutboundConnection:
         assert self._prepared.tunnelled is not None
         self._tries += 1
         tunnelled, config = self._prepared.tunnelled, self._context.config
-        block = encode_connect(tunnelled.prefix, forwarded(self._source, tunnelled.forwarded_host), new_traceparent())
+        client = forwarded(self._source, tunnelled.forwarded_host)
+        network = config.network if self._nested is not None else None
+        block = encode_connect(tunnelled.prefix, client, new_traceparent(), network)
         self._tunnel = tunnel
         self._stream = tunnel.open(block, self)
         # The peer may need all of its own time for the application's TCP connection.
@@ -228,10 +238,24 @@ class OutboundConnection:
             return
         assert self._prepared is not None
         traffic = self._prepared.traffic
+        if self._prepared.beyond is not None:
+            if self._nested is None:
+                self._enter(self._prepared.beyond, end)
+                return
+            stated = [value for name, value in fields if name == b"baggage"]
+            traffic, parties = tell_beyond(self._context, self._prepared.beyond, self._tunnel.peer, stated)
+            self._open_account(self._prepared, traffic, parties)
         self._splice = Splice(
             self._context.loop, self._sock, self._tunnel, self._stream, self, traffic.received, traffic.sent
         )
         self._splice.start(peer_ended=end)
+
+    def _enter(self, beyond: Beyond, peer_ended: bool) -> None:
+        """The gateway is there: inside of this stream, reach who serves behind it."""
+        outer, self._tunnel = self._tunnel, None
+        assert outer is not None
+        self._nested = Nested(self._outbound.pool, beyond, outer, self._stream, self)
+        self._nested.start(peer_ended=peer_ended)
 
     def data(self, views: Sequence[memoryview], size: int, end: bool) -> None:
         """Payload before the response: HTTP/2 does not let it through."""
@@ -244,7 +268,8 @@ class OutboundConnection:
         """The peer ended the stream without an answer; what it has not looked at may be tried elsewhere."""
         self._cancel_timer()
         self._tunnel = None
-        if code is ErrorCode.REFUSED_STREAM and self._tries < MAX_TRIES and not self._ended:
+        again = self._tries < MAX_TRIES and self._nested is None and not self._ended
+        if code is ErrorCode.REFUSED_STREAM and again:
             assert self._prepared is not None
             assert self._prepared.tunnelled is not None
             tunnelled = self._prepared.tunnelled
@@ -297,6 +322,10 @@ class OutboundConnection:
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             tunnel.abandon(self._stream, ErrorCode.CANCEL)
+        if self._nested is not None:
+            self._nested.abort(failure)
+        if self._began is not None and self._account is None and self._prepared is not None:
+            self._open_account(self._prepared, self._prepared.traffic, self._prepared.parties)
         reset(self._context.loop, self._sock)
         self._end(0, 0, failure)
 

@@ -172,12 +172,13 @@ class Bucket:
 
 
 class Pool:
-    """All client tunnels of a worker."""
+    """All client tunnels of a worker. Those inside a stream of others, which nobody shares, are only listed."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self._buckets: dict[str, Bucket] = {}
         self.retiring: dict[PooledTunnel, None] = {}
+        self.nested: dict[Tunnel, None] = {}
 
     def acquire(self, target: Target, key: str, waiter: Waiter) -> None:
         """Answer with a tunnel that has room, at once if there is one.
@@ -209,7 +210,7 @@ class Pool:
     def tunnels(self) -> list[Tunnel]:
         """All of them, those that take no new streams included."""
         open_ = [pooled.tunnel for bucket in self._buckets.values() for pooled in bucket.tunnels]
-        return [*open_, *(pooled.tunnel for pooled in self.retiring)]
+        return [*open_, *(pooled.tunnel for pooled in self.retiring), *self.nested]
 
     def retire_all(self) -> None:
         """The worker drains."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hostmesh.model.address import SocketAddress
+from hostmesh.model.local import server_name
+from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.dial import Target
@@ -14,6 +16,9 @@ from hostmesh.telemetry.labels import Peer, traffic_labels
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.wire import baggage
 from hostmesh.wire.hbone import connect_prefix
+
+_PROTOCOLS = {"hbone": "HBONE", "double": "DOUBLEHBONE", "tcp": "TCP", "passthrough": "TCP"}
+"""As ztunnel's config dump names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,17 @@ class Tunnelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Beyond:
+    """What lies behind a network gateway: who is reached there; the rest is told once it has answered."""
+
+    target: Target
+    source: Workload
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """An outbound route. `tunnelled` is None for plain TCP."""
+    """An outbound route. `tunnelled` is None for plain TCP, `beyond` unless it leads into another network."""
 
     connect: SocketAddress
     connect_text: str
@@ -39,11 +53,12 @@ class Prepared:
     protocol: str
     tunnelled: Tunnelled | None
     cacheable: bool
+    beyond: Beyond | None = None
 
 
 def prepare(context: Context, source: Workload, route: Route) -> Prepared:
     """Work out what the connections of `source` on this route have in common."""
-    hbone = route.kind == "hbone"
+    hbone = route.kind in ("hbone", "double")
     principal = source.identity if hbone else None
     destination = route.workload.identity if route.workload is not None else None
     labels = traffic_labels(
@@ -65,10 +80,17 @@ def prepare(context: Context, source: Workload, route: Route) -> Prepared:
         traffic=context.metrics.traffic(labels),
         parties=parties,
         source=source.uid,
-        protocol="HBONE" if hbone else "TCP",
+        protocol=_PROTOCOLS[route.kind],
         tunnelled=_tunnelled(source, route) if hbone else None,
         cacheable=route.cacheable,
+        beyond=_beyond(source, route) if route.kind == "double" else None,
     )
+
+
+def _beyond(source: Workload, route: Route) -> Beyond:
+    assert route.service is not None
+    target = Target(source.identity, route.inner, route.connect, server_name(route.service.key))
+    return Beyond(target, source, route.service)
 
 
 def _tunnelled(source: Workload, route: Route) -> Tunnelled:

@@ -7,7 +7,7 @@ health and balancing; only what nobody in the mesh claims passes through.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
@@ -17,7 +17,7 @@ from hostmesh.model.local import server_name
 from hostmesh.model.service import LoadBalancingMode, Service
 from hostmesh.model.workload import Protocol, Workload
 from hostmesh.proxy.balance import Rng, pick_weighted, select_endpoint
-from hostmesh.proxy.gateway import is_gateway, resolve_waypoint, wanted_ip
+from hostmesh.proxy.gateway import is_gateway, resolve_network_gateway, resolve_waypoint, wanted_ip
 from hostmesh.proxy.upstream import ILLEGAL_PORTS, RECURSIVE_CALL, Refused, Upstream, choose_ip, workload_at
 from hostmesh.state.store import MeshState
 
@@ -31,12 +31,14 @@ class Route:
     """The next hop.
 
     `hbone` dials `connect` with TLS, accepts any of `expected` (in order, never empty), asks for `server_name` and
-    opens a CONNECT to `authority`; `tcp` (a workload without HBONE) and `passthrough` (nobody of the mesh) dial
-    `connect` in plaintext and leave these empty. `workload` is who is dialled, perhaps a waypoint; `service` is what
-    the application addressed. A `cacheable` route is what every equal question gets until the state changes.
+    opens a CONNECT to `authority`. `double` does so with the gateway of another network, and inside of that stream once
+    more with whoever serves `authority` there, who must be one of `inner`. `tcp` (a workload without HBONE) and
+    `passthrough` (nobody of the mesh) dial `connect` in plaintext and leave these empty. `workload` is who is dialled,
+    perhaps a waypoint or gateway; `service` is what the application addressed. A `cacheable` route is what every equal
+    question gets until the state changes.
     """
 
-    kind: Literal["hbone", "tcp", "passthrough"]
+    kind: Literal["hbone", "double", "tcp", "passthrough"]
     connect: SocketAddress
     authority: str | None = None
     expected: tuple[Identity, ...] = ()
@@ -44,6 +46,7 @@ class Route:
     workload: Workload | None = None
     service: Service | None = None
     cacheable: bool = True
+    inner: tuple[Identity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ def _through_waypoint(
     if isinstance(hop, Refused):
         return hop
     if hop.workload.network != call.source.network:
-        return _remote(call, hop)
+        if service is None:
+            return Refused(f"no service for target address: {call.destination}")
+        return _remote(call, hop, service, cacheable=not (random or hop.random))
     ip = choose_ip(hop.workload, hop.service, wanted_ip(waypoint, call.destination.ip))
     if ip is None:
         return _no_address(hop.workload)
@@ -151,7 +156,7 @@ def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route 
     if workload.network != call.source.network:
         if service is None:
             return Refused(f"no service for target address: {call.destination}")
-        return _remote(call, upstream)
+        return _remote(call, upstream, service, cacheable=not upstream.random)
     waypoint = workload.waypoint
     if service is None and waypoint is not None and not is_gateway(call.state, waypoint, call.source):
         return _through_waypoint(call, waypoint, None, random=upstream.random)
@@ -184,11 +189,15 @@ def _passes_through(service: Service) -> bool:
 
 def _expected(upstream: Upstream) -> tuple[Identity, ...]:
     """Who may answer: the service's names that are SPIFFE ids, in order, then the workload itself."""
-    names = upstream.service.subject_alt_names if upstream.service is not None else ()
-    if not names:
-        return (upstream.workload.identity,)
-    identities = [identity for identity in map(_parse_or_none, names) if identity is not None]
-    return tuple(dict.fromkeys([*identities, upstream.workload.identity]))
+    own = upstream.workload.identity
+    if upstream.service is None or not upstream.service.subject_alt_names:
+        return (own,)
+    return tuple(dict.fromkeys([*_named_identities(upstream.service), own]))
+
+
+def _named_identities(service: Service | None) -> tuple[Identity, ...]:
+    names = service.subject_alt_names if service is not None else ()
+    return tuple(dict.fromkeys(identity for identity in map(_parse_or_none, names) if identity is not None))
 
 
 def _parse_or_none(name: str) -> Identity | None:
@@ -198,14 +207,30 @@ def _parse_or_none(name: str) -> Identity | None:
         return None
 
 
-def _remote(call: _Call, upstream: Upstream) -> Refused:
+def _remote(call: _Call, upstream: Upstream, service: Service, *, cacheable: bool) -> Route | Refused:
+    """Through the gateway of the upstream's network, which chooses the endpoint: only the service is known of it.
+
+    Without names of the service nobody could tell who may answer in there, so nobody is believed.
+    """
     workload = upstream.workload
     if workload.network_gateway is None:
         return Refused(f"no valid routing destination for workload: {workload.uid}")
-    return Refused(
-        f"unsupported feature: workload {workload.uid} is on network {workload.network!r}, "
-        f"{call.source.uid} on {call.source.network!r}, and connections through network gateways are not made"
-    )
+    inner = _named_identities(upstream.service)
+    if not inner:
+        named = upstream.service.key if upstream.service is not None else workload.uid
+        return Refused(
+            f"{named} is on network {workload.network!r}, and its subjectAltNames do not say which identities may "
+            "answer there"
+        )
+    hop = resolve_network_gateway(call.state, workload.network_gateway, call.source, call.rng)
+    if isinstance(hop, Refused):
+        return hop
+    ip = choose_ip(hop.workload, hop.service, wanted_ip(workload.network_gateway, call.destination.ip))
+    if ip is None:
+        return _no_address(hop.workload)
+    authority = f"{service.hostname}:{call.destination.port}"
+    outer = _hbone(SocketAddress(ip, hop.port), authority, hop, service, cacheable=cacheable and not hop.random)
+    return replace(outer, kind="double", inner=inner)
 
 
 def _no_address(workload: Workload) -> Refused:

@@ -97,14 +97,17 @@ def told(answer: Route | Refused) -> str:
     return " ".join(words)
 
 
-REMOTE_GATEWAY = GatewayAddress(at("192.0.2.1"), 15009)
+REMOTE_GATEWAY = GatewayAddress(NetworkAddress("dc2", parse_ip("192.0.2.1")), 15009)
 REMOTE = endpoint("remote", "10.9.0.1", network="dc2")
 REMOTE_BEHIND_GATEWAY = replace(REMOTE, network_gateway=REMOTE_GATEWAY, addresses=())
 NO_GATEWAY = "refused: no valid routing destination for workload: remote"
-UNSUPPORTED = (
-    "refused: unsupported feature: workload remote is on network 'dc2', client on '', "
-    "and connections through network gateways are not made"
-)
+NAMELESS = "refused: {} is on network 'dc2', and its subjectAltNames do not say which identities may answer there"
+SANS = ("spiffe://cluster.local/ns/shop/sa/remote",)
+NAMED_API = service(subject_alt_names=SANS)
+GATEWAY = workload("gateway", "192.0.2.1", network="dc2", namespace="infra")
+GATEWAY_AT = GatewayAddress(NetworkAddress("dc2", parse_ip("192.0.2.1")), 15009)
+GATEWAY_KEY = NamespacedHostname("infra", "east-west")
+GATEWAY_SERVICE = service("east-west", namespace="infra", vips=(), ports={15009: 15008})
 TO_VIP, TO_SIX = f"{VIP}:80", "[2001:db8::2]:80"
 TO_ONE = "hbone 10.0.0.2:15008 10.0.0.2:8080 =one @api"
 VIA_WAYPOINT = f"hbone 10.0.0.9:15008 {VIP}:80 =waypoint @api"
@@ -371,8 +374,81 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     ("workload waypoint fails closed", (replace(ONE, waypoint=BY_NAME),), "10.0.0.2:80", NO_WAYPOINT),
     # Networks
     ("endpoint on another network without gateway", (API, REMOTE), TO_VIP, NO_GATEWAY),
-    ("endpoint on another network", (API, REMOTE_BEHIND_GATEWAY), TO_VIP, UNSUPPORTED),
-    ("waypoint on another network", (NAMES_WAYPOINT, WAYPOINT_SERVICE, REMOTE_WAYPOINT), TO_VIP, UNSUPPORTED),
+    (
+        "endpoint on another network: through its gateway, by the service's name",
+        (NAMED_API, REMOTE_BEHIND_GATEWAY, GATEWAY),
+        TO_VIP,
+        "double 192.0.2.1:15009 api:80 =gateway @api",
+    ),
+    (
+        "gateway by a service's hostname: its port is translated",
+        (
+            NAMED_API,
+            replace(REMOTE, network_gateway=GatewayAddress(GATEWAY_KEY, 15009)),
+            GATEWAY_SERVICE,
+            replace(GATEWAY, services={GATEWAY_KEY: {}}),
+        ),
+        TO_VIP,
+        "double 192.0.2.1:15008 api:80 =gateway @api",
+    ),
+    (
+        "an unknown gateway fails closed",
+        (NAMED_API, REMOTE_BEHIND_GATEWAY),
+        TO_VIP,
+        "refused: unknown network gateway: network gateway dc2/192.0.2.1 not found",
+    ),
+    (
+        "a gateway service without endpoints fails closed",
+        (NAMED_API, replace(REMOTE, network_gateway=GatewayAddress(GATEWAY_KEY, 15009)), GATEWAY_SERVICE),
+        TO_VIP,
+        "refused: unknown network gateway: network gateway infra/east-west has no healthy endpoint",
+    ),
+    (
+        "nobody is believed beyond a gateway without the service's names",
+        (API, REMOTE_BEHIND_GATEWAY, GATEWAY),
+        TO_VIP,
+        NAMELESS.format("shop/api"),
+    ),
+    (
+        "waypoint on another network: through its gateway",
+        (NAMES_WAYPOINT, replace(WAYPOINT_SERVICE, subject_alt_names=SANS), REMOTE_WAYPOINT, GATEWAY),
+        TO_VIP,
+        "double 192.0.2.1:15009 api:80 =gateway @api",
+    ),
+    (
+        "waypoint on another network without names",
+        (NAMES_WAYPOINT, WAYPOINT_SERVICE, REMOTE_WAYPOINT, GATEWAY),
+        TO_VIP,
+        NAMELESS.format("infra/waypoint"),
+    ),
+    (
+        "a workload's waypoint on another network: no service to name",
+        (replace(ONE, waypoint=BY_NAME), WAYPOINT_SERVICE, REMOTE_WAYPOINT, GATEWAY),
+        "10.0.0.2:80",
+        "refused: no service for target address: 10.0.0.2:80",
+    ),
+    (
+        "the local endpoint is preferred",
+        (
+            replace(balanced(LoadBalancingMode.FAILOVER, Scope.NETWORK), subject_alt_names=SANS),
+            ONE,
+            REMOTE_BEHIND_GATEWAY,
+            GATEWAY,
+        ),
+        TO_VIP,
+        TO_ONE,
+    ),
+    (
+        "the remote one takes over when the local one is sick",
+        (
+            replace(balanced(LoadBalancingMode.FAILOVER, Scope.NETWORK), subject_alt_names=SANS),
+            SICK,
+            REMOTE_BEHIND_GATEWAY,
+            GATEWAY,
+        ),
+        TO_VIP,
+        "double 192.0.2.1:15009 api:80 =gateway @api",
+    ),
     (
         "workload-addressed on another network",
         (service(vips=(at("10.0.0.3"),)), workload("here", "10.0.0.3"), REMOTE),
@@ -543,3 +619,11 @@ def test_service_waypoints_are_looked_up_on_the_hosts_network() -> None:
     state, destination = mesh(elsewhere, *WAYPOINTS), SocketAddress.parse(TO_VIP)
     answers = [told(route(state, CLIENT, destination, network=of, rng=lambda: 0.0)) for of in ("dc1", "")]
     assert answers == [VIA_WAYPOINT, f"passthrough {VIP}:80"]
+
+
+def test_beyond_a_gateway_only_the_services_names_may_answer() -> None:
+    """The gateway is expected by its own identity, the peer inside by the service's names and nothing else."""
+    found = ask((NAMED_API, REMOTE_BEHIND_GATEWAY, GATEWAY), TO_VIP)
+    assert isinstance(found, Route)
+    assert found.expected == (GATEWAY.identity,)
+    assert found.inner == (Identity.parse(SANS[0]),)
