@@ -37,7 +37,9 @@ async def _serve(config: str, snapshot: Path) -> None:
     sink = LogSink("plain", "info")
     listeners = [(door.kind, _bind(door.address, door.port)) for door in DOORS]
     doors = Doors(lambda *_: [])  # no workload here has a network namespace to itself
-    hooks = WorkerHooks(lambda: read_messages(snapshot), sink.write_batch, _no_more_credentials, doors.channel)
+    hooks = WorkerHooks(
+        lambda: read_messages(snapshot), sink.write_batch, _no_more_credentials, doors.channel, _no_names
+    )
     workers = ProxyWorkers(1, pb.Start(config_json=config), listeners, hooks, user=None)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(workers.run())
@@ -68,6 +70,11 @@ def read_messages(path: Path) -> Iterator[pb.ToWorker]:
 
 def _bind(address: str, port: int) -> socket.socket:
     return bind_listener(address, port, dual_stack=address == "::")
+
+
+def _no_names(hostname: str) -> None:
+    """No workload of the bench is known by its hostname alone."""
+    del hostname
 
 
 def _no_more_credentials(identity: str) -> None:

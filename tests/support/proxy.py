@@ -111,6 +111,8 @@ class FakeMain:
     issue: bool = True
     server: ProxyServer | None = None
     wanted: list[Identity] = field(default_factory=list)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    wanted_names: list[str] = field(default_factory=list)
     records: list[LogRecord] = field(default_factory=list)
     logged: threading.Condition = field(default_factory=threading.Condition)
 
@@ -118,6 +120,13 @@ class FakeMain:
         self.wanted.append(identity)
         if self.issue and self.server is not None:
             self.server.put_credentials(self.authority.issue(identity))
+
+    def want_name(self, hostname: str) -> None:
+        """Answered by `names`; what is not in it waits for ever."""
+        self.wanted_names.append(hostname)
+        if self.server is not None and hostname in self.names:
+            addresses = tuple(map(parse_ip, self.names[hostname]))
+            self.server.put_name(hostname, addresses, 30.0, "" if addresses else f"{hostname}: no such name")
 
     def log(self, records: Sequence[LogRecord]) -> None:
         with self.logged:

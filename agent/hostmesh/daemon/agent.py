@@ -23,6 +23,7 @@ from hostmesh.daemon.local_mode import NoMembership, local_mesh
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
+from hostmesh.daemon.names import NameResolver
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
@@ -134,10 +135,13 @@ class Agent:
             config.workers,
             pb.Start(config_json=config.proxy().to_json()),
             list(self._doors.values()),
-            WorkerHooks(self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel),
+            WorkerHooks(
+                self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel, self._names.want
+            ),
             user=user,
             leave_within=settings.reload_deadline,
         )
+        self._names: NameResolver = NameResolver(self._workers.broadcast)
         self._view = View(
             config,
             sink,
@@ -178,6 +182,7 @@ class Agent:
                     tasks.create_task(self._quarters.run(), name="network namespaces"),
                     tasks.create_task(self._cni.run(), name="CNI"),
                     tasks.create_task(self._secrets.run(), name="certificates"),
+                    tasks.create_task(self._names.run(), name="names"),
                     tasks.create_task(_feed_watchdog(), name="watchdog"),
                     tasks.create_task(self._reload_on_hangup(tasks), name="reload"),
                 ]
@@ -353,6 +358,9 @@ class Agent:
             return
         if any(workload.identity == identity for workload in self._capture.workloads):
             self._secrets.want(identity, waiting=True)
+
+    def _want_name(self, hostname: str) -> None:
+        self._names.want(hostname)
 
 
 async def _feed_watchdog() -> None:

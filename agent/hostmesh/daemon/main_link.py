@@ -10,6 +10,7 @@ from contextlib import suppress
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
 from hostmesh.daemon.messages import read_credentials, read_local_workload, read_trust
 from hostmesh.daemon.reporter import Reporter
+from hostmesh.model.address import parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.server import ProxyServer
@@ -78,6 +79,10 @@ class MainLink:
     def want_credentials(self, identity: Identity) -> None:
         """A connection waits for this identity's certificate."""
         self._send(pb.FromWorker(want_credentials=pb.WantCredentials(identity=str(identity))))
+
+    def want_name(self, hostname: str) -> None:
+        """A connection waits for this hostname's addresses."""
+        self._send(pb.FromWorker(want_name=pb.WantName(hostname=hostname)))
 
     def log(self, records: Sequence[LogRecord]) -> None:
         """Hand records on, many at once: a message for each connection would cost more than the connection's bytes."""
@@ -170,6 +175,10 @@ class MainLink:
             self._apply_credentials(message.credentials)
         elif kind == "trust":
             self._server.set_trust(read_trust(message.trust))
+        elif kind == "name":
+            name = message.name
+            addresses = tuple(parse_ip(text) for text in name.addresses)
+            self._server.put_name(name.hostname, addresses, name.lifetime_seconds, name.reason)
         elif kind == "drain":
             self._drain(message.drain.deadline_seconds)
         elif kind == "report":

@@ -46,6 +46,7 @@ class WorkerHooks:
     logs: Callable[[pb.LogBatch], None]
     want_credentials: Callable[[str], None]
     channel: Callable[[], socket.socket]
+    want_name: Callable[[str], None]
 
 
 class ProxyWorkers:
@@ -277,6 +278,8 @@ class ProxyWorkers:
             self._hooks.logs(message.logs)
         elif kind == "want_credentials":
             self._hooks.want_credentials(message.want_credentials.identity)
+        elif kind == "want_name":
+            self._hooks.want_name(message.want_name.hostname)
         elif kind == "report":
             link.take_report(message.report)
         elif kind == "ready":

@@ -11,6 +11,7 @@ from hostmesh.proxy.certificates import Certificates
 from hostmesh.proxy.connections import Connections
 from hostmesh.proxy.journal import Journal
 from hostmesh.proxy.locals import LocalWorkloads
+from hostmesh.proxy.names import Names
 from hostmesh.proxy.revocation import Revocation
 from hostmesh.proxy.stock import Stock
 from hostmesh.proxy.tunnel import Buffers
@@ -37,6 +38,7 @@ class Context:
     locals: LocalWorkloads
     connections: Connections
     attribution: Attribution
+    names: Names
     clock: Callable[[], float]
     rng: Callable[[], float]
     buffers: Buffers = field(default_factory=Buffers)

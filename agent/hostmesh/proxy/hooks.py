@@ -15,5 +15,8 @@ class Hooks(Protocol):
     def want_credentials(self, identity: Identity) -> None:
         """A connection waits for this identity's certificate. Answered by `ProxyServer.put_credentials`."""
 
+    def want_name(self, hostname: str) -> None:
+        """A connection waits for this hostname's addresses. Answered by `ProxyServer.put_name`."""
+
     def log(self, records: Sequence[LogRecord]) -> None:
         """Everything that was logged in one turn of the loop, in order."""

@@ -19,7 +19,7 @@ from hostmesh.proxy.nested import Nested, tell_beyond
 from hostmesh.proxy.pool import Pool
 from hostmesh.proxy.prepared import Beyond, Prepared, prepare
 from hostmesh.proxy.relay import Relay
-from hostmesh.proxy.route import Refused, route
+from hostmesh.proxy.route import Refused, Unresolved, route
 from hostmesh.proxy.sockets import Connect, reset
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
@@ -31,6 +31,9 @@ from hostmesh.wire.http2.errors import ErrorCode
 
 MAX_TRIES = 3
 """Tunnels that one connection is tried on when peers go away before they look at it."""
+
+MAX_LOOKUPS = 8
+"""Hostnames that one connection waits for, one after the other."""
 
 MAX_ROUTES = 4096
 """Routes remembered between two changes of the state."""
@@ -57,7 +60,7 @@ class Outbound:
             return destination.ip.is_loopback and destination.port in self.context.config.illegal_ports
         return destination == self._listener or destination == local_address(sock)
 
-    def prepared(self, source: Workload, destination: SocketAddress) -> Prepared | Refused:
+    def prepared(self, source: Workload, destination: SocketAddress) -> Prepared | Refused | Unresolved:
         """The route, remembered until the state changes."""
         context = self.context
         if context.state.generation != self._generation or len(self._routes) >= MAX_ROUTES:
@@ -74,8 +77,9 @@ class Outbound:
             network=context.config.network,
             rng=context.rng,
             illegal_ports=context.config.illegal_ports,
+            names=context.names.get,
         )
-        if isinstance(found, Refused):
+        if isinstance(found, Refused | Unresolved):
             return found
         made = prepare(context, source, found)
         if made.cacheable:
@@ -93,6 +97,7 @@ class OutboundConnection:
         "_context",
         "_destination",
         "_ended",
+        "_lookups",
         "_nested",
         "_outbound",
         "_prepared",
@@ -123,6 +128,7 @@ class OutboundConnection:
         self._stream = 0
         self._timer: Timer | None = None
         self._tries = 0
+        self._lookups = 0
         self._ended = False
 
     def begin(self) -> None:
@@ -173,7 +179,27 @@ class OutboundConnection:
         prepared = self._outbound.prepared(local.workload, self._destination)
         if isinstance(prepared, Refused):
             self._refuse(prepared.reason)
+        elif isinstance(prepared, Unresolved):
+            self._resolve(local, prepared.hostname)
+        else:
+            self._go(prepared)
+
+    def _resolve(self, local: Local, hostname: str) -> None:
+        """Another endpoint may be drawn afterwards, and be unknown too; not for ever."""
+        self._lookups += 1
+        if self._lookups > MAX_LOOKUPS:
+            self._refuse(f"too many hostnames had to be resolved, the last one {hostname}")
             return
+
+        def resolved(addresses: object, reason: str) -> None:
+            if addresses is None:
+                self._refuse(f"no ip addresses were resolved for workload: {reason}")
+            else:
+                self._with_local(local, "")
+
+        self._context.names.wait_for(hostname, resolved)
+
+    def _go(self, prepared: Prepared) -> None:
         context = self._context
         self._prepared = prepared
         tunnelled = prepared.tunnelled

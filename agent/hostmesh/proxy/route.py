@@ -6,24 +6,40 @@ health and balancing; only what nobody in the mesh claims passes through.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
-from hostmesh.model.address import GatewayAddress, NetworkAddress, SocketAddress
+from hostmesh.model.address import GatewayAddress, IPAddress, NetworkAddress, SocketAddress
 from hostmesh.model.identity import Identity, InvalidIdentity
 from hostmesh.model.local import server_name
 from hostmesh.model.service import LoadBalancingMode, Service
 from hostmesh.model.workload import Protocol, Workload
 from hostmesh.proxy.balance import Rng, pick_weighted, select_endpoint
 from hostmesh.proxy.gateway import is_gateway, resolve_network_gateway, resolve_waypoint, wanted_ip
-from hostmesh.proxy.upstream import ILLEGAL_PORTS, RECURSIVE_CALL, Refused, Upstream, choose_ip, workload_at
+from hostmesh.proxy.upstream import (
+    ILLEGAL_PORTS,
+    RECURSIVE_CALL,
+    Refused,
+    Unresolved,
+    Upstream,
+    choose_ip,
+    draw_ip,
+    workload_at,
+)
 from hostmesh.state.store import MeshState
 
-__all__ = ["HBONE_PORT", "Refused", "Route", "route"]
+__all__ = ["HBONE_PORT", "Refused", "Route", "Unresolved", "route"]
 
 HBONE_PORT = 15008
+
+
+Names = Callable[[str], Sequence[IPAddress] | None]
+
+
+def no_names(hostname: str) -> None:
+    """For callers who resolve nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,7 @@ class _Call:
     source: Workload
     destination: SocketAddress
     rng: Rng
+    names: Names
 
 
 def route(
@@ -67,7 +84,8 @@ def route(
     network: str,
     rng: Rng,
     illegal_ports: Sequence[int] = ILLEGAL_PORTS,
-) -> Route | Refused:
+    names: Names = no_names,
+) -> Route | Refused | Unresolved:
     """Where a connection of `source` to `destination` goes.
 
     Args:
@@ -77,11 +95,12 @@ def route(
         network: of this host; service waypoints are looked up there, everything else on the source's network.
         rng: uniform in [0, 1); asked only when there is a choice.
         illegal_ports: of this host that lead into the proxy itself.
+        names: the addresses of a hostname, None while they are not known.
     """
     ours = destination.ip.is_loopback or destination.ip in source.addresses
     if ours and destination.port in illegal_ports:
         return Refused(RECURSIVE_CALL)
-    call = _Call(state, source, destination, rng)
+    call = _Call(state, source, destination, rng, names)
     service = _addressed_service(call, network)
     if service is not None:
         waypoint, random = _service_waypoint(service, rng)
@@ -116,7 +135,7 @@ def _service_waypoint(service: Service, rng: Rng) -> tuple[GatewayAddress | None
 
 def _through_waypoint(
     call: _Call, waypoint: GatewayAddress, service: Service | None, *, random: bool
-) -> Route | Refused:
+) -> Route | Refused | Unresolved:
     hop = resolve_waypoint(call.state, waypoint, call.source, call.rng)
     if isinstance(hop, Refused):
         return hop
@@ -124,12 +143,11 @@ def _through_waypoint(
         if service is None:
             return Refused(f"no service for target address: {call.destination}")
         return _remote(call, hop, service, cacheable=not (random or hop.random))
-    ip = choose_ip(hop.workload, hop.service, wanted_ip(waypoint, call.destination.ip))
-    if ip is None:
-        return _no_address(hop.workload)
-    return _hbone(
-        SocketAddress(ip, hop.port), str(call.destination), hop, service, cacheable=not (random or hop.random)
-    )
+    ip = _address(call, hop, wanted_ip(waypoint, call.destination.ip))
+    if isinstance(ip, Refused | Unresolved):
+        return ip
+    cacheable = not (random or hop.random or hop.by_name)
+    return _hbone(SocketAddress(ip, hop.port), str(call.destination), hop, service, cacheable=cacheable)
 
 
 def _select_upstream(call: _Call) -> Upstream | Refused | None:
@@ -151,7 +169,7 @@ def _unclaimed(service: Service | None, destination: SocketAddress) -> Route | R
     return Route("passthrough", destination)
 
 
-def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused:
+def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused | Unresolved:
     workload = upstream.workload
     if workload.network != call.source.network:
         if service is None:
@@ -160,11 +178,11 @@ def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route 
     waypoint = workload.waypoint
     if service is None and waypoint is not None and not is_gateway(call.state, waypoint, call.source):
         return _through_waypoint(call, waypoint, None, random=upstream.random)
-    ip = choose_ip(workload, upstream.service, call.destination.ip)
-    if ip is None:
-        return _no_address(workload)
+    ip = _address(call, upstream, call.destination.ip)
+    if isinstance(ip, Refused | Unresolved):
+        return ip
     target = SocketAddress(ip, upstream.port)
-    cacheable = not upstream.random
+    cacheable = not (upstream.random or upstream.by_name)
     if workload.protocol is Protocol.TCP:
         return Route("tcp", target, workload=workload, service=upstream.service, cacheable=cacheable)
     return _hbone(SocketAddress(ip, HBONE_PORT), str(target), upstream, upstream.service, cacheable=cacheable)
@@ -207,7 +225,7 @@ def _parse_or_none(name: str) -> Identity | None:
         return None
 
 
-def _remote(call: _Call, upstream: Upstream, service: Service, *, cacheable: bool) -> Route | Refused:
+def _remote(call: _Call, upstream: Upstream, service: Service, *, cacheable: bool) -> Route | Refused | Unresolved:
     """Through the gateway of the upstream's network, which chooses the endpoint: only the service is known of it.
 
     Without names of the service nobody could tell who may answer in there, so nobody is believed.
@@ -225,18 +243,25 @@ def _remote(call: _Call, upstream: Upstream, service: Service, *, cacheable: boo
     hop = resolve_network_gateway(call.state, workload.network_gateway, call.source, call.rng)
     if isinstance(hop, Refused):
         return hop
-    ip = choose_ip(hop.workload, hop.service, wanted_ip(workload.network_gateway, call.destination.ip))
-    if ip is None:
-        return _no_address(hop.workload)
+    ip = _address(call, hop, wanted_ip(workload.network_gateway, call.destination.ip))
+    if isinstance(ip, Refused | Unresolved):
+        return ip
     authority = f"{service.hostname}:{call.destination.port}"
-    outer = _hbone(SocketAddress(ip, hop.port), authority, hop, service, cacheable=cacheable and not hop.random)
+    cacheable = cacheable and not (hop.random or hop.by_name)
+    outer = _hbone(SocketAddress(ip, hop.port), authority, hop, service, cacheable=cacheable)
     return replace(outer, kind="double", inner=inner)
 
 
-def _no_address(workload: Workload) -> Refused:
-    if workload.hostname and not workload.addresses:
-        return Refused(
-            f"workload {workload.uid} has only the hostname {workload.hostname} and no address: "
-            "hostnames of workloads are not resolved"
-        )
-    return Refused(f"no valid routing destination for workload: {workload.uid}")
+def _address(call: _Call, hop: Upstream, wanted: IPAddress) -> IPAddress | Refused | Unresolved:
+    """Where the workload is dialled. Only one without any address is looked for by its hostname."""
+    workload = hop.workload
+    ip = choose_ip(workload, hop.service, wanted)
+    if ip is not None:
+        return ip
+    if not hop.by_name:
+        return Refused(f"no valid routing destination for workload: {workload.uid}")
+    answers = call.names(workload.hostname)
+    if answers is None:
+        return Unresolved(workload.hostname)
+    found = draw_ip(answers, hop.service, wanted, call.rng)
+    return found or Refused(f"no ip addresses were resolved for workload: {workload.uid} ({workload.hostname})")

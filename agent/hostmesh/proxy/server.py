@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from hostmesh.config.proxy import ProxyConfig
+from hostmesh.model.address import IPAddress
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.trust import TrustBundle
@@ -21,6 +22,7 @@ from hostmesh.proxy.context import Context
 from hostmesh.proxy.hooks import Hooks
 from hostmesh.proxy.journal import Journal
 from hostmesh.proxy.locals import LocalWorkloads
+from hostmesh.proxy.names import Names
 from hostmesh.proxy.quarter import Quarter
 from hostmesh.proxy.revocation import Revocation
 from hostmesh.state.store import MeshState
@@ -77,6 +79,7 @@ class ProxyServer:
             locals=LocalWorkloads(loop, state, config.node, config.certificate_wait),
             connections=Connections(loop, state),
             attribution=attribution,
+            names=Names(loop, hooks.want_name, config.certificate_wait),
             clock=clock,
             rng=rng,
         )
@@ -150,6 +153,10 @@ class ProxyServer:
     def credentials_failed(self, identity: Identity, reason: str) -> None:
         """Main could not get a certificate: who waits for it fails with the reason."""
         self._context.certificates.failed(identity, reason)
+
+    def put_name(self, hostname: str, addresses: tuple[IPAddress, ...], lifetime: float, reason: str) -> None:
+        """The addresses of a hostname for `lifetime` seconds; without any, `reason` says why."""
+        self._context.names.put(hostname, addresses, lifetime, reason)
 
     def connections(self) -> Iterator[OpenConnection]:
         """What is open now; it may be taken bit by bit."""

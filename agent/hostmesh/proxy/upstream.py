@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -25,6 +25,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Unresolved:
+    """The way leads to a workload that has only a hostname: ask again once its addresses are known."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """`service` is what the workload was chosen from; `random` says that another call may choose another one."""
 
@@ -32,6 +39,11 @@ class Upstream:
     port: int
     service: Service | None = None
     random: bool = False
+
+    @property
+    def by_name(self) -> bool:
+        """It has no address of its own, only a hostname."""
+        return not self.workload.addresses and bool(self.workload.hostname)
 
 
 def target_port(workload: Workload, service: Service, port: int) -> int | None:
@@ -82,9 +94,20 @@ def choose_ip(workload: Workload, service: Service | None, wanted: IPAddress) ->
     """
     if wanted in workload.addresses:
         return wanted
-    allowed = [ip for ip in workload.addresses if _family_allowed(ip, service)]
-    same_family = [ip for ip in allowed if ip.version == wanted.version]
-    return next(iter(same_family or allowed), None)
+    return next(iter(_preferred(workload.addresses, service, wanted)), None)
+
+
+def draw_ip(
+    answers: Sequence[IPAddress], service: Service | None, wanted: IPAddress, rng: Callable[[], float]
+) -> IPAddress | None:
+    """One of a hostname's addresses, by the rules of `choose_ip` but by lot."""
+    preferred = _preferred(answers, service, wanted)
+    return preferred[min(int(rng() * len(preferred)), len(preferred) - 1)] if preferred else None
+
+
+def _preferred(addresses: Sequence[IPAddress], service: Service | None, wanted: IPAddress) -> list[IPAddress]:
+    allowed = [ip for ip in addresses if _family_allowed(ip, service)]
+    return [ip for ip in allowed if ip.version == wanted.version] or allowed
 
 
 def _family_allowed(ip: IPAddress, service: Service | None) -> bool:

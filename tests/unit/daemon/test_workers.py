@@ -26,6 +26,7 @@ class Main:
         self.known = known
         self.logs: list[pb.LogRecord] = []
         self.wanted: list[str] = []
+        self.names: list[str] = []
         self.doors = Doors(lambda *_: [])
 
     def snapshot(self) -> Iterable[pb.ToWorker]:
@@ -35,7 +36,11 @@ class Main:
 
     def hooks(self) -> WorkerHooks:
         return WorkerHooks(
-            self.snapshot, lambda batch: self.logs.extend(batch.records), self.wanted.append, self.doors.channel
+            self.snapshot,
+            lambda batch: self.logs.extend(batch.records),
+            self.wanted.append,
+            self.doors.channel,
+            self.names.append,
         )
 
 

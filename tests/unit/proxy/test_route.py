@@ -13,6 +13,7 @@ import pytest
 
 from hostmesh.model.address import (
     GatewayAddress,
+    IPAddress,
     NamespacedHostname,
     NetworkAddress,
     NetworkCidr,
@@ -32,7 +33,7 @@ from hostmesh.model.service import (
     WeightedWaypoint,
 )
 from hostmesh.model.workload import ApplicationTunnel, HealthStatus, NetworkMode, Protocol, TunnelKind, Workload
-from hostmesh.proxy.route import Refused, Route, route
+from hostmesh.proxy.route import Refused, Route, Unresolved, route
 from hostmesh.state.store import MeshState
 
 VIP, API_KEY, WAYPOINT_KEY = "240.0.0.1", NamespacedHostname("shop", "api"), NamespacedHostname("infra", "waypoint")
@@ -82,12 +83,22 @@ def mesh(*resources: Resource) -> MeshState:
     return state
 
 
-def ask(resources: tuple[Resource, ...], destination: str, rng: Callable[[], float] = lambda: 0.0) -> Route | Refused:
-    return route(mesh(*resources), CLIENT, SocketAddress.parse(destination), network="", rng=rng)
+Answer = Route | Refused | Unresolved
 
 
-def told(answer: Route | Refused) -> str:
-    """`kind connect [authority] [=workload] [@service]`, or the reason of a refusal."""
+def names(hostname: str) -> tuple[IPAddress, ...] | None:
+    """What a resolver has answered so far."""
+    return tuple(map(parse_ip, NAMES[hostname])) if hostname in NAMES else None
+
+
+def ask(resources: tuple[Resource, ...], destination: str, rng: Callable[[], float] = lambda: 0.0) -> Answer:
+    return route(mesh(*resources), CLIENT, SocketAddress.parse(destination), network="", rng=rng, names=names)
+
+
+def told(answer: Answer) -> str:
+    """`kind connect [authority] [=workload] [@service]`, the reason of a refusal, or what must be resolved first."""
+    if isinstance(answer, Unresolved):
+        return f"resolve {answer.hostname}"
     if isinstance(answer, Refused):
         return f"refused: {answer.reason}"
     words = [answer.kind, str(answer.connect)]
@@ -116,9 +127,9 @@ NO_WAYPOINT = "refused: unknown waypoint: waypoint infra/waypoint not found"
 NO_WAYPOINT_IP = "refused: unknown waypoint: waypoint /10.0.0.9 not found"
 DEAD_WAYPOINT = "refused: unknown waypoint: waypoint infra/waypoint has no healthy endpoint"
 CLAIMED = "refused: 10.0.0.2 port 8080 is claimed by several workloads: b, one"
-NO_RESOLVER = (
-    "refused: workload named has only the hostname db.example and no address: hostnames of workloads are not resolved"
-)
+NO_ANSWER = "refused: no ip addresses were resolved for workload: named (nowhere.example)"
+NAMED = endpoint("named", hostname="db.example")
+NAMES = {"db.example": ("192.0.2.5", "2001:db8::5"), "six.example": ("2001:db8::6",), "nowhere.example": ()}
 
 NEIGHBOUR = endpoint("b", "10.0.0.2", ports={80: 9090})
 SICK = replace(ONE, status=HealthStatus.UNHEALTHY)
@@ -235,7 +246,43 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     ("VIP: capacity 0 is never chosen", (API, replace(ONE, capacity=0)), TO_VIP, UNHEALTHY),
     ("VIP: an endpoint without any address", (API, endpoint("none")), TO_VIP, UNHEALTHY),
     ("VIP: a host-network endpoint is chosen", (API, ON_HOST_NETWORK), TO_VIP, TO_ONE),
-    ("VIP: only a hostname", (API, endpoint("named", hostname="db.example")), TO_VIP, NO_RESOLVER),
+    ("hostname: not known yet", (API, replace(NAMED, hostname="new.example")), TO_VIP, "resolve new.example"),
+    ("hostname: the family of the VIP", (API, NAMED), TO_VIP, "hbone 192.0.2.5:15008 192.0.2.5:8080 =named @api"),
+    (
+        "hostname: the families of the service",
+        (service(ip_families=IpFamilies.IPV6), NAMED),
+        TO_VIP,
+        "hbone [2001:db8::5]:15008 [2001:db8::5]:8080 =named @api",
+    ),
+    (
+        "hostname: the other family if there is no else",
+        (API, replace(NAMED, hostname="six.example")),
+        TO_VIP,
+        "hbone [2001:db8::6]:15008 [2001:db8::6]:8080 =named @api",
+    ),
+    ("hostname: without an answer", (API, replace(NAMED, hostname="nowhere.example")), TO_VIP, NO_ANSWER),
+    (
+        "hostname: of the wrong family only",
+        (
+            service(ip_families=IpFamilies.IPV4),
+            replace(NAMED, hostname="six.example"),
+        ),
+        TO_VIP,
+        "refused: no ip addresses were resolved for workload: named (six.example)",
+    ),
+    (
+        "hostname: without HBONE, plain TCP",
+        (API, replace(NAMED, protocol=Protocol.TCP)),
+        TO_VIP,
+        "tcp 192.0.2.5:8080 =named @api",
+    ),
+    ("hostname: an address wins", (API, replace(ONE, hostname="new.example")), TO_VIP, TO_ONE),
+    (
+        "hostname: of a waypoint",
+        (service(waypoint=BY_HOSTNAME), replace(WAYPOINT, hostname="wp", addresses=())),
+        TO_VIP,
+        "resolve wp",
+    ),
     ("VIP: private to another namespace", (PRIVATE,), TO_VIP, f"passthrough {VIP}:80"),
     ("VIP: range", (RANGE, ONE), TO_VIP, TO_ONE),
     ("VIP that is a workload's address: the service balances", (CLAIMS_ONE, ONE), "10.0.0.2:80", TO_ONE),

@@ -113,6 +113,18 @@ class TrustUpdate(_message.Message):
     revoked_identities: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, trust_domain: _Optional[str] = ..., roots_pem: _Optional[bytes] = ..., revoked: _Optional[_Iterable[_Union[Revoked, _Mapping]]] = ..., revoked_identities: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class NameAnswer(_message.Message):
+    __slots__ = ("hostname", "addresses", "lifetime_seconds", "reason")
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    hostname: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    lifetime_seconds: float
+    reason: str
+    def __init__(self, hostname: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., lifetime_seconds: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -126,7 +138,7 @@ class SetLogLevel(_message.Message):
     def __init__(self, level: _Optional[str] = ...) -> None: ...
 
 class ToWorker(_message.Message):
-    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level", "serve", "trust")
+    __slots__ = ("start", "state", "local_workloads", "credentials", "drain", "report", "log_level", "serve", "trust", "name")
     START_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_WORKLOADS_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +148,7 @@ class ToWorker(_message.Message):
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     SERVE_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     start: Start
     state: StateUpdate
     local_workloads: LocalWorkloads
@@ -145,7 +158,8 @@ class ToWorker(_message.Message):
     log_level: SetLogLevel
     serve: Serve
     trust: TrustUpdate
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ..., serve: _Optional[_Union[Serve, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ...) -> None: ...
+    name: NameAnswer
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., state: _Optional[_Union[StateUpdate, _Mapping]] = ..., local_workloads: _Optional[_Union[LocalWorkloads, _Mapping]] = ..., credentials: _Optional[_Union[CredentialsUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., log_level: _Optional[_Union[SetLogLevel, _Mapping]] = ..., serve: _Optional[_Union[Serve, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., name: _Optional[_Union[NameAnswer, _Mapping]] = ...) -> None: ...
 
 class Series(_message.Message):
     __slots__ = ("metric", "labels", "value")
@@ -211,6 +225,12 @@ class WantCredentials(_message.Message):
     identity: str
     def __init__(self, identity: _Optional[str] = ...) -> None: ...
 
+class WantName(_message.Message):
+    __slots__ = ("hostname",)
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    hostname: str
+    def __init__(self, hostname: _Optional[str] = ...) -> None: ...
+
 class Ready(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -222,15 +242,17 @@ class Heartbeat(_message.Message):
     def __init__(self, turn: _Optional[int] = ...) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("ready", "heartbeat", "report", "logs", "want_credentials")
+    __slots__ = ("ready", "heartbeat", "report", "logs", "want_credentials", "want_name")
     READY_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     WANT_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    WANT_NAME_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     heartbeat: Heartbeat
     report: Report
     logs: LogBatch
     want_credentials: WantCredentials
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., want_credentials: _Optional[_Union[WantCredentials, _Mapping]] = ...) -> None: ...
+    want_name: WantName
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., want_credentials: _Optional[_Union[WantCredentials, _Mapping]] = ..., want_name: _Optional[_Union[WantName, _Mapping]] = ...) -> None: ...
