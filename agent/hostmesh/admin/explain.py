@@ -23,7 +23,7 @@ from hostmesh.model.network_policy import Protocol as NetworkProtocol
 from hostmesh.model.service import Service
 from hostmesh.model.workload import HealthStatus, Protocol, Workload
 from hostmesh.proxy.failure import denied
-from hostmesh.proxy.route import Refused, Route, route
+from hostmesh.proxy.route import Refused, Route, Unresolved, route
 from hostmesh.proxy.upstream import target_port
 from hostmesh.rbac.decide import decide, matches
 from hostmesh.telemetry.reasons import Reason, reason_of
@@ -110,6 +110,10 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
     found = route(walk.world.state, caller, SocketAddress(target.ip, port), network=walk.world.network, rng=lambda: 0.0)
     if isinstance(found, Refused):
         yield Step("route", found.reason, "stops", _refusal(walk.world, found, target, port))
+        return
+    if isinstance(found, Unresolved):
+        text = f"the destination has the hostname {found.hostname} and no address: the client's agent resolves it"
+        yield Step("route", text)
         return
     yield from _way(walk, caller, found)
 
@@ -219,6 +223,12 @@ def _way(walk: _Walk, caller: Workload, found: Route) -> Iterator[Step]:
         yield Step("route", text, "fine", Reason.PLAINTEXT)
         yield from _network_policy(walk, workload, found.connect)
         yield from _reach(walk, found.connect, Reason.APPLICATION_REFUSED, Reason.CONNECT_FAILED)
+        return
+    if found.kind == "double":
+        text = f"the destination is behind the network gateway {who}: HBONE inside HBONE to {found.connect}"
+        yield Step("route", f"{text}, CONNECT {found.authority}", "fine", Reason.MUTUAL_TLS)
+        yield from _certificates(walk, caller, found)
+        yield from _reach(walk, found.connect, Reason.HBONE_REFUSED, Reason.HBONE_BLOCKED)
         return
     destination = SocketAddress.parse(str(found.authority))
     through = destination.ip not in workload.addresses

@@ -136,7 +136,7 @@ class Agent:
             pb.Start(config_json=config.proxy().to_json()),
             list(self._doors.values()),
             WorkerHooks(
-                self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel, self._names.want
+                self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel, self._want_name
             ),
             user=user,
             leave_within=settings.reload_deadline,
