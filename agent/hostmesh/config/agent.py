@@ -145,8 +145,9 @@ class Sockets(_Strict):
 class Settings(_Strict):
     """The shape of agent.yaml. Durations are seconds or text like `24h`.
 
-    `drain_deadline` is what open connections get at a stop, `reload_deadline` at a reload. With `local_xds_path`, or
-    the same YAML in `local_xds`, there is no control plane.
+    With `original_source` applications see the addresses of their clients, not the host's own. `drain_deadline` is what
+    open connections get at a stop, `reload_deadline` at a reload. With `local_xds_path`, or the same YAML in
+    `local_xds`, there is no control plane.
     """
 
     node: str = Field(default="", max_length=253)
@@ -165,6 +166,7 @@ class Settings(_Strict):
     sockets: Sockets = Sockets()
     ipv6: bool = True
     response_baggage: bool = True
+    original_source: bool = False
     pool_max_streams: int = Field(default=100, ge=1, le=1000)
     pool_unused_release: Duration = 300.0
     drain_deadline: Duration = 5.0
@@ -238,6 +240,7 @@ class AgentConfig:
             tcp_keepalive_probes=s.sockets.keepalive_retries,
             tcp_user_timeout=s.sockets.user_timeout,
             response_baggage=s.response_baggage,
+            original_source=s.original_source,
         )
 
     def effective(self) -> dict[str, tuple[Any, str]]:

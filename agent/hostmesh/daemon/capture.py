@@ -193,4 +193,5 @@ def capture_settings(config: AgentConfig) -> CaptureSettings:
         ssh_ports=s.capture.ssh_ports,
         excluded_ports=s.capture.excluded_inbound_ports,
         excluded_networks=s.capture.excluded_outbound_cidrs,
+        original_source=s.original_source,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
 from hostmesh.enrolment import units as enrolled_units
@@ -15,12 +16,12 @@ from hostmesh.enrolment.netns_client import NetnsHelper
 from hostmesh.enrolment.numbers import Numbers
 from hostmesh.enrolment.policing import Policing
 from hostmesh.enrolment.subjects import UidOf, subjects, uid_of, with_ports, workload_of
-from hostmesh.kernel import cgroup
+from hostmesh.kernel import cgroup, source_routing
 from hostmesh.kernel import listeners as kernel_listeners
 from hostmesh.kernel import units as systemd_units
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
-from hostmesh.model.local import LocalWorkload
+from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.apply import Redirector
 from hostmesh.redirect.failsafe import Facts, reserved
 from hostmesh.redirect.plan import Ruleset, compile_intent, unit_text
@@ -51,6 +52,7 @@ class CaptureSettings:
     ssh_ports: tuple[int, ...] | None = None
     excluded_ports: tuple[int, ...] = ()
     excluded_networks: tuple[Network, ...] = ()
+    original_source: bool = False
 
     def reserved(self, facts: Facts) -> Reserved:
         """The failsafe list."""
@@ -96,6 +98,16 @@ class Reading:
     missing_drop_ins: tuple[str, ...]
 
 
+class Routing(Protocol):
+    """How replies to clients' addresses come back (hostmesh.kernel.source_routing)."""
+
+    def apply(self, mark: int) -> tuple[str, ...]:
+        """All of it or nothing; what was missing."""
+
+    def remove(self, mark: int) -> None:
+        """Nothing is left."""
+
+
 class Capture:
     """Blocking: an asyncio program calls it in a thread, one call at a time.
 
@@ -106,6 +118,7 @@ class Capture:
         view: how this host is asked.
         namespaces: made for this host when not given.
         policing: NetworkPolicies; none are enforced when not given.
+        routing: this host's.
 
     Raises:
         NoCgroup2: this host cannot tell services apart.
@@ -119,7 +132,9 @@ class Capture:
         view: HostView | None = None,
         namespaces: Namespaces | None = None,
         policing: Policing | None = None,
+        routing: Routing = source_routing,
     ) -> None:
+        self._routing = routing
         self._settings = settings
         self._cgroups = cgroups or cgroup.find_root()
         self._redirector = redirector or Redirector(self._cgroups, settings.runtime_directory)
@@ -197,7 +212,7 @@ class Capture:
             InvalidYaml: nothing was changed; what was captured stays captured.
             NumbersUnreadable: the file of numbers is damaged.
             SystemdUnavailable: systemd does not answer.
-            CaptureFailed, NetfilterError: the kernel refused.
+            CaptureFailed, NetfilterError, RoutingUnavailable: the kernel refused.
             OSError: a directory cannot be written.
         """
         reading = self.read(opted_out, strict=strict)
@@ -206,6 +221,7 @@ class Capture:
         self._wanted = reading
         self._write_unit_files(ruleset)
         changes = self._redirector.apply(ruleset)
+        changes += self._route_replies()
         if self._policing is not None:
             changes += self._policing.apply()
         changes += self._namespaces.refresh(reading.namespaces, self._settings.excluded_ports)
@@ -231,7 +247,8 @@ class Capture:
             return self._namespaces.reassert()
         policies = self._policing.apply() if self._policing is not None else ()
         changes = self._redirector.apply(compile_intent(self.complete(self._wanted.intent)))
-        return (*changes, *policies, *self._namespaces.reassert())
+        routing = self._routing.apply(PROXY_MARK) if self._settings.original_source else ()
+        return (*changes, *routing, *policies, *self._namespaces.reassert())
 
     def police(self) -> tuple[str, ...]:
         """Follow what has become known of NetworkPolicies since `refresh`; what differed, one line each.
@@ -261,6 +278,14 @@ class Capture:
         """
         self._wanted = None
         self._redirector.remove()
+        self._routing.remove(PROXY_MARK)
+
+    def _route_replies(self) -> tuple[str, ...]:
+        """Applications that see foreign addresses answer to them; what an earlier setting left goes away."""
+        if self._settings.original_source:
+            return self._routing.apply(PROXY_MARK)
+        self._routing.remove(PROXY_MARK)
+        return ()
 
     def _write_unit_files(self, ruleset: Ruleset) -> None:
         assert self._wanted is not None

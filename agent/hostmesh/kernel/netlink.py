@@ -1,4 +1,4 @@
-"""Elements of nftables sets over netlink (linux/netfilter/nf_tables.h). The only module that imports pyroute2.
+"""Elements of nftables sets over netlink (linux/netfilter/nf_tables.h).
 
 nft(8) cannot name a cgroup that is gone, so it cannot delete the element of one; the kernel only compares bytes.
 """

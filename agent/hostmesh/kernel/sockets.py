@@ -17,6 +17,7 @@ SO_ORIGINAL_DST = 80
 """At level SOL_IP (sockaddr_in) and, as IP6T_SO_ORIGINAL_DST, at level IPPROTO_IPV6 (sockaddr_in6)."""
 
 SO_MARK = 36
+IP_BIND_ADDRESS_NO_PORT = 24
 IP_FREEBIND = 15
 IP_TRANSPARENT = 19
 IPV6_TRANSPARENT = 75
@@ -105,6 +106,18 @@ def set_freebind(sock: _socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
     else:
         sock.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+
+
+def bind_as(sock: _socket.socket, address: str) -> None:
+    """Connect with somebody else's address; the port is chosen by `connect`, so that all four addresses count.
+
+    Raises:
+        OSError: no capability, or not an address of the socket's family.
+    """
+    set_transparent(sock)
+    set_freebind(sock)
+    sock.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((address, 0))
 
 
 def keepalive(sock: _socket.socket, time: int, interval: int, probes: int) -> None:

@@ -45,6 +45,11 @@ class Context:
     namespace: int = 0
     stock: Stock | None = None
 
+    @property
+    def original_source(self) -> bool:
+        """Whether applications see the addresses of their clients; replies come back only on the host itself."""
+        return self.config.original_source and self.stock is None
+
     def mark(self, number: int = 0) -> int | None:
         """SO_MARK of a socket of the proxy; with a workload's number it can reach only that workload."""
         return None if self.config.mark is None else self.config.mark | number << 12

@@ -24,7 +24,7 @@ from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.proxy_header import proxy_header
-from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect
+from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect, seen_source
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.rbac.decide import Verdict, decide
@@ -149,6 +149,7 @@ class InboundStream:
             LOCAL_ATTEMPTS,
             stock=context.stock,
             config=context.config,
+            source=seen_source(context.original_source, self._peer.address, place.destination.connect),
         )
 
     def describe(self) -> OpenConnection:

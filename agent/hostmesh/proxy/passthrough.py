@@ -17,7 +17,7 @@ from hostmesh.proxy.inbound_stream import Told
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.relay import Relay
-from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect, reset
+from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect, reset, seen_source
 from hostmesh.rbac.decide import decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
@@ -133,6 +133,7 @@ class PlaintextConnection:
             LOCAL_ATTEMPTS,
             stock=context.stock,
             config=context.config,
+            source=seen_source(context.original_source, self._peer, self._destination),
         )
 
     def _connected(self, connect: Connect, number: int) -> None:

@@ -68,6 +68,7 @@ class Connect:
         attempts: how many are made before a refusal is final.
         stock: where sockets come from that must be of another network namespace.
         config: says how a peer that is gone is noticed; None leaves it to the kernel.
+        source: the client whose address the other side shall see; another port than the client's own.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Connect:
         "_config",
         "_loop",
         "_mark",
+        "_source",
         "_stock",
         "_then",
         "_timer",
@@ -95,9 +97,11 @@ class Connect:
         *,
         stock: Stock | None = None,
         config: ProxyConfig | None = None,
+        source: SocketAddress | None = None,
     ) -> None:
         self._loop = loop
         self._config = config
+        self._source = source
         self._address = address
         self._mark = mark
         self._attempts = attempts
@@ -146,13 +150,23 @@ class Connect:
             self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             if self._config is not None:
                 watch_peer(self.sock, self._config)
+            if self._source is not None:
+                options.bind_as(self.sock, str(self._source.ip))
             self.sock.connect((str(address.ip), address.port))
         except BlockingIOError:
-            pass
+            if self._source is not None and self.sock.getsockname()[1] == self._source.port:
+                return self._again()
         except OSError as error:
             return error.errno or errno.EIO
         self._loop.register(self.sock.fileno(), self._ready, writable=True)
         return 0
+
+    def _again(self) -> int:
+        """The kernel drew the client's own port: with it, connection tracking takes this for the client's packet."""
+        if self._attempts <= 0:
+            return errno.EADDRINUSE
+        self._loop.close_later(self.sock)
+        return self._open()
 
     def cancel(self) -> None:
         """Nobody wants it any more; `then` will not be called."""
@@ -181,6 +195,19 @@ class Connect:
             self._loop.close_later(self.sock)
         if then is not None:
             then(self, number)
+
+
+def seen_source(enabled: bool, peer: SocketAddress, target: SocketAddress) -> SocketAddress | None:
+    """Whose address an application shall see, None for the host's own.
+
+    Args:
+        enabled: whether replies to foreign addresses come back here.
+        peer: who connected.
+        target: the application. Its own address cannot be a client's, nor can one of the other family.
+    """
+    if not enabled or peer.ip == target.ip or peer.ip.version != target.ip.version or target.ip.is_loopback:
+        return None
+    return peer
 
 
 def watch_peer(sock: _socket.socket, config: ProxyConfig) -> None:

@@ -33,6 +33,14 @@ for table in hostmesh hostmesh_firewall; do
   fi
 done
 
+# What keeps clients' addresses: the rules first, then the route that they lead to.
+for family in -4 -6; do
+  if ip "$family" rule del pref 15007 fwmark 0x539/0xfff table 15008 2>/dev/null; then removed=yes; fi
+  if ip "$family" rule del pref 15006 fwmark 0x539 goto 15008 2>/dev/null; then removed=yes; fi
+  if ip "$family" rule del pref 15008 nop 2>/dev/null; then removed=yes; fi
+  if ip "$family" route del local default dev lo table 15008 2>/dev/null; then removed=yes; fi
+done
+
 remove "$units"/hostmesh-*
 remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-*
 remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf

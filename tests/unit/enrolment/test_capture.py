@@ -23,6 +23,21 @@ from hostmesh.redirect.failsafe import Facts, Way
 FACTS = Facts(ssh=(Way(22, "sshd"),))
 
 
+class Routes:
+    """Policy routing that somebody else may take away."""
+
+    def __init__(self) -> None:
+        self.there = False
+
+    def apply(self, mark: int) -> tuple[str, ...]:
+        missing, self.there = not self.there, True
+        return (f"routing of {mark:#x}",) if missing else ()
+
+    def remove(self, mark: int) -> None:
+        del mark
+        self.there = False
+
+
 @dataclass
 class Host:
     """A host with units a and b running, and the agent's view of it."""
@@ -33,6 +48,7 @@ class Host:
     proc_sys: Path
     listening: list[Listener] = field(default_factory=list)
     facts: Facts = FACTS
+    routing: Routes = field(default_factory=Routes)
 
     @property
     def view(self) -> HostView:
@@ -41,7 +57,7 @@ class Host:
 
     def agent(self) -> Capture:
         redirector = Redirector(self.cgroups, self.settings.runtime_directory, self.netfilter, self.proc_sys)
-        return Capture(self.settings, self.cgroups, redirector, self.view)
+        return Capture(self.settings, self.cgroups, redirector, self.view, routing=self.routing)
 
     @staticmethod
     def show(units: Sequence[str]) -> Mapping[str, Unit]:
@@ -196,3 +212,18 @@ def test_opted_out_and_in_again(host: Host) -> None:
     capture.refresh()
     assert host.marks == {0x1000, 0x2000}
     assert "workloads_2" in file.read_text()
+
+
+def test_replies_to_clients_are_routed_when_applications_see_them(host: Host) -> None:
+    """Put in place with the rules, put back when somebody takes it away, gone with the setting and with capture."""
+    shown = replace(host, settings=replace(host.settings, original_source=True))
+    agent = shown.agent()
+    assert "routing of 0x539" in agent.refresh().changes
+    assert agent.reassert() == ()
+    host.routing.there = False
+    assert agent.reassert() == ("routing of 0x539",)
+    host.agent().refresh()
+    assert not host.routing.there
+    agent.refresh()
+    agent.remove()
+    assert not host.routing.there
