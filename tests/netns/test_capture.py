@@ -10,7 +10,7 @@ from tests.support.netns import connect, namespace
 
 from hostmesh.kernel.sockets import get_mark, original_destination
 from hostmesh.model.address import SocketAddress
-from hostmesh.redirect.plan import plan
+from hostmesh.redirect.plan import Intent, compile_intent, plan
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -231,3 +231,13 @@ def test_socket_made_before_enrolment_of_the_unit_is_captured(lab: Lab) -> None:
     proxy = lab.listen(lab.host, "127.0.0.1", 15001)
     sock.connect((lab.peer.v4, 8080))
     assert get_mark(lab.accept(proxy)) == 0x1000
+
+
+def test_the_kernel_tells_who_asks_the_socks_proxy(lab: Lab) -> None:
+    """A workload's connection to it is marked and not redirected; nobody else has a mark, not even who sets one."""
+    lab.apply(compile_intent(Intent(lab.units, cgroup_prefix=lab.cgroups.nft_prefix, socks5=15080)))
+    proxy = lab.listen(lab.host, "127.0.0.1", 15080)
+    callers = ((lab.a, 0, 0x1000), (lab.deep, 0, 0x3000), (lab.other, 0, 0), (None, 0x1000, 0))
+    for cgroup, own_mark, expected in callers:
+        lab.connect(lab.host, ("127.0.0.1", 15080), cgroup, own_mark)
+        assert get_mark(lab.accept(proxy)) == expected

@@ -145,7 +145,8 @@ class Sockets(_Strict):
 class Settings(_Strict):
     """The shape of agent.yaml. Durations are seconds or text like `24h`.
 
-    With `original_source` applications see the addresses of their clients, not the host's own. `drain_deadline` is what
+    With `original_source` applications see the addresses of their clients, not the host's own. With `socks5` captured
+    workloads may name their destination to 127.0.0.1:15080. `drain_deadline` is what
     open connections get at a stop, `reload_deadline` at a reload. With `local_xds_path`, or the same YAML in
     `local_xds`, there is no control plane.
     """
@@ -167,6 +168,7 @@ class Settings(_Strict):
     ipv6: bool = True
     response_baggage: bool = True
     original_source: bool = False
+    socks5: bool = False
     pool_max_streams: int = Field(default=100, ge=1, le=1000)
     pool_unused_release: Duration = 300.0
     drain_deadline: Duration = 5.0

@@ -96,6 +96,7 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("USER_TIMEOUT_ENABLED", "sockets.user_timeout", _boolean),
     ("ENABLE_RESPONSE_BAGGAGE", "response_baggage", _boolean),
     ("ENABLE_ORIG_SRC", "original_source", _boolean),
+    ("UNSTABLE_ENABLE_SOCKS5", "socks5", _boolean),
     ("IPV6_ENABLED", "ipv6", _boolean),
     ("ZTUNNEL_WORKER_THREADS", "workers", _threads),
     ("LOCAL_XDS_PATH", "local_xds_path", _text),
@@ -111,7 +112,7 @@ _WITHOUT_EFFECT = (
     *("ENABLE_PROXY", "PROXY_MODE", "PROXY_WORKLOAD_INFO", "CLUSTER_DOMAIN", "POD_NAMESPACE", "POD_NAME"),
     *("SERVICE_ACCOUNT", "XDS_ON_DEMAND", "XDS_HEADER_*", "PREFERED_SERVICE_NAMESPACE", "CA_ADDRESS", "CA_ROOT_CA"),
     *("ALT_CA_HOSTNAME", "CA_HEADER_*", "AUTH_TOKEN", "FAKE_CA", "CRL_PATH", "PACKET_MARK"),
-    *("INPOD_UDS", "INPOD_PORT_REUSE", "LOCALHOST_APP_TUNNEL", "UNSTABLE_ENABLE_SOCKS5", "AUTHZ_POLICY_INFO_LOGGING"),
+    *("INPOD_UDS", "INPOD_PORT_REUSE", "LOCALHOST_APP_TUNNEL", "AUTHZ_POLICY_INFO_LOGGING"),
     *("TLS12_ENABLED", "COMPLIANCE_POLICY", "ZTUNNEL_CPU_LIMIT", "ZTUNNEL_RESOURCE_CPU_*", "ISTIO_METAJSON_*"),
     "INSTANCE_IP",
 )

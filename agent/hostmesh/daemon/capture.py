@@ -10,6 +10,7 @@ from contextlib import suppress
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.failsafe import ControlPlaneAddresses
+from hostmesh.daemon.listeners import SOCKS5
 from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings, HostView, OptedOut, nobody
@@ -194,4 +195,5 @@ def capture_settings(config: AgentConfig) -> CaptureSettings:
         excluded_ports=s.capture.excluded_inbound_ports,
         excluded_networks=s.capture.excluded_outbound_cidrs,
         original_source=s.original_source,
+        socks5=SOCKS5.port if s.socks5 else 0,
     )

@@ -31,12 +31,17 @@ DOORS = (
     Door("inbound-v6", "inbound", "::", 15008),
 )
 
+SOCKS5 = Door("socks5", "socks5", "127.0.0.1", 15080)
 
-def open_listeners(kept: Mapping[str, socket.socket], *, ipv6: bool = True) -> dict[str, Listener]:
+
+def open_listeners(
+    kept: Mapping[str, socket.socket], *, ipv6: bool = True, socks5: bool = False
+) -> dict[str, Listener]:
     """All doors by name, stored with systemd for the next start.
 
     Args:
         kept: those that the program before this one in this process left open.
+        socks5: whether that one is wanted; one that a former start has stored is closed when it is not.
         ipv6: whether this host has it; listeners that are open already stay as they are.
 
     Raises:
@@ -44,7 +49,8 @@ def open_listeners(kept: Mapping[str, socket.socket], *, ipv6: bool = True) -> d
     """
     stored = systemd.listen_fds()
     listeners: dict[str, Listener] = {}
-    for door in DOORS if ipv6 else _without_ipv6():
+    doors = DOORS if ipv6 else _without_ipv6()
+    for door in (*doors, SOCKS5) if socks5 else doors:
         before = stored.pop(door.name, [])
         if door.name in kept:
             sock = kept[door.name]
@@ -54,6 +60,9 @@ def open_listeners(kept: Mapping[str, socket.socket], *, ipv6: bool = True) -> d
             sock = bind_listener(door.address, door.port, dual_stack=door.address == "::", backlog=BACKLOG)
             systemd.store_fd(door.name, sock)
         listeners[door.name] = (door.kind, sock)
+    for fd in stored.pop(SOCKS5.name, []):
+        socket.socket(fileno=fd).close()
+        systemd.remove_stored_fds(SOCKS5.name)
     return listeners
 
 

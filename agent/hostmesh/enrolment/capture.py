@@ -41,7 +41,8 @@ class CaptureSettings:
     """Directories, listeners, and what is never captured.
 
     `ssh_ports` are sshd's where the operator says them, None: those found. `excluded_ports` are further ports of this
-    host, `excluded_networks` further destinations that a captured host reaches directly.
+    host, `excluded_networks` further destinations that a captured host reaches directly. `socks5` is the port of that
+    proxy, 0 where there is none.
     """
 
     workloads_directory: Path = Path("/etc/hostmesh/workloads.d")
@@ -53,6 +54,7 @@ class CaptureSettings:
     excluded_ports: tuple[int, ...] = ()
     excluded_networks: tuple[Network, ...] = ()
     original_source: bool = False
+    socks5: int = 0
 
     def reserved(self, facts: Facts) -> Reserved:
         """The failsafe list."""
@@ -174,7 +176,12 @@ class Capture:
         named = [self._named(one, numbers) for one in enrolled if one.netns]
         attached, clashes = self.attachments.captured(enrolled, numbers, domain)
         everybody = Intent(
-            located.units, others.users, others.host, self._settings.ports, cgroup_prefix=self._cgroups.nft_prefix
+            located.units,
+            others.users,
+            others.host,
+            self._settings.ports,
+            cgroup_prefix=self._cgroups.nft_prefix,
+            socks5=self._settings.socks5,
         )
         namespaces = (*named, *attached)
         workloads = (*everybody.workloads, *(one.workload for one in namespaces))

@@ -54,6 +54,10 @@ class Outbound:
         self.context.metrics.sockets_open["source"] += 1
         OutboundConnection(self, sock, peer).begin()
 
+    def negotiated(self, sock: _socket.socket, peer: SocketAddress, local: Local, destination: SocketAddress) -> None:
+        """A connection whose destination its application has said; it was counted when it was accepted."""
+        OutboundConnection(self, sock, peer).begin_to(local, destination)
+
     def loops_back(self, sock: _socket.socket, destination: SocketAddress) -> bool:
         """Whether the connection was made to the listener itself, and not redirected here."""
         if destination.port != self._listener.port:
@@ -148,6 +152,14 @@ class OutboundConnection:
             self._with_local(local, "")
         else:
             self._context.locals.wait_for(attributed.number, self._with_local)
+
+    def begin_to(self, local: Local, destination: SocketAddress) -> None:
+        """Who calls and where to are known."""
+        self._destination = destination
+        if destination.ip.is_loopback and destination.port in self._context.config.illegal_ports:
+            self._refuse(failures.RECURSIVE_CALL)
+        else:
+            self._with_local(local, "")
 
     def describe(self) -> OpenConnection:
         """For the admin's list."""

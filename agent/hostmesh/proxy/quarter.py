@@ -17,6 +17,7 @@ from hostmesh.proxy.listener import Listener
 from hostmesh.proxy.outbound import Outbound
 from hostmesh.proxy.passthrough import Passthrough
 from hostmesh.proxy.pool import Pool
+from hostmesh.proxy.socks5 import SocksListener
 from hostmesh.proxy.stock import Stock, Want
 
 
@@ -55,13 +56,16 @@ class Quarter:
         if kind == "outbound":
             outbound = Outbound(context, self.pool, local_address(sock))
             listener = Listener(context.loop, sock, outbound.accepted)
+        elif kind == "socks5":
+            socks = SocksListener(Outbound(context, self.pool, local_address(sock)))
+            listener = Listener(context.loop, sock, socks.accepted)
         elif kind == "inbound":
             listener = Listener(context.loop, sock, self.inbound.accepted)
         elif kind == "inbound_plaintext":
             listener = Listener(context.loop, sock, Passthrough(context).accepted)
         else:
             raise ValueError(f"no listener is called {kind!r}")
-        if kind != "inbound":  # tunnels have their own keepalive
+        if kind not in ("inbound", "socks5"):  # tunnels have their own keepalive; SOCKS clients are on this host
             listener.watch_peers(context.config)
         self._listeners.append(listener)
 

@@ -30,7 +30,7 @@ from hostmesh.telemetry.metrics import Metrics
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import TlsProvider
 
-ListenerKind = Literal["outbound", "inbound", "inbound_plaintext"]
+ListenerKind = Literal["outbound", "inbound", "inbound_plaintext", "socks5"]
 
 WantSockets = Callable[[int, bool, int], None]
 """Number of the workload whose network namespace it is, whether for IPv6, how many."""

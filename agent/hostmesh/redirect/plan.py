@@ -9,6 +9,7 @@ Packet paths, with `N` the number of a workload and `mark` = N << 12:
              that one's cgroup is in the map, sets the mark and redirects to the plaintext inbound port. No ports need
              to be declared, and services outside the map are not touched. The kernel names a cgroup, but no uid, of a
              listener: users are captured by the ports that they are known to listen on.
+  socks      where it is offered: a workload connects to the SOCKS port on loopback and is marked, nothing else.
   guard      the proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection may only
              reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset.
   leaving    nor may it leave the host: a peer cannot use a workload as its relay into the network. And here the
@@ -228,6 +229,7 @@ def ordered(intent: Intent) -> Intent:
         intent.reserved,
         intent.cgroup_prefix,
         intent.listening,
+        intent.socks5,
     )
 
 

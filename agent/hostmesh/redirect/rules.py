@@ -49,6 +49,8 @@ def outbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     """Who connects from this host, and is sent to the proxy."""
     port = intent.ports.outbound
     yield f"{_MARKS} return", "never captured: the proxy itself"
+    if intent.socks5:
+        yield from _socks5(intent, levels)
     yield "ip daddr 127.0.0.0/8 return", "never captured: loopback"
     yield "ip6 daddr ::1 return", "never captured: loopback"
     for unit in intent.units:
@@ -61,6 +63,16 @@ def outbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     yield f"{_NEW} meta mark set meta skuid map @users redirect to :{port}", "a workload that is a user connects"
     if intent.host is not None:
         yield from _host_outbound(intent, intent.host)
+
+
+def _socks5(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """Not redirected, only marked: the proxy learns who asks as it learns it of captured connections."""
+    asked = f"ip daddr 127.0.0.1 tcp dport {intent.socks5} {_NEW} meta mark set"
+    for level in levels:
+        yield f"{asked} socket cgroupv2 level {level} map @{map_name(level)} return", "a workload asks the SOCKS proxy"
+    yield f"{asked} meta skuid map @users return", "a workload that is a user asks the SOCKS proxy"
+    rest = intent.host.workload.mark if intent.host is not None else 0
+    yield f"{asked} {rest:#x} return", "everybody else asks the SOCKS proxy, whatever mark they have"
 
 
 def _host_outbound(intent: Intent, host: CapturedHost) -> Iterator[Rule]:

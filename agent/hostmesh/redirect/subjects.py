@@ -127,7 +127,10 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """All that is to be captured on this host. `listening` are ports of units, by the key of the one workload there."""
+    """All that is to be captured on this host. `listening` are ports of units, by the key of the one workload there.
+
+    `socks5` is the port of that proxy, 0 where there is none.
+    """
 
     units: tuple[CapturedUnit, ...] = ()
     users: tuple[CapturedUser, ...] = ()
@@ -136,6 +139,7 @@ class Intent:
     reserved: Reserved = Reserved()
     cgroup_prefix: str = ""
     listening: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    socks5: int = 0
 
     @property
     def workloads(self) -> tuple[LocalWorkload, ...]:
