@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
@@ -21,10 +22,13 @@ import tarfile
 import tempfile
 import tomllib
 import venv
+import zipfile
 from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
-INSTALLER = Path(__file__).parent / "install.sh"
+INSTALLERS = tuple(Path(__file__).parent / name for name in ("install.sh", "activate.sh"))
 KEPT_BUNDLES = 4
 # What the build itself needs; the hosts install with the pip of the archive.
 BUILD_TOOLS = ("pip>=24", "hatchling>=1.25")
@@ -81,7 +85,7 @@ def content_hash(source: Path) -> str:
 
 def content(source: Path) -> Iterator[Path]:
     """The files that go into the archive, in one order."""
-    yield from (Path(__file__), INSTALLER)
+    yield from (Path(__file__), *INSTALLERS)
     yield from (source / name for name in ("pyproject.toml", "README.md", "LICENSE"))
     for folder in ("agent/hostmesh", "systemd"):
         yield from sorted(p for p in (source / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
@@ -132,11 +136,73 @@ def dependency_wheels(python: Path, cache: Path, dependencies: list[str]) -> Pat
 
 
 def pack(source: Path, wheels: list[Path], archive: Path) -> None:
-    """Put wheels and units into one archive."""
+    """Put wheels and units into one archive, with what they are, to the byte."""
     with tarfile.open(archive, "w") as tar:
         tar.add(source / "systemd", "systemd")
+        tar.add(INSTALLERS[1], "activate.sh")
+        add_text(tar, "requirements.txt", requirements(wheels))
+        add_text(tar, "sbom.cdx.json", json.dumps(bill_of_materials(wheels), indent=2) + "\n")
         for wheel in wheels:
             tar.add(wheel, f"wheels/{wheel.name}")
+
+
+def add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    """A file that is made here."""
+    info = tarfile.TarInfo(name)
+    info.size = len(text.encode())
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(text.encode()))
+
+
+def requirements(wheels: list[Path]) -> str:
+    """What pip is to install, locked by hash; pip itself is not installed."""
+    lines = [f"{name}=={version} --hash=sha256:{digest}\n" for name, version, digest, _ in map(describe, wheels)]
+    return "".join(line for line in sorted(lines) if not line.startswith("pip=="))
+
+
+def bill_of_materials(wheels: list[Path]) -> dict[str, object]:
+    """A CycloneDX SBOM of the archive (specification 1.5); hostmesh is its subject, the rest its components."""
+    components = [component(wheel) for wheel in sorted(wheels)]
+    subject = next((one for one in components if one["name"] == "hostmesh"), None)
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {
+            "component": {**subject, "type": "application"} if subject else {},
+            "properties": [
+                {"name": "python", "value": python_version()},
+                {"name": "machine", "value": platform.machine()},
+            ],
+        },
+        "components": [one for one in components if one is not subject],
+    }
+
+
+def component(wheel: Path) -> dict[str, object]:
+    """One wheel as CycloneDX describes it."""
+    name, version, digest, said = describe(wheel)
+    license_ = said.get("License-Expression") or said.get("License") or ""
+    purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+    found: dict[str, object] = {
+        "type": "library",
+        "bom-ref": purl,
+        "name": name,
+        "version": version,
+        "purl": purl,
+        "hashes": [{"alg": "SHA-256", "content": digest}],
+    }
+    if license_ and len(license_) < 100:
+        found["licenses"] = [{"license": {"name": license_}}]
+    return found
+
+
+def describe(wheel: Path) -> tuple[str, str, str, Message]:
+    """Name, version, hash, and all that a wheel says of itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        said = message_from_bytes(archive.read(metadata))
+    return said["Name"], said["Version"], hashlib.sha256(wheel.read_bytes()).hexdigest(), said
 
 
 def say(text: str) -> None:

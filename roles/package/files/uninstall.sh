@@ -41,10 +41,16 @@ for family in -4 -6; do
   if ip "$family" route del local default dev lo table 15008 2>/dev/null; then removed=yes; fi
 done
 
+folders=$(tac /opt/hostmesh/folders 2>/dev/null || true)
 remove "$units"/hostmesh-*
 remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-*
 remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
-rmdir --ignore-fail-on-non-empty "$units" "${units%/*}" 2>/dev/null || true
+remove /usr/local/share/man/man1/hostmesh.1 /usr/local/share/man/man1/hostmesh-*.1
+remove /usr/local/share/bash-completion/completions/hostmesh /usr/local/share/zsh/site-functions/_hostmesh
+remove /usr/local/share/fish/vendor_completions.d/hostmesh.fish
+for folder in $folders; do
+  rmdir --ignore-fail-on-non-empty "$folder" 2>/dev/null || true
+done
 if [ "$purge" = --purge ]; then
   remove /etc/hostmesh /var/lib/hostmesh /var/lib/hostmesh-control-plane
   for user in hostmesh-agent hostmesh-netns hostmesh-proxy hostmesh-cp; do

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -51,3 +53,35 @@ def test_leftovers_of_a_run_are_not(build: ModuleType, source: Path) -> None:
     (cache / "x.pyc").write_bytes(b"\0")
     (source / "notes.txt").write_text("remember")
     assert build.content_hash(source) == before
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> list[Path]:
+    """Two wheels, as pip makes them."""
+    made = []
+    for name, version in (("hostmesh", "1.2"), ("some_thing", "3.4")):
+        wheel = tmp_path / f"{name}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n"
+            archive.writestr(f"{name}-{version}.dist-info/METADATA", text)
+        made.append(wheel)
+    return made
+
+
+def test_wheels_are_locked_by_hash(build: ModuleType, wheels: list[Path]) -> None:
+    """As `pip install --require-hashes` wants it."""
+    digests = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
+    assert build.requirements(wheels) == (
+        f"hostmesh==1.2 --hash=sha256:{digests[0]}\nsome_thing==3.4 --hash=sha256:{digests[1]}\n"
+    )
+
+
+def test_the_archive_says_what_is_in_it(build: ModuleType, wheels: list[Path]) -> None:
+    """CycloneDX: the subject, and each component with its purl, hash and licence."""
+    bill = build.bill_of_materials(wheels)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    assert bill["metadata"]["component"]["purl"] == "pkg:pypi/hostmesh@1.2"
+    (found,) = bill["components"]
+    assert found["purl"] == "pkg:pypi/some-thing@3.4"
+    assert found["licenses"] == [{"license": {"name": "MIT"}}]
+    assert found["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(wheels[1].read_bytes()).hexdigest()}]
