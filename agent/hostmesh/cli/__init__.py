@@ -27,6 +27,7 @@ _COMMANDS = {
     "node": ("hostmesh.cli.node:node", "Register hosts by their SSH host keys."),
     "policies": ("hostmesh.cli.inspect:policies", "Show policies that this host's agent holds."),
     "policy": ("hostmesh.cli.policy:policy", "Test policies, and suggest them."),
+    "probe": ("hostmesh.cli.probe:probe", "Try what this host's services reach through the mesh."),
     "proxy-status": ("hostmesh.cli.proxy_status:proxy_status", "Show who is connected to the control plane."),
     "services": ("hostmesh.cli.inspect:services", "Show services that this host's agent knows."),
     "status": ("hostmesh.cli.status:status", "Show this host's agent."),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -32,6 +34,9 @@ from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.xds.client import XdsClient
 from hostmesh.xds.local_file import LocalMesh
 from hostmesh.xds.local_source import LocalSource
+
+INSTALLATION = str(Path(sys.prefix).resolve())
+"""Where this program is installed: an upgrade is over when the agent says the new place."""
 
 
 class View:
@@ -149,6 +154,7 @@ class View:
         return {
             "node": self._config.node,
             "version": __version__,
+            "installation": INSTALLATION,
             "ready": not pending,
             "pending": pending,
             "controlPlane": {
