@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import pytest
 from lab.hosts import Host
 from lab.instance import Lab
+from tests.e2e.hosts import ROOT, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-ROOT = Path(__file__).parents[2]
 EXPIRY = Path(__file__).parent / "expiry"
 LAB = Lab("expiry")
 CONTROL_PLANE = "hostmesh-control-plane.service"
@@ -39,19 +38,6 @@ def estate() -> Iterator[None]:
             must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
-def must(*command: str | Path) -> str:
-    """Run a command on this machine; what it prints."""
-    bin_directory = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"}
-    # The hosts outlive the command that boots them, so it must not wait for them to close its output.
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
-        output.seek(0)
-        text = output.read()
-    assert done.returncode == 0, text[-4000:]
-    return text
-
-
 def roll_out() -> str:
     """Run the playbook as a user would; its recap."""
     text = must("ansible-playbook", "-i", EXPIRY / "inventory.yml", ROOT / "playbooks" / "site.yml")
@@ -70,15 +56,6 @@ def called() -> bool:
     """Whether sleep's request to web-api on the other host is answered, as a user of the service sees it."""
     answer = run("mesh2", "nc", "-NU", "/run/sleep/control.sock", stdin=b'{"get": "http://web-api:8080/"}')
     return dict(json.loads(answer or "{}")).get("code") == 200
-
-
-def seconds_until(condition: Callable[[], object], limit: float) -> float:
-    """How long it took for something to become true on another host."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < limit, f"not within {limit:.0f} s"
-        time.sleep(0.1)  # hosts tell nobody here when they change
-    return time.monotonic() - began
 
 
 def expired(host: str) -> bool:

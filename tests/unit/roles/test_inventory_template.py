@@ -17,12 +17,17 @@ TEMPLATE = Path(__file__).parents[3] / "roles" / "workload" / "templates" / "inv
 def render(hosts: dict[str, dict[str, Any]]) -> str:
     """The template with Ansible's ways of trimming, and the filters of Ansible that it uses."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"combine": lambda one, other: one | other, "to_json": json.dumps}
+    environment.filters |= {
+        "combine": lambda one, other: one | other,
+        "to_json": json.dumps,
+        "difference": lambda one, other: [name for name in one if name not in other],
+    }
     return environment.from_string(TEMPLATE.read_text()).render(
         ansible_managed="Ansible managed",
         groups={"hostmesh_agents": list(hosts)},
         hostvars=hosts,
         workload_domain="mesh.internal",
+        workload_withdrawn=[],
     )
 
 

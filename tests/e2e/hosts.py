@@ -1,0 +1,64 @@
+"""What tests on systemd hosts share: run commands here and there, wait for something to become true."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.hosts import Host
+from lab.instance import Lab
+
+ROOT = Path(__file__).parents[2]
+
+
+def attempt(*command: str | Path) -> tuple[int, str]:
+    """Run a command on this machine; its status and what it prints."""
+    bin_directory = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"}
+    # The hosts outlive the command that boots them, so it must not wait for them to close its output.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
+        output.seek(0)
+        return done.returncode, output.read()
+
+
+def must(*command: str | Path) -> str:
+    """The same, of a command that has to succeed."""
+    status, text = attempt(*command)
+    assert status == 0, text[-4000:]
+    return text
+
+
+def seconds_until(condition: Callable[[], object], limit: float) -> float:
+    """How long it took for something to become true on another host."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < limit, f"not within {limit:.0f} s"
+        time.sleep(0.1)  # hosts tell nobody here when they change
+    return time.monotonic() - began
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts of one lab."""
+
+    lab: Lab
+
+    def run(self, host: str, *command: str, stdin: bytes = b"") -> str:
+        return Host(self.lab, host).execute(list(command), stdin).stdout
+
+    def must(self, host: str, *command: str, stdin: bytes = b"") -> str:
+        done = Host(self.lab, host).execute(list(command), stdin)
+        assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
+        return done.stdout
+
+    def status(self, host: str) -> dict[str, Any]:
+        return dict(json.loads(self.run(host, "hostmesh", "status", "-o", "json") or "{}"))

@@ -1,0 +1,269 @@
+"""The operator's day under traffic: reload, upgrade, rollback, enrolment, restart, crash, withdrawal.
+
+Twenty new connections a second and two hundred long ones go on all the time, from one host's service to another's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.instance import Lab
+from tests.e2e.hosts import ROOT, Hosts, attempt, must, seconds_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+DAY = Path(__file__).parent / "day"
+LAB = Lab("day")
+HOSTS = Hosts(LAB)
+BUILD = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+STREAMS = 200
+UNIT = """\
+[Service]
+ExecStart=/usr/bin/python3 /srv/{name}.py
+Environment=TARGET=echo
+RuntimeDirectory={name}
+DynamicUser=yes
+Restart=no
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the client has seen so far."""
+
+    tried: int
+    answered: int
+    failed: tuple[str, ...]
+    broken: tuple[str, ...]
+    alive: int
+
+
+def say(text: str) -> None:
+    """Shown with -s: what was measured."""
+    sys.stderr.write(f"{text}\n")
+
+
+def traffic() -> Traffic:
+    found: dict[str, Any] = json.loads(HOSTS.must("mesh2", "cat", "/run/load/state.json"))
+    return Traffic(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+
+
+@dataclass
+class Watch:
+    """Compares with the last time somebody looked."""
+
+    before: Traffic
+
+    def settle(self) -> Traffic:
+        """Wait for connections that began after now, and for what was under way."""
+        start = traffic()
+        seconds_until(lambda: traffic().answered >= start.tried + 10 or traffic().failed != start.failed, 30)
+        return traffic()
+
+    def unharmed(self, what: str, connections: int = 20) -> None:
+        """Every new connection was answered, and every stream goes on."""
+        now = self.settle()
+        tried = now.tried - self.before.tried
+        say(
+            f"{what}: {tried} new connections, {len(now.failed) - len(self.before.failed)} failed; "
+            f"{len(now.broken) - len(self.before.broken)} of {now.alive} streams broken"
+        )
+        assert now.failed == self.before.failed, f"{what}: {now.failed[len(self.before.failed) :]}"
+        assert now.broken == self.before.broken, f"{what}: {now.broken[len(self.before.broken) :][:5]}"
+        assert now.alive == STREAMS
+        assert tried >= connections
+        self.before = now
+
+    def accepted(self, what: str) -> None:
+        """Every new connection was answered; streams may have ended, and are there again."""
+        now = self.settle()
+        say(
+            f"{what}: {now.tried - self.before.tried} new connections, "
+            f"{len(now.failed) - len(self.before.failed)} failed"
+        )
+        assert now.failed == self.before.failed, f"{what}: {now.failed[len(self.before.failed) :]}"
+        self.recovered()
+
+    def recovered(self) -> None:
+        """All streams are there again, and new connections are answered."""
+        seconds_until(lambda: traffic().alive == STREAMS, 30)
+        self.before = self.settle()
+
+
+def sources(folder: Path, *changes: tuple[str, str, str]) -> Path:
+    """Another version: the same sources with changes (file, text, its replacement)."""
+    for name in ("agent", "systemd"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / name)
+    for file, old, new in changes:
+        text = (folder / file).read_text(encoding="utf-8")
+        assert old in text
+        (folder / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    return folder
+
+
+def play(name: str, *options: str) -> str:
+    """Run a playbook as a user would; its recap."""
+    text = must("ansible-playbook", "-i", DAY / "inventory.yml", ROOT / "playbooks" / f"{name}.yml", *options)
+    return text.rpartition("PLAY RECAP")[2]
+
+
+def versions() -> set[str]:
+    return {Path(HOSTS.must(host, "readlink", "/opt/hostmesh/current").strip()).name for host in ("mesh1", "mesh2")}
+
+
+def files(host: str) -> set[str]:
+    """Every file that somebody could have changed, with its contents, and rules, users and units."""
+    script = """
+    find /etc /opt /usr/local /var/lib -xdev ! -path '*/__pycache__*' \\( -type f -o -type l -o -type d \\) \\
+      ! -name '*-' ! -path '/etc/.pwd.lock' ! -path '/var/lib/systemd/*' ! -path '/var/lib/private/*' \\
+      -printf '%p %y %m %u %l ' \\( -type f -exec sha256sum {} ';' -o -printf '\\n' \\)
+    nft list ruleset; ip rule; cat /proc/sys/net/ipv4/tcp_fwmark_accept
+    systemctl list-unit-files --no-legend | grep -v transient
+    """
+    return set(HOSTS.must(host, "sh", "-c", script).splitlines())
+
+
+@pytest.fixture(scope="module")
+def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The version before this one."""
+    change = ("agent/hostmesh/__init__.py", '"""', '"""The version before. ')
+    return sources(tmp_path_factory.mktemp("former"), change)
+
+
+@pytest.fixture(scope="module")
+def pristine(former: Path) -> Iterator[set[str]]:
+    """Two hosts with services that know nothing of a mesh; what mesh2 is like before it has heard of one."""
+    try:
+        with subprocess.Popen([sys.executable, BUILD, "--source", former], stdout=subprocess.DEVNULL) as building:
+            must(sys.executable, "-m", "demo.deploy", LAB.name, DAY / "estate.json")
+        assert building.returncode == 0
+        for host, name in (("mesh1", "echo"), ("mesh2", "load")):
+            HOSTS.must(host, "tee", f"/srv/{name}.py", stdin=(DAY / f"{name}.py").read_bytes())
+            HOSTS.must(host, "tee", f"/etc/systemd/system/{name}.service", stdin=UNIT.format(name=name).encode())
+        HOSTS.must("mesh2", "sh", "-c", "echo 10.234.0.11 echo >> /etc/hosts")
+        HOSTS.must("mesh1", "systemctl", "enable", "--now", "echo.service")
+        yield files("mesh2")
+    finally:
+        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
+            must(sys.executable, "-m", "lab", "down", LAB.name)
+
+
+@pytest.fixture(scope="module")
+def watch(pristine: set[str], former: Path) -> Watch:
+    """Both hosts in the mesh, with the version before, and the client at work."""
+    assert pristine
+    play("site", "-e", f"package_source={former}")
+    HOSTS.must("mesh2", "systemctl", "start", "load.service")
+    seconds_until(lambda: HOSTS.run("mesh2", "cat", "/run/load/state.json") and traffic().alive == STREAMS, 60)
+    status = json.loads(HOSTS.must("mesh2", "hostmesh", "connections", "--direction", "outbound", "-o", "json"))
+    (state,) = status.values()
+    assert {one["protocol"] for one in state["connections"]["outbound"]} == {"HBONE"}
+    return Watch(traffic())
+
+
+def test_a_reload_harms_nothing(watch: Watch) -> None:
+    """With and without a change of settings, on both ends."""
+    for host in ("mesh1", "mesh2"):
+        HOSTS.must(host, "systemctl", "reload", "hostmesh-agent")
+    watch.unharmed("reload")
+    for host in ("mesh1", "mesh2"):
+        HOSTS.must(host, "tee", "/etc/hostmesh/conf.d/test.yaml", stdin=b"log: {level: debug}\n")
+        HOSTS.must(host, "systemctl", "reload", "hostmesh-agent")
+    seconds_until(lambda: all(HOSTS.status(host)["ready"] for host in ("mesh1", "mesh2")), 20)
+    watch.unharmed("change of settings")
+
+
+def test_an_upgrade_and_a_rollback_harm_nothing(watch: Watch) -> None:
+    """Canary, gate, the rest; then back, without building anything."""
+    before = versions()
+    recap = play("upgrade")
+    assert recap.count("failed=0") == 2
+    assert len(before | versions()) == 2
+    watch.unharmed("upgrade")
+    play("rollback")
+    assert versions() == before
+    watch.unharmed("rollback")
+
+
+def test_a_version_that_breaks_the_mesh_goes_back_by_itself(watch: Watch, tmp_path: Path) -> None:
+    """The first host's agent starts and is ready, but its services reach nobody; the others keep what they have."""
+    broken = sources(
+        tmp_path,
+        (
+            "agent/hostmesh/proxy/route.py",
+            "    ours = destination.ip.is_loopback",
+            '    if source:\n        return Refused("broken on purpose")\n    ours = destination.ip.is_loopback',
+        ),
+    )
+    before = versions()
+    command = ("ansible-playbook", "-i", DAY / "inventory.yml", ROOT / "playbooks" / "upgrade.yml")
+    status, text = attempt(*command, "-e", f"package_source={broken}", "-e", "package_gate_retries=4")
+    assert status != 0
+    assert "was open and is refused" in text
+    assert re.search(r"mesh1 was not upgraded to \S+ and runs \S+\s+again", text)
+    assert versions() == before
+    assert HOSTS.status("mesh1")["ready"]
+    watch.unharmed("a broken upgrade")
+
+
+def test_enrolment_and_withdrawal_harm_nobody(watch: Watch) -> None:
+    """Another service of the client's host comes and goes."""
+    play("site", "-e", "day_late=true")
+    assert len(HOSTS.status("mesh2")["workloads"]) == 2
+    watch.unharmed("enrolment")
+    play("site")
+    assert len(HOSTS.status("mesh2")["workloads"]) == 1
+    watch.unharmed("withdrawal")
+
+
+def test_doctor_finds_nothing_wrong(watch: Watch) -> None:
+    """And changes nothing."""
+    recap = play("doctor")
+    assert recap.count("changed=0") == 2
+    assert recap.count("failed=0") == 2
+    watch.unharmed("doctor")
+
+
+def test_a_restart_refuses_nobody(watch: Watch) -> None:
+    """Connections wait in the listeners, which systemd keeps; long ones end after their time."""
+    for host in ("mesh2", "mesh1"):
+        HOSTS.must(host, "systemctl", "restart", "hostmesh-agent")
+        watch.accepted(f"restart on {host}")
+
+
+@pytest.mark.parametrize("victim", ["worker", "main"])
+def test_a_crash_is_over_in_seconds(watch: Watch, victim: str) -> None:
+    """What was under way is lost; everything else is answered."""
+    main = HOSTS.must("mesh2", "systemctl", "show", "--property=MainPID", "--value", "hostmesh-agent").strip()
+    pid = main if victim == "main" else str(HOSTS.status("mesh2")["workers"][0]["pid"])
+    before = traffic()
+    HOSTS.must("mesh2", "kill", "-KILL", pid)
+    took = seconds_until(lambda: traffic().answered > before.tried + 5, 10)
+    say(f"kill -9 of {victim}: new connections are answered after {took:.1f} s")
+    watch.recovered()
+
+
+def test_a_host_that_leaves_is_as_it_was(watch: Watch, pristine: set[str]) -> None:
+    """Files, rules, units, users; its services have gone on, in plaintext."""
+    HOSTS.must("mesh2", "rm", "/etc/hostmesh/conf.d/test.yaml")
+    play("withdraw", "-l", "mesh2")
+    assert files("mesh2") ^ pristine == set()
+    watch.recovered()
+    names = {
+        workload["node"] for workload in json.loads(HOSTS.must("mesh1", "hostmesh", "get", "w", "-o", "json"))["items"]
+    }
+    assert names == {"mesh1"}
