@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from hostmesh.admin import web_page
 from hostmesh.admin.view import AgentView
 
 OPENMETRICS = "application/openmetrics-text"
@@ -17,7 +18,7 @@ OPENMETRICS = "application/openmetrics-text"
 COMPRESSED_ELSEWHERE = 1 << 16
 """Bytes of an answer that a thread compresses, so that the loop goes on."""
 
-_INDEX = """hostmesh agent
+_INDEX = """hostmesh agent (in a browser: a page)
 /config_dump       everything the agent knows
 /connections       open connections of each workload
 /status            what `hostmesh status` prints, as JSON
@@ -41,8 +42,11 @@ class PortInUse(OSError):
 def admin_app(view: AgentView) -> web.Application:
     """Everything an operator on the host may see and do."""
 
-    async def index(_: web.Request) -> web.Response:
-        return web.Response(text=_INDEX)
+    async def index(request: web.Request) -> web.Response:
+        return web_page.page() if web_page.wants_page(request) else web.Response(text=_INDEX)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=await view.metrics(False), content_type="text/plain")
 
     async def config_dump(_: web.Request) -> web.Response:
         dump = view.config_dump() | {"workloadState": await view.connections()}
@@ -73,10 +77,12 @@ def admin_app(view: AgentView) -> web.Application:
         view.shut_down()
         return web.Response(text="shutdown now\n")
 
-    app = web.Application()
+    app = web.Application(middlewares=[web_page.only_from_here])
     app.add_routes(
         [
             web.get("/", index),
+            *web_page.routes(),
+            web.get("/metrics", metrics),
             web.get("/network_policies", network_policies),
             web.route("*", "/config_dump", config_dump),
             web.get("/connections", connections),

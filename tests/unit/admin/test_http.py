@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hostmesh.admin import web_page
 from hostmesh.admin.http import PortInUse, admin_app, readiness_app, serving, stats_app
 from hostmesh.telemetry.logs import join_levels
 
@@ -143,3 +144,28 @@ def test_a_taken_port_is_named_with_the_next_step() -> None:
 
     with pytest.raises(PortInUse, match=r"stats cannot listen on port \d+: .* ss -ltnp"):
         asyncio.run(run())
+
+
+def test_a_browser_gets_a_page_and_curl_gets_text() -> None:
+    """On the same address; the page may load nothing from elsewhere, and nobody may frame it."""
+    ((status, text),) = ask(admin_app(Agent()), ("GET", "/"), headers={"Accept": "text/html,*/*;q=0.8"})
+    assert status == 200
+    assert text.startswith("<!doctype html>")
+    ((_, text),) = ask(admin_app(Agent()), ("GET", "/"))
+    assert text.startswith("hostmesh agent")
+    assert "default-src 'none'" in web_page.HEADERS["Content-Security-Policy"]
+    styles, script = ask(admin_app(Agent()), ("GET", "/page.css"), ("GET", "/page.js"))
+    assert styles[0] == script[0] == 200
+    assert "http://" not in script[1]
+    assert "innerHTML" not in script[1]
+
+
+def test_other_pages_cannot_make_a_browser_ask() -> None:
+    """A name of theirs that leads to loopback is not ours (DNS rebinding)."""
+    ((status, text),) = ask(admin_app(Agent()), ("GET", "/config_dump"), headers={"Host": "evil.example:15000"})
+    assert (status, "answers to" in text) == (421, True)
+    ((status, _),) = ask(admin_app(Agent()), ("POST", "/quitquitquit"), headers={"Host": "evil.example:15000"})
+    assert status == 421
+    for host in ("localhost:15000", "127.0.0.1:15000", "[::1]:15000"):
+        ((status, _),) = ask(admin_app(Agent()), ("GET", "/status"), headers={"Host": host})
+        assert status == 200
