@@ -9,6 +9,7 @@ packages=(
   python3-venv python3-dev gcc pkg-config libsystemd-dev   # wheels of python-iptables and systemd-python
   mmdebstrap systemd-container zstd                        # hosts of the lab
   containernetworking-plugins                              # containers of the tests
+  chromium                                                 # looks at the web page
   iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
   etcd-server etcd-client                                  # the store that control planes share, in tests
 )
