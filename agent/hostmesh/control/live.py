@@ -93,10 +93,20 @@ class LiveDocuments:
 
 def _told(translation: Translation) -> tuple[object, ...]:
     """What agents see of a translation."""
-    return (translation.workloads, translation.services, translation.authorizations, translation.network_policies)
+    return (
+        translation.workloads,
+        translation.services,
+        translation.authorizations,
+        translation.network_policies,
+        translation.waypoints,
+    )
 
 
 def _snapshot(translation: Translation) -> Snapshot:
     return Snapshot.of(
-        translation.workloads, translation.services, translation.authorizations, translation.network_policies
+        translation.workloads,
+        translation.services,
+        translation.authorizations,
+        translation.network_policies,
+        translation.waypoints,
     )

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.service import Service
+from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.model.workload import Workload
 from hostmesh.xds.codec import (
     ADDRESS_TYPE,
     AUTHORIZATION_TYPE,
     NETWORK_POLICY_TYPE,
+    WAYPOINT_TYPE,
     PolicyResource,
     encode_authorization,
     encode_policy_resource,
+    encode_program,
     encode_service,
     encode_workload,
+    program_name,
     resource_name,
 )
 
@@ -53,6 +57,7 @@ class Snapshot:
     addresses: ResourceSet = field(default_factory=ResourceSet)
     authorizations: ResourceSet = field(default_factory=ResourceSet)
     network_policies: ResourceSet = field(default_factory=ResourceSet)
+    programs: ResourceSet = field(default_factory=ResourceSet)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -62,6 +67,7 @@ class Snapshot:
         services: Iterable[Service] = (),
         authorizations: Iterable[Authorization] = (),
         network_policies: Iterable[PolicyResource] = (),
+        programs: Iterable[WaypointProgram] = (),
     ) -> Snapshot:
         """From the model. Later objects of the same key replace earlier ones."""
         workloads = list(workloads)
@@ -74,7 +80,9 @@ class Snapshot:
                 alias = f"{workload.network}/{ip}"
                 aliases[alias] = (*aliases.get(alias, ()), workload.uid)
         network = {resource_name(one): encode_policy_resource(one) for one in network_policies}
-        return cls(ResourceSet.of(addresses), ResourceSet.of(policies), ResourceSet.of(network), aliases)
+        waypoints = {program_name(one): encode_program(one) for one in programs}
+        of = ResourceSet.of
+        return cls(of(addresses), of(policies), of(network), of(waypoints), aliases)
 
     def of_type(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type that is not served."""
@@ -82,6 +90,7 @@ class Snapshot:
             ADDRESS_TYPE: self.addresses,
             AUTHORIZATION_TYPE: self.authorizations,
             NETWORK_POLICY_TYPE: self.network_policies,
+            WAYPOINT_TYPE: self.programs,
         }
         return by_type.get(type_url) or ResourceSet()
 

@@ -233,11 +233,16 @@ class ExtAuthz:
 
 @dataclass(frozen=True, slots=True)
 class WaypointProgram:
-    """All that one waypoint is told. `workloads` are addressed by IP and use it too."""
+    """All that one waypoint is told. `workloads` are addressed by IP and use it too.
+
+    `identity` is its own SPIFFE URI, "" while no host is registered as running it; `port` is where it takes HBONE.
+    """
 
     name: str
     namespace: str
     trust_domain: str
+    identity: str = ""
+    port: int = 15008
     services: tuple[WaypointService, ...] = ()
     workloads: tuple[WaypointEndpoint, ...] = ()
     policies: tuple[L7Policy, ...] = ()

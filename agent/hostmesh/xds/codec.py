@@ -21,7 +21,10 @@ from hostmesh.xds.types import (
     OWN_TYPES,
     TRUST_TYPE,
     TYPES,
+    WAYPOINT_TYPE,
+    WAYPOINT_TYPES,
 )
+from hostmesh.xds.waypoint_codec import decode_program, encode_program, program_name
 
 __all__ = [
     "ADDRESS_TYPE",
@@ -31,17 +34,22 @@ __all__ = [
     "OWN_TYPES",
     "TRUST_TYPE",
     "TYPES",
+    "WAYPOINT_TYPE",
+    "WAYPOINT_TYPES",
     "NamespaceLabels",
     "PolicyResource",
     "Rejected",
     "decode_address",
     "decode_authorization",
     "decode_policy_resource",
+    "decode_program",
     "decode_trust",
     "encode_authorization",
     "encode_policy_resource",
+    "encode_program",
     "encode_service",
     "encode_trust",
     "encode_workload",
+    "program_name",
     "resource_name",
 ]

@@ -10,10 +10,13 @@ from hostmesh.xds.codec import (
     AUTHORIZATION_TYPE,
     NETWORK_POLICY_TYPE,
     TRUST_TYPE,
+    WAYPOINT_TYPE,
     decode_address,
     decode_authorization,
     decode_policy_resource,
+    decode_program,
     decode_trust,
+    program_name,
     resource_name,
 )
 
@@ -23,7 +26,7 @@ class XdsUpdate:
     """What changed, as raw resources that the codec has accepted. No name is both upserted and removed.
 
     `trust` is a new trust bundle, empty if there is none: a mesh does not stop to trust anybody. `network_policies`
-    are policies, and members and namespaces that they can mean.
+    are policies, and members and namespaces that they can mean; `programs` are those of waypoints.
     """
 
     addresses: Mapping[str, bytes] = field(default_factory=dict)
@@ -33,6 +36,8 @@ class XdsUpdate:
     trust: bytes = b""
     network_policies: Mapping[str, bytes] = field(default_factory=dict)
     removed_network_policies: tuple[str, ...] = ()
+    programs: Mapping[str, bytes] = field(default_factory=dict)
+    removed_programs: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))
@@ -59,6 +64,7 @@ class Held:
             authorizations={name: held.data for name, held in self.by_type[AUTHORIZATION_TYPE].items()},
             trust=next((held.data for held in self.by_type[TRUST_TYPE].values()), b""),
             network_policies={name: held.data for name, held in self.by_type[NETWORK_POLICY_TYPE].items()},
+            programs={name: held.data for name, held in self.by_type[WAYPOINT_TYPE].items()},
         )
 
     def counts(self) -> tuple[int, int]:
@@ -82,10 +88,15 @@ def _network_policy_key(data: bytes) -> str:
     return resource_name(decode_policy_resource(data))
 
 
+def _program_key(data: bytes) -> str:
+    return program_name(decode_program(data))
+
+
 KEY_OF: Mapping[str, Callable[[bytes], str]] = {
     TRUST_TYPE: _trust_key,
     NETWORK_POLICY_TYPE: _network_policy_key,
     ADDRESS_TYPE: _address_key,
     AUTHORIZATION_TYPE: _authorization_key,
+    WAYPOINT_TYPE: _program_key,
 }
 """For each type: validates raw bytes and tells the object's own key; raises `Rejected`."""

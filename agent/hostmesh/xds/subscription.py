@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
-from hostmesh.xds.codec import ADDRESS_TYPE, NETWORK_POLICY_TYPE, TRUST_TYPE, Rejected
+from hostmesh.xds.codec import ADDRESS_TYPE, NETWORK_POLICY_TYPE, TRUST_TYPE, WAYPOINT_TYPE, Rejected
 from hostmesh.xds.held import Versioned, XdsUpdate
 
 _MAX_DETAIL = 4096
@@ -33,6 +33,8 @@ class Outcome:
             return XdsUpdate(addresses=self.upserts, removed_addresses=tuple(self.removed))
         if type_url == NETWORK_POLICY_TYPE:
             return XdsUpdate(network_policies=self.upserts, removed_network_policies=tuple(self.removed))
+        if type_url == WAYPOINT_TYPE:
+            return XdsUpdate(programs=self.upserts, removed_programs=tuple(self.removed))
         return XdsUpdate(authorizations=self.upserts, removed_authorizations=tuple(self.removed))
 
 

@@ -14,9 +14,13 @@ TRUST_TYPE = "type.googleapis.com/hostmesh.trust.v1.TrustBundle"
 NETWORK_POLICY_TYPE = "type.googleapis.com/hostmesh.policy.v1.Resource"
 """NetworkPolicies and whom they can mean: hostmesh's own too, and only for agents that enforce them."""
 
-OWN_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE)
+WAYPOINT_TYPE = "type.googleapis.com/hostmesh.waypoint.v1.Program"
+"""What a waypoint has to do: only for the processes that are one."""
+
+OWN_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE, WAYPOINT_TYPE)
 """Never answered by another control plane than hostmesh's."""
 
+WAYPOINT_TYPES = (TRUST_TYPE, WAYPOINT_TYPE)
 TYPES = (TRUST_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
 ENFORCING_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
 """In the order in which they are subscribed to: nobody is talked to before it is known who is revoked."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from hostmesh.model.workload import Workload
-from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, NETWORK_POLICY_TYPE, TYPES, Rejected, encode_workload
+from hostmesh.xds.codec import (
+    ADDRESS_TYPE,
+    AUTHORIZATION_TYPE,
+    ENFORCING_TYPES,
+    WAYPOINT_TYPES,
+    Rejected,
+    encode_workload,
+)
 from hostmesh.xds.held import KEY_OF, Held, Versioned, XdsUpdate
 
 
@@ -28,7 +35,7 @@ def test_removals_alone_are_news() -> None:
 
 def test_each_type_has_a_judge() -> None:
     """It tells the object's own key or why it is refused."""
-    assert set(KEY_OF) == {*TYPES, NETWORK_POLICY_TYPE}
+    assert set(KEY_OF) == {*ENFORCING_TYPES, *WAYPOINT_TYPES}
     data = encode_workload(Workload(uid="u", name="n", namespace="ns")).SerializeToString()
     assert KEY_OF[ADDRESS_TYPE](data) == "u"
     for judge in KEY_OF.values():

@@ -52,15 +52,16 @@ def _check_attachment(policy: AuthorizationPolicy) -> Iterator[Finding]:
     if spec.target_refs is not None and not spec.target_refs:
         yield Finding(("spec", "targetRefs"), "empty: name a target or remove the field")
     if spec.target_ref:
-        yield from _check_target(spec.target_ref, ("spec", "targetRef"))
+        yield from check_target(spec.target_ref, ("spec", "targetRef"))
     for number, target in enumerate(spec.target_refs or ()):
-        yield from _check_target(target, ("spec", "targetRefs", number))
+        yield from check_target(target, ("spec", "targetRefs", number))
     if policy.at_waypoint:
         why = "only a waypoint enforces a policy with targetRefs; no agent does, so it has no effect without one"
         yield warning(("spec", "targetRefs" if spec.target_refs else "targetRef"), why)
 
 
-def _check_target(target: TargetRef, path: Path) -> Iterator[Finding]:
+def check_target(target: TargetRef, path: Path) -> Iterator[Finding]:
+    """What a policy of a waypoint may be attached to."""
     if not target.name:
         yield Finding((*path, "name"), "the target's name is empty")
     if target.namespace:

@@ -10,10 +10,14 @@ from typing import Any, Generic, TypeVar, cast
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse, suggest
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Finding, Resource, check_metadata
+from hostmesh.control.documents.gateway import Gateway, check_gateway
+from hostmesh.control.documents.http_route import HTTPRoute
+from hostmesh.control.documents.http_route_rules import check_http_route
 from hostmesh.control.documents.namespace import Namespace, check_namespace
 from hostmesh.control.documents.network_policy import NetworkPolicyDocument, check_network_policy
 from hostmesh.control.documents.peer_authentication import PeerAuthentication, check_peer_authentication
 from hostmesh.control.documents.policy_rules import check_authorization_policy
+from hostmesh.control.documents.request_authentication import RequestAuthentication, check_request_authentication
 from hostmesh.control.documents.service import CoreService, check_service
 from hostmesh.control.documents.service_entry import ServiceEntry, check_service_entry
 from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
@@ -38,6 +42,7 @@ class Kind:
 
 _NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+_GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -46,6 +51,9 @@ KINDS: Mapping[str, Kind] = {
         Kind("ServiceEntry", _NETWORKING, ServiceEntry, check_service_entry),
         Kind("AuthorizationPolicy", _SECURITY, AuthorizationPolicy, check_authorization_policy, dry_run=True),
         Kind("PeerAuthentication", _SECURITY, PeerAuthentication, check_peer_authentication),
+        Kind("RequestAuthentication", _SECURITY, RequestAuthentication, check_request_authentication),
+        Kind("Gateway", _GATEWAY, Gateway, check_gateway),
+        Kind("HTTPRoute", _GATEWAY, HTTPRoute, check_http_route),
         Kind("NetworkPolicy", ("networking.k8s.io/v1",), NetworkPolicyDocument, check_network_policy),
         Kind("Service", ("v1",), CoreService, check_service),
         Kind("Namespace", ("v1",), Namespace, check_namespace, namespaced=False),

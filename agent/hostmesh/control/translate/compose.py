@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.gateway import Gateway
 from hostmesh.control.documents.namespace import Namespace
 from hostmesh.control.documents.network_policy import NetworkPolicyDocument
 from hostmesh.control.documents.peer_authentication import PeerAuthentication
@@ -14,6 +15,8 @@ from hostmesh.control.documents.read import Object, of_kind
 from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.translate.attachment import attach as attach_waypoints
+from hostmesh.control.translate.attachment import material
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.network_policies import (
     attach,
@@ -26,13 +29,13 @@ from hostmesh.control.translate.network_policies import (
 from hostmesh.control.translate.network_policies import warnings as network_policy_warnings
 from hostmesh.control.translate.peer_authentication import convert
 from hostmesh.control.translate.policies import authorizations, selections
+from hostmesh.control.translate.programs import programs, unresolved
 from hostmesh.control.translate.services import derive
 from hostmesh.control.translate.values import MeshConfig, Translation, Vips
+from hostmesh.control.translate.waypoints import collect
 from hostmesh.control.translate.workloads import Surroundings, from_service_entry, from_workload_entry
 from hostmesh.model.identity import Identity
 from hostmesh.model.workload import Protocol, Workload
-
-_USE_WAYPOINT = "istio.io/use-waypoint"
 
 Described = tuple[Object[WorkloadEntry], Workload]
 
@@ -69,14 +72,19 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
         known,
         by_default=mesh.enforce_in_tunnel,
     )
-    workloads = in_tunnel.workloads
+    waypoints = collect(of_kind(everything, Gateway), of_kind(everything, WorkloadEntry), namespaces, mesh)
+    attached = attach_waypoints(waypoints, services.backed, described, in_tunnel.workloads)
+    workloads = attached.workloads
+    told = material(everything, attached, waypoints, mesh)
     enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations, *in_tunnel.authorizations)
     warnings = [warning for item in everything for warning in item.warnings]
-    warnings += [*services.warnings, *peers.warnings, *_waypoints(everything), *_ambiguous_ports(described)]
+    warnings += [*services.warnings, *peers.warnings, *waypoints.missing(), *unresolved(told)]
+    warnings += _ambiguous_ports(described)
     warnings += network_policy_warnings(network_policies, known)
     return Translation(
         workloads=tuple(sorted(workloads, key=lambda workload: workload.uid)),
-        services=tuple(backed.service for backed in services.backed),
+        services=tuple(one.service for one in attached.services),
+        waypoints=programs(told),
         authorizations=tuple(sorted(enforced, key=lambda policy: policy.key)),
         network_policies=served(policy_values, known),
         warnings=tuple(sorted(warnings, key=lambda problem: (problem.source, problem.line, problem.field))),
@@ -92,14 +100,6 @@ def _registrations(workloads: Iterable[Workload]) -> Mapping[str, frozenset[Iden
         if workload.node and workload.protocol is Protocol.HBONE:
             found.setdefault(workload.node, set()).add(workload.identity)
     return {node: frozenset(identities) for node, identities in sorted(found.items())}
-
-
-def _waypoints(objects: Iterable[Object[Resource]]) -> Iterator[Problem]:
-    for item in objects:
-        waypoint = item.resource.metadata.labels.get(_USE_WAYPOINT, "none")
-        if waypoint != "none":
-            why = f"there is no waypoint {waypoint!r}: traffic goes without it, and without the policies attached to it"
-            yield item.document.problem(("metadata", "labels", _USE_WAYPOINT), why)
 
 
 def _ambiguous_ports(described: Sequence[Described]) -> Iterator[Problem]:

@@ -12,7 +12,8 @@ class Namespaces:
     """Labels and annotations by namespace; a namespace without a document has none."""
 
     def __init__(self, objects: Iterable[Object[Namespace]]) -> None:
-        self._objects = {item.key.name: item.resource.metadata for item in objects}
+        self.objects = tuple(objects)
+        self._objects = {item.key.name: item.resource.metadata for item in self.objects}
 
     def labels(self, namespace: str) -> Mapping[str, str]:
         """The namespace's labels."""

@@ -12,6 +12,7 @@ from hostmesh.model.address import IPAddress
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity
 from hostmesh.model.service import Service
+from hostmesh.model.waypoint import ExtAuthz, WaypointProgram
 from hostmesh.model.workload import DEFAULT_CLUSTER, DEFAULT_TRUST_DOMAIN, Workload
 from hostmesh.xds.codec import PolicyResource
 
@@ -28,6 +29,7 @@ class MeshConfig:
     """Facts of the whole mesh. `network` is that of workloads which name none; policies of `root_namespace` are global.
 
     `enforce_in_tunnel`: whether NetworkPolicies that do not say so hold inside tunnels.
+    `authorizers`: external authorizers that CUSTOM policies may name (Istio's `extensionProviders`).
     `vip4` and `vip6` are where services without an address get theirs from (Istio's own ranges).
     """
 
@@ -39,6 +41,7 @@ class MeshConfig:
     enforce_in_tunnel: bool = True
     vip4: IPv4Network = _VIP4
     vip6: IPv6Network = _VIP6
+    authorizers: tuple[ExtAuthz, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Translation:
     services: tuple[Service, ...] = ()
     authorizations: tuple[Authorization, ...] = ()
     network_policies: tuple[PolicyResource, ...] = ()
+    waypoints: tuple[WaypointProgram, ...] = ()
     warnings: tuple[Problem, ...] = ()
     registrations: Mapping[str, frozenset[Identity]] = field(default_factory=lambda: MappingProxyType({}))
     vips: Vips = field(default_factory=lambda: MappingProxyType({}))

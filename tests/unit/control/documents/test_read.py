@@ -23,12 +23,7 @@ REFUSED = [
     ("apiVersion: v1", ["1: kind: required, but missing"]),
     (
         "apiVersion: networking.istio.io/v1\nkind: WorkloadEntri",
-        [
-            (
-                "2: kind: unknown kind 'WorkloadEntri'; did you mean 'WorkloadEntry'? allowed: AuthorizationPolicy, "
-                "Namespace, NetworkPolicy, PeerAuthentication, Service, ServiceEntry, WorkloadEntry"
-            )
-        ],
+        [(f"2: kind: unknown kind 'WorkloadEntri'; did you mean 'WorkloadEntry'? allowed: {', '.join(sorted(KINDS))}")],
     ),
     (
         "apiVersion: networking.istio.io/v2\nkind: WorkloadEntry",

@@ -92,8 +92,8 @@ def test_warnings_about_the_whole() -> None:
             "nobody can tell which one a connection is for; give each workload its own port or address"
         ),
         (
-            "doc3.yaml:3: metadata.labels.istio.io/use-waypoint: there is no waypoint 'wp': traffic goes without it, "
-            "and without the policies attached to it"
+            "doc3.yaml:3: metadata.labels.istio.io/use-waypoint: there is no waypoint default/wp: what would have to "
+            "go through it is refused until there is one"
         ),
     ]
 

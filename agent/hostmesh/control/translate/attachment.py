@@ -1,0 +1,87 @@
+"""Services and workloads with the waypoints that they use, and what the waypoints are told because of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
+from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.http_route import HTTPRoute
+from hostmesh.control.documents.read import Object, of_kind
+from hostmesh.control.documents.request_authentication import RequestAuthentication
+from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.translate.programs import Material
+from hostmesh.control.translate.services import Backed
+from hostmesh.control.translate.values import MeshConfig
+from hostmesh.control.translate.waypoints import Key, Waypoints
+from hostmesh.model.address import NamespacedHostname
+from hostmesh.model.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """The same services and workloads as before, each with its waypoint; `using` by service key and workload uid."""
+
+    services: tuple[Backed, ...]
+    workloads: tuple[Workload, ...]
+    using: Mapping[str, Key]
+
+
+def attach(
+    waypoints: Waypoints,
+    services: Iterable[Backed],
+    described: Iterable[tuple[Object[WorkloadEntry], Workload]],
+    workloads: Iterable[Workload],
+) -> Attachment:
+    """Find every object's waypoint.
+
+    Args:
+        waypoints: all of them.
+        services: all services.
+        described: WorkloadEntries with their workloads; endpoints that stand in a ServiceEntry use its waypoint only.
+        workloads: all workloads.
+    """
+    using: dict[str, Key] = {}
+    attached_services = []
+    for backed in services:
+        found = waypoints.of(backed.source, backed.source.resource.metadata.labels, "service")
+        if found is not None:
+            backed = replace(backed, service=replace(backed.service, waypoint=found.address))
+            if found.gateway is not None:
+                using[backed.service.key] = found.gateway
+        attached_services.append(backed)
+    sources = {workload.uid: item for item, workload in described}
+    attached_workloads = []
+    for workload in workloads:
+        item = sources.get(workload.uid)
+        found = waypoints.of(item, item.resource.labels, "workload") if item is not None else None
+        if found is not None:
+            workload = replace(workload, waypoint=found.address)
+            if found.gateway is not None:
+                using[workload.uid] = found.gateway
+        attached_workloads.append(workload)
+    return Attachment(tuple(attached_services), tuple(attached_workloads), using)
+
+
+def material(
+    everything: Sequence[Object[Resource]], attachment: Attachment, waypoints: Waypoints, mesh: MeshConfig
+) -> Material:
+    """What the waypoints' programs are made of."""
+    behind: dict[NamespacedHostname, list[Workload]] = {}
+    for workload in attachment.workloads:
+        for name in workload.services:
+            behind.setdefault(name, []).append(workload)
+    return Material(
+        mesh=mesh,
+        waypoints=waypoints,
+        services=attachment.services,
+        using=attachment.using,
+        workloads=attachment.workloads,
+        behind=behind,
+        by_host={backed.service.hostname: backed for backed in reversed(attachment.services)},
+        routes=of_kind(everything, HTTPRoute),
+        policies=[item for item in of_kind(everything, AuthorizationPolicy) if item.resource.at_waypoint],
+        authentications=of_kind(everything, RequestAuthentication),
+        authorizers=mesh.authorizers,
+    )

@@ -1,0 +1,168 @@
+"""What each waypoint is told: services that use it, routes, policies (istiod's configuration of waypoint proxies)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from hostmesh.config.strict_yaml import Problem
+from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
+from hostmesh.control.documents.http_route import HOSTNAME, BackendRef, HTTPRoute
+from hostmesh.control.documents.read import Object
+from hostmesh.control.documents.request_authentication import RequestAuthentication
+from hostmesh.control.documents.service import CoreService
+from hostmesh.control.documents.service_entry import ServiceEntry
+from hostmesh.control.translate.http_routes import routes_of
+from hostmesh.control.translate.services import Backed
+from hostmesh.control.translate.values import MeshConfig
+from hostmesh.control.translate.waypoint_policies import authentications, l7_policies
+from hostmesh.control.translate.waypoints import Key, Waypoints
+from hostmesh.model.address import NamespacedHostname
+from hostmesh.model.waypoint import (
+    AppProtocol,
+    Backend,
+    ExtAuthz,
+    WaypointEndpoint,
+    WaypointPort,
+    WaypointProgram,
+    WaypointService,
+)
+from hostmesh.model.workload import HealthStatus, Protocol, Workload
+
+_BY_NAME = {
+    "HTTP": AppProtocol.HTTP,
+    "HTTP2": AppProtocol.HTTP2,
+    "GRPC": AppProtocol.HTTP2,
+    "GRPC-WEB": AppProtocol.HTTP,
+    "TCP": AppProtocol.TCP,
+    "TLS": AppProtocol.TCP,
+    "HTTPS": AppProtocol.TCP,
+    "MONGO": AppProtocol.TCP,
+    "MYSQL": AppProtocol.TCP,
+    "REDIS": AppProtocol.TCP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that programs are made of."""
+
+    mesh: MeshConfig
+    waypoints: Waypoints
+    services: Sequence[Backed]
+    using: Mapping[str, Key]
+    workloads: Sequence[Workload]
+    behind: Mapping[NamespacedHostname, Sequence[Workload]]
+    by_host: Mapping[str, Backed]
+    routes: Sequence[Object[HTTPRoute]]
+    policies: Sequence[Object[AuthorizationPolicy]]
+    authentications: Sequence[Object[RequestAuthentication]]
+    authorizers: tuple[ExtAuthz, ...] = ()
+
+
+def programs(material: Material) -> tuple[WaypointProgram, ...]:
+    """One for each Gateway, sorted by namespace and name.
+
+    Args:
+        material: `using` maps the keys of services and the uids of workloads to their waypoints, `behind` the names
+            of services to their endpoints, `by_host` host names to services.
+    """
+    return tuple(_program(key, material) for key in sorted(material.waypoints.gateways))
+
+
+def unresolved(material: Material) -> Iterator[Problem]:
+    """References of routes that lead nowhere: their share of the requests is answered with 500."""
+    for item in material.routes:
+        for number, rule in enumerate(item.resource.spec.rules):
+            for position, backend in enumerate(rule.backend_refs):
+                if not _resolve(material, item, backend):
+                    why = f"backend({backend.name}) not found: its share of the requests is answered with 500"
+                    yield item.document.problem(("spec", "rules", number, "backendRefs", position, "name"), why)
+
+
+def _program(key: Key, material: Material) -> WaypointProgram:
+    namespace, name = key
+    served = [backed for backed in material.services if material.using.get(backed.service.key) == key]
+    made = [_service(backed, material, routes=True) for backed in served]
+    routed = {backend.hostname for one in made for backend in _backends(one)} - {"", *(one.hostname for one in made)}
+    made += [_service(material.by_host[host], material, routes=False) for host in sorted(routed)]
+    return WaypointProgram(
+        name=name,
+        namespace=namespace,
+        trust_domain=material.mesh.trust_domain,
+        identity=str(material.waypoints.identity(key) or ""),
+        port=material.waypoints.port(key),
+        services=tuple(made),
+        workloads=tuple(
+            _endpoint(workload, str(address), 0)
+            for workload in material.workloads
+            if material.using.get(workload.uid) == key
+            for address in workload.addresses
+        ),
+        policies=tuple(l7_policies(material.policies, key, served, material.mesh.root_namespace)),
+        authentications=tuple(authentications(material.authentications, key, served, material.mesh.root_namespace)),
+        authorizers=material.authorizers,
+    )
+
+
+def _backends(service: WaypointService) -> Iterator[Backend]:
+    for port in service.ports:
+        for route in port.routes:
+            yield from route.backends
+            yield from (mirror.backend for mirror in route.mirrors)
+
+
+def _service(backed: Backed, material: Material, *, routes: bool) -> WaypointService:
+    service = backed.service
+    own = [route for route in material.routes if route.key.namespace == backed.source.key.namespace]
+    ports = []
+    for port in sorted(service.ports):
+        attached = routes_of(backed, port, own, partial(_resolve, material)) if routes else ()
+        protocol = _protocol(backed, port)
+        if attached and protocol in (AppProtocol.SNIFFED, AppProtocol.TCP):
+            protocol = AppProtocol.HTTP  # who attaches an HTTPRoute says so
+        ports.append(WaypointPort(port, protocol, tuple(_endpoints(backed, port, material)), attached))
+    return WaypointService(
+        service.namespace, service.hostname, tuple(str(vip.ip) for vip in service.vips), tuple(ports), served=routes
+    )
+
+
+def _protocol(backed: Backed, number: int) -> AppProtocol:
+    """What the document says; a Service by `appProtocol` or the prefix of the port's name."""
+    resource = backed.source.resource
+    if isinstance(resource, ServiceEntry):
+        said = next((port.protocol for port in resource.spec.ports if port.number == number), "")
+        return _BY_NAME.get(said.upper(), AppProtocol.SNIFFED)
+    if isinstance(resource, CoreService):
+        port = next((port for port in resource.spec.ports if port.port == number), None)
+        if port is not None:
+            said = port.app_protocol.removeprefix("kubernetes.io/") or port.name.partition("-")[0]
+            return _BY_NAME.get({"h2c": "HTTP2"}.get(said, said).upper(), AppProtocol.SNIFFED)
+    return AppProtocol.SNIFFED
+
+
+def _endpoints(backed: Backed, port: int, material: Material) -> Iterator[WaypointEndpoint]:
+    name = backed.service.namespaced_hostname
+    for workload in material.behind.get(name, ()):
+        target = workload.services[name].get(port)
+        if target is None or workload.status is not HealthStatus.HEALTHY:
+            continue
+        for address in workload.addresses[:1]:
+            yield _endpoint(workload, str(address), target or port)
+
+
+def _endpoint(workload: Workload, address: str, port: int) -> WaypointEndpoint:
+    identity = str(workload.identity) if workload.protocol is Protocol.HBONE else ""
+    return WaypointEndpoint(address, port, identity, workload.name, workload.namespace, workload.capacity)
+
+
+def _resolve(material: Material, item: Object[HTTPRoute], backend: BackendRef) -> str:
+    """The host name of the service that is meant, if it has the port."""
+    if (backend.group, backend.kind) == HOSTNAME:
+        hostname = backend.name
+    else:
+        namespace = backend.namespace or item.key.namespace
+        hostname = f"{backend.name}.{namespace}.svc.{material.mesh.cluster_domain}"
+    backed = material.by_host.get(hostname)
+    return hostname if backed is not None and backend.port in backed.service.ports else ""

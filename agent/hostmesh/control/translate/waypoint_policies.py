@@ -1,0 +1,99 @@
+"""Policies that waypoints enforce: AuthorizationPolicy and RequestAuthentication with targetRefs (Istio)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from hostmesh.control.documents.authorization_policy import AuthorizationPolicy, Operation, Rule, Source, TargetRef
+from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.read import Object
+from hostmesh.control.documents.request_authentication import JwtRuleSpec, RequestAuthentication
+from hostmesh.control.translate.services import Backed
+from hostmesh.control.translate.waypoints import Key
+from hostmesh.model.waypoint import Fields, JwtRule, L7Action, L7Authentication, L7Policy, L7Rule
+
+
+def l7_policies(
+    policies: Iterable[Object[AuthorizationPolicy]], gateway: Key, services: Sequence[Backed], root_namespace: str
+) -> Iterator[L7Policy]:
+    """Those that this waypoint has to enforce, for all that it serves or for the services that they name."""
+    for item in policies:
+        spec = item.resource.spec
+        targets = [*([spec.target_ref] if spec.target_ref else []), *(spec.target_refs or [])]
+        hostnames = _hostnames(item, targets, gateway, services, root_namespace)
+        if hostnames is not None:
+            yield L7Policy(
+                name=item.key.name,
+                namespace=item.key.namespace,
+                action=L7Action(spec.action),
+                rules=tuple(_rule(rule) for rule in spec.rules),
+                hostnames=hostnames,
+                dry_run=item.resource.dry_run,
+                provider=spec.provider.name if spec.provider else "",
+            )
+
+
+def authentications(
+    policies: Iterable[Object[RequestAuthentication]], gateway: Key, services: Sequence[Backed], root_namespace: str
+) -> Iterator[L7Authentication]:
+    """The same for tokens."""
+    for item in policies:
+        spec = item.resource.spec
+        hostnames = _hostnames(item, spec.targets, gateway, services, root_namespace)
+        if hostnames is not None and spec.jwt_rules:
+            rules = tuple(_jwt(rule) for rule in spec.jwt_rules)
+            yield L7Authentication(item.key.name, item.key.namespace, rules, hostnames)
+
+
+def _hostnames(
+    item: Object[Resource], targets: Sequence[TargetRef], gateway: Key, services: Sequence[Backed], root: str
+) -> tuple[str, ...] | None:
+    """The services meant, all of the waypoint's for `()`; None when the policy is not for this waypoint."""
+    found: set[str] = set()
+    for target in targets:
+        if target.kind == "GatewayClass":
+            if item.key.namespace == root:
+                return ()
+        elif target.kind == "Gateway":
+            if (item.key.namespace, target.name) == gateway:
+                return ()
+        else:
+            found |= {
+                backed.service.hostname
+                for backed in services
+                if backed.source.key.namespace == item.key.namespace
+                and backed.source.key.kind == target.kind
+                and backed.source.key.name == target.name
+            }
+    return tuple(sorted(found)) if found else None
+
+
+def _rule(rule: Rule) -> L7Rule:
+    return L7Rule(
+        tuple(_fields(entry.source) for entry in rule.from_ or ()),
+        tuple(_fields(entry.operation) for entry in rule.to or ()),
+        tuple((one.key, tuple(one.values or ()), tuple(one.not_values or ())) for one in rule.when or ()),
+    )
+
+
+def _fields(part: Source | Operation) -> Fields:
+    """By the names that the user wrote."""
+    written: Fields = {
+        type(part).model_fields[name].alias or name: tuple(value) for name, value in part if value is not None
+    }
+    return written
+
+
+def _jwt(rule: JwtRuleSpec) -> JwtRule:
+    return JwtRule(
+        issuer=rule.issuer,
+        audiences=tuple(rule.audiences),
+        jwks=rule.jwks,
+        jwks_uri=rule.jwks_uri,
+        from_headers=tuple((one.name, one.prefix) for one in rule.from_headers),
+        from_params=tuple(rule.from_params),
+        from_cookies=tuple(rule.from_cookies),
+        payload_header=rule.output_payload_to_header,
+        forward=rule.forward_original_token,
+        claim_headers=tuple((one.header, one.claim) for one in rule.output_claim_to_headers),
+    )

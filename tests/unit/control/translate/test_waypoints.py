@@ -1,0 +1,152 @@
+"""Who uses which waypoint, and what the waypoint is told: by documents, as a user writes them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.documents import document, objects
+
+from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.model.waypoint import AppProtocol, Backend, L7Action, PathKind, WaypointProgram
+
+GATEWAY = document(
+    "Gateway", "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]", "name: wp"
+)
+FOR_ALL = GATEWAY.replace("name: wp}", "name: wp, labels: {istio.io/waypoint-for: all}}")
+INSTANCE = document(
+    "WorkloadEntry",
+    "address: 10.0.0.9\nserviceAccount: wp",
+    "name: wp1, labels: {hostmesh.io/node: n9, gateway.networking.k8s.io/gateway-name: wp}",
+)
+WEB = document(
+    "WorkloadEntry",
+    "address: 10.0.0.1\nserviceAccount: web\nports: {http: 8080}",
+    "name: web1, labels: {hostmesh.io/node: n1, app: web}",
+)
+USES = "labels: {istio.io/use-waypoint: wp}"
+SERVICE = document(
+    "Service", "selector: {app: web}\nclusterIP: 10.96.0.1\nports: [{port: 80, name: http, targetPort: 8080}]",
+    f"name: web, {USES}",
+)  # fmt: skip
+HOST = "web.default.svc.cluster.local"
+
+
+def told(*texts: str) -> Translation:
+    return translate(objects(*texts), MeshConfig())
+
+
+def program(*texts: str) -> WaypointProgram:
+    (made,) = told(*texts).waypoints
+    return made
+
+
+def test_a_service_is_sent_to_the_host_that_runs_its_waypoint() -> None:
+    """And the waypoint is told the endpoints with their identities, by the ports of the workloads."""
+    found = told(GATEWAY, INSTANCE, WEB, SERVICE)
+    (service,) = found.services
+    assert str(service.waypoint) == "/10.0.0.9:15008"
+    assert {workload.name: workload.waypoint for workload in found.workloads} == {"web1": None, "wp1": None}
+    (made,) = found.waypoints
+    (served,) = made.services
+    (port,) = served.ports
+    assert (served.hostname, served.vips, port.port, port.protocol) == (HOST, ("10.96.0.1",), 80, AppProtocol.HTTP)
+    (endpoint,) = port.endpoints
+    assert (endpoint.authority, endpoint.identity) == ("10.0.0.1:8080", "spiffe://cluster.local/ns/default/sa/web")
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ((INSTANCE, WEB, SERVICE), "there is no waypoint default/wp"),
+        ((GATEWAY, WEB, SERVICE), "the waypoint default/wp has no address yet"),
+        (
+            (GATEWAY.replace("name: wp}", "name: wp, labels: {istio.io/waypoint-for: workload}}"), INSTANCE, SERVICE),
+            "the waypoint default/wp is for workload, not for service",
+        ),
+        (
+            (
+                GATEWAY.replace("name: wp}", "name: wp, namespace: infra}"),
+                INSTANCE.replace("name: wp1", "name: wp1, namespace: infra"),
+                SERVICE.replace(USES, "labels: {istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: infra}"),
+            ),
+            "the waypoint infra/wp does not admit the namespace default (allowedRoutes)",
+        ),
+    ],
+)
+def test_what_cannot_be_attached_is_refused_and_not_left_without(texts: tuple[str, ...], why: str) -> None:
+    """It is sent to a name that belongs to nobody, and the author is told."""
+    found = told(*texts)
+    (service,) = [one for one in found.services if one.hostname == HOST]
+    assert "waypoint.hostmesh.internal" in str(service.waypoint)
+    assert any(why in str(warning) for warning in found.warnings)
+
+
+def test_a_namespace_speaks_for_its_objects_which_may_opt_out() -> None:
+    """The waypoint itself is not sent through itself."""
+    namespace = document("Namespace", "", f"name: default, {USES}")
+    other = SERVICE.replace(f"name: web, {USES}", "name: other, labels: {istio.io/use-waypoint: none}")
+    found = told(namespace, FOR_ALL, INSTANCE, WEB, SERVICE.replace(f", {USES}", ""), other)
+    assert {one.name: one.waypoint is not None for one in found.services} == {"web": True, "other": False}
+    assert {one.name: one.waypoint is not None for one in found.workloads} == {"web1": True, "wp1": False}
+    (made,) = found.waypoints
+    assert [one.address for one in made.workloads] == ["10.0.0.1"]
+
+
+ROUTE = document(
+    "HTTPRoute",
+    """
+    parentRefs: [{group: "", kind: Service, name: web}]
+    rules:
+    - matches: [{path: {value: /api}}, {path: {type: Exact, value: /}}]
+      backendRefs: [{name: web, port: 80, weight: 9}, {name: gone, port: 80}]
+    - matches: [{path: {value: /api/v2}, headers: [{name: x, value: y}]}]
+      backendRefs: [{name: web, port: 80}]
+    """,
+    "name: echo",
+)
+
+
+def test_routes_come_in_the_order_in_which_they_are_tried() -> None:
+    """Exact before prefixes, long prefixes before short ones; a backend that is not there is named."""
+    found = told(GATEWAY, INSTANCE, WEB, SERVICE, ROUTE)
+    (made,) = found.waypoints
+    routes = made.services[0].ports[0].routes
+    assert [(route.match.path_kind, route.match.path) for route in routes] == [
+        (PathKind.EXACT, "/"),
+        (PathKind.PREFIX, "/api/v2"),
+        (PathKind.PREFIX, "/api"),
+    ]
+    assert routes[2].backends == (Backend(HOST, 80, 9), Backend("", 80, 1))
+    (said,) = found.warnings
+    where = "doc4.yaml:8: spec.rules[0].backendRefs[1].name"
+    assert str(said) == f"{where}: backend(gone) not found: its share of the requests is answered with 500"
+
+
+def test_policies_with_target_refs_go_to_the_waypoint_and_others_do_not() -> None:
+    """A service's to that service, a Gateway's to all that it serves."""
+    one = document(
+        "AuthorizationPolicy",
+        "targetRefs: [{group: '', kind: Service, name: web}]\naction: DENY\n"
+        "rules: [{to: [{operation: {methods: [POST]}}]}]",
+        "name: one",
+    )
+    gate = document(
+        "AuthorizationPolicy",
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]\nrules: [{}]",
+        "name: gate",
+    )
+    plain = document("AuthorizationPolicy", "rules: [{}]", "name: plain")
+    made = program(GATEWAY, INSTANCE, WEB, SERVICE, one, gate, plain)
+    assert {policy.name: (policy.action, policy.hostnames) for policy in made.policies} == {
+        "one": (L7Action.DENY, (HOST,)),
+        "gate": (L7Action.ALLOW, ()),
+    }
+    assert made.policies[1].rules[0].operations == ({"methods": ("POST",)},)
+
+
+def test_a_route_to_a_service_behind_no_waypoint_leads_there() -> None:
+    """The service is known to the waypoint, but not served by it."""
+    other = SERVICE.replace(f"name: web, {USES}", "name: other").replace("10.96.0.1", "10.96.0.2")
+    route = ROUTE.replace("name: gone", "name: other")
+    made = program(GATEWAY, INSTANCE, WEB, SERVICE, other, route)
+    assert {one.hostname.partition(".")[0]: one.served for one in made.services} == {"web": True, "other": False}
