@@ -6,15 +6,18 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from hostmesh.kernel import systemd
 from hostmesh.telemetry.logs import ROOT, RecordHandler, join_levels, parse_levels, replace_levels
-from hostmesh.telemetry.records import LogRecord, render_json, render_plain
+from hostmesh.telemetry.records import FieldValue, LogRecord, render_json, render_plain
 from hostmesh.wire.proto import worker_pb2 as pb
 
 _PRIORITIES = {"error": 3, "warn": 4, "info": 6, "debug": 7, "trace": 7}
+
+_SHOWN = 512
+"""Characters of what cannot be read."""
 
 
 class LogSink:
@@ -41,25 +44,25 @@ class LogSink:
 
     def write(self, record: LogRecord) -> None:
         """One record."""
-        line = self._render(record, time.time())
-        if self._journal:
+        self._write([record])
+
+    def write_batch(self, batch: pb.LogBatch) -> None:
+        """What a worker logged."""
+        self._write(list(_records(batch.records)))
+
+    def _write(self, records: Sequence[LogRecord]) -> None:
+        now = time.time()
+        if not self._journal:
+            # One write for all: a busy proxy's access log must not cost main a system call for each connection.
+            sys.stderr.write("".join([f"{self._render(record, now)}\n" for record in records]))
+            return
+        for record in records:
             fields = {
                 "target": record.target,
                 **{key: str(value) for key, value in record.fields},
                 **mesh_fields(record),
             }
-            systemd.log(_without_time(line), _PRIORITIES.get(record.level, 6), fields)
-        else:
-            sys.stderr.write(line + "\n")
-
-    def write_batch(self, batch: pb.LogBatch) -> None:
-        """What a worker logged."""
-        for message in batch.records:
-            try:
-                fields = tuple(_fields(message.fields))
-            except (ValueError, TypeError):
-                fields = (("unreadable", message.fields),)
-            self.write(LogRecord(message.level, message.target, message.message, fields))
+            systemd.log(_without_time(self._render(record, now)), _PRIORITIES.get(record.level, 6), fields)
 
 
 def mesh_fields(record: LogRecord) -> dict[str, str]:
@@ -85,10 +88,30 @@ def _qualified(known: dict[str, str], end: str) -> str:
     return f"{namespace}/{name}" if namespace and name else name
 
 
-def _fields(encoded: str) -> Iterable[tuple[str, str | int | float | bool]]:
-    """The pairs of a worker's record; a worker is not trusted to send only what it should."""
-    for key, value in json.loads(encoded or "[]"):
-        yield str(key), value if isinstance(value, str | int | float | bool) else str(value)
+def _records(encoded: bytes) -> Iterator[LogRecord]:
+    """What a worker sent, which is not trusted to send only what it should: nonsense is shown, and ends nothing."""
+    try:
+        found = json.loads(encoded)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        yield _unreadable(encoded)
+        return
+    for one in found:
+        try:
+            level, target, message, fields = one
+            yield LogRecord(str(level), str(target), str(message), tuple(map(_field, fields)))
+        except (ValueError, TypeError):
+            yield _unreadable(one)
+
+
+def _field(pair: tuple[object, object]) -> tuple[str, FieldValue]:
+    key, value = pair
+    return str(key), value if isinstance(value, (str, int, float)) else str(value)
+
+
+def _unreadable(what: object) -> LogRecord:
+    return LogRecord("error", "workers", "a worker's record cannot be read", (("unreadable", str(what)[:_SHOWN]),))
 
 
 def _without_time(line: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
@@ -36,6 +36,9 @@ ORPHAN_DEADLINE = 5.0
 
 LAST_WORDS_TIMEOUT = 5.0
 """Seconds that an ending worker waits for main to read its last records and numbers."""
+
+MAX_LOG_BATCH = 4 << 20
+"""Bytes of records in one message, well below the largest that main takes: part of them is what peers say."""
 
 _READ = 1 << 18
 
@@ -107,7 +110,8 @@ class MainLink:
             )
             records, self._dropped = [lost, *records], 0
         if records:
-            self._send(pb.FromWorker(logs=pb.LogBatch(records=[_log_record(record) for record in records])))
+            for batch in _encoded(records):
+                self._send(pb.FromWorker(logs=pb.LogBatch(records=batch)))
 
     def _beat(self, interval: float, count: int) -> None:
         self._send(pb.FromWorker(heartbeat=pb.Heartbeat(turn=count)))
@@ -247,6 +251,12 @@ class MainLink:
             self._out.clear()
 
 
-def _log_record(record: LogRecord) -> pb.LogRecord:
-    fields = json.dumps(record.fields)
-    return pb.LogRecord(level=record.level, target=record.target, message=record.message, fields=fields)
+def _encoded(records: Sequence[LogRecord]) -> Iterator[bytes]:
+    """One document for all, unless peers have made them so long that main would not take it."""
+    encoded = json.dumps([(one.level, one.target, one.message, one.fields) for one in records]).encode()
+    if len(encoded) <= MAX_LOG_BATCH or len(records) == 1:
+        yield encoded
+    else:
+        half = len(records) // 2
+        yield from _encoded(records[:half])
+        yield from _encoded(records[half:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Literal, TextIO
 
 from hostmesh.telemetry.records import FieldValue, LogRecord, render_json, render_plain
@@ -49,6 +50,7 @@ def set_levels(levels: Mapping[str, int]) -> None:
     """Apply parsed levels to the running process; targets that are not named keep theirs."""
     for target, level in levels.items():
         logging.getLogger(f"{ROOT}.{target}" if target else ROOT).setLevel(level)
+    enabled.cache_clear()
 
 
 def replace_levels(levels: Mapping[str, int]) -> None:
@@ -69,8 +71,12 @@ def join_levels(text: str, more: str) -> str:
     return ",".join([*(f"{target}={word}" for target, word in sorted(words.items())), default])
 
 
+@lru_cache(maxsize=256)
 def enabled(target: str, level: str) -> bool:
-    """Whether records of this target and level are wanted (for records that do not pass through a logger)."""
+    """Whether records of this target and level are wanted (for records that do not pass through a logger).
+
+    Asked for every connection, so the answer is kept until the levels change.
+    """
     return logging.getLogger(f"{ROOT}.{target}").isEnabledFor(_LEVELS[level])
 
 

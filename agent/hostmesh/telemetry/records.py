@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 FieldValue = str | int | float | bool
 
@@ -20,6 +21,13 @@ class LogRecord:
     target: str
     message: str
     fields: tuple[tuple[str, FieldValue], ...] = ()
+
+
+_REMEMBERED = 256
+"""Characters of a string whose quoted form is kept: names repeat with every connection."""
+
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+_quoted = lru_cache(maxsize=4096)(_quote)
 
 
 def render_plain(record: LogRecord, now: float) -> str:
@@ -48,12 +56,14 @@ def render_json(record: LogRecord, now: float) -> str:
 
 def _plain(key: str, value: FieldValue) -> str:
     if isinstance(value, str) and key not in BARE_FIELDS:
-        return json.dumps(value, ensure_ascii=False)
+        return _quoted(value) if len(value) <= _REMEMBERED else _quote(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     # A bare value must not be able to end its line or start another field.
     return "".join(str(value).split()) if isinstance(value, str) else str(value)
 
 
+@lru_cache(maxsize=1)
 def _timestamp(now: float) -> str:
+    """Records that are written together have one time."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -26,7 +26,7 @@ def opened(id_: int, number: int) -> tuple[OpenNamespace, int]:
 
 def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
     """Who comes there is the workload whose namespace it is; a worker that is replaced hears of it as well."""
-    logs: list[worker_pb2.LogRecord] = []
+    logs: list[bytes] = []
 
     def snapshot() -> Iterable[worker_pb2.ToWorker]:
         yield worker_pb2.ToWorker(local_workloads=worker_pb2.LocalWorkloads())
@@ -35,7 +35,7 @@ def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
     async def body() -> None:
         doors = Doors(lambda *_: [])
         hooks = WorkerHooks(
-            snapshot, lambda batch: logs.extend(batch.records), lambda _: None, doors.channel, lambda _: None
+            snapshot, lambda batch: logs.append(batch.records), lambda _: None, doors.channel, lambda _: None
         )
         config = ProxyConfig(mark=None, certificate_wait=0.1).to_json()
         workers = ProxyWorkers(1, worker_pb2.Start(config_json=config), [], hooks, user=None)
@@ -50,7 +50,7 @@ def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
                 with suppress(ConnectionResetError):
                     await reader.read(1)
                 writer.close()
-                while not any(f"has the number {6 + round_}" in record.fields for record in logs):
+                while not any(f"has the number {6 + round_}".encode() in records for records in logs):
                     await asyncio.sleep(0.02)
                 if round_ == 1:
                     doors.follow([])

@@ -22,24 +22,37 @@ def _logging() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "written"),
+    ("record", "written"),
     [
-        ('[["src.addr", "192.0.2.1:5"], ["bytes_sent", 3]]', {"src.addr": "192.0.2.1:5", "bytes_sent": 3}),
-        ('[["nested", {"a": 1}]]', {"nested": "{'a': 1}"}),
-        ("", {}),
-        ("not JSON", {"unreadable": "not JSON"}),
-        ("[1, 2]", {"unreadable": "[1, 2]"}),
+        (
+            '["info", "access", "done", [["src.addr", "192.0.2.1:5"], ["bytes_sent", 3]]]',
+            {"src.addr": "192.0.2.1:5", "bytes_sent": 3},
+        ),
+        ('["info", "access", "done", [["nested", {"a": 1}], ["none", null]]]', {"nested": "{'a': 1}", "none": "None"}),
+        ('["info", "access", "done", []]', {}),
+        ("1", {"unreadable": "1"}),
+        ('["info", "access", "done"]', {"unreadable": "['info', 'access', 'done']"}),
+        ('["info", "access", "done", [1, 2]]', {"unreadable": "['info', 'access', 'done', [1, 2]]"}),
     ],
 )
 def test_what_a_worker_logged_is_written_whatever_it_is(
-    capsys: pytest.CaptureFixture[str], fields: str, written: dict[str, object]
+    capsys: pytest.CaptureFixture[str], record: str, written: dict[str, object]
 ) -> None:
-    """A worker is not trusted: nonsense is shown, and ends nothing."""
-    record = pb.LogRecord(level="info", target="access", message="connection complete", fields=fields)
-    LogSink("json", "info").write_batch(pb.LogBatch(records=[record]))
-    line = json.loads(capsys.readouterr().err)
+    """A worker is not trusted: nonsense is shown, and ends nothing, the records beside it least of all."""
+    good = '["warn", "proxy", "beside it", []]'
+    LogSink("json", "info").write_batch(pb.LogBatch(records=f"[{record}, {good}]".encode()))
+    line, other = map(json.loads, capsys.readouterr().err.splitlines())
     assert {key: value for key, value in line.items() if key not in ("level", "time", "scope", "message")} == written
-    assert line["message"] == "connection complete"
+    assert (other["level"], other["scope"], other["message"]) == ("warn", "proxy", "beside it")
+
+
+@pytest.mark.parametrize("batch", [b"", b"not JSON", b"3", b"\xff", b"[" * 100_000])
+def test_a_batch_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str], batch: bytes) -> None:
+    """It is shown, as far as a reader could bear it."""
+    LogSink("json", "info").write_batch(pb.LogBatch(records=batch))
+    [line] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert line["message"] == "a worker's record cannot be read"
+    assert len(line["unreadable"]) <= 512
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -87,5 +88,28 @@ def test_an_ending_worker_tells_everything_and_lets_main_finish_its_sentence() -
             loop.turn(0.0)
         listener.join()
     assert [message.WhichOneof("message") for message in heard][-2:] == ["logs", "report"]
-    assert heard[-2].logs.records[0].message == "connection complete"
+    assert json.loads(heard[-2].logs.records) == [["info", "access", "connection complete", []]]
+    loop.close()
+
+
+def test_records_that_peers_have_made_long_come_in_several_messages() -> None:
+    """Main kills a worker whose message is too large: part of a record is what a peer says about itself."""
+    loop, proxy = Loop(), Proxy()
+    main, worker = socket.socketpair()
+    records = [LogRecord("info", "access", str(number), (("src.workload", "x" * 60_000),)) for number in range(300)]
+    heard: list[str] = []
+    reader = FrameReader(MAX_FROM_WORKER)
+    with main, worker:
+        link = MainLink(worker, loop, MeshState())
+        server: Any = proxy
+        link.begin(server, [], 3600.0)
+        link.log(records)
+        link.log(records)
+        while len(heard) < 2 * len(records):
+            loop.turn(0.0)
+            for body in reader.feed(main.recv(1 << 20)):
+                message = pb.FromWorker.FromString(body)
+                if message.WhichOneof("message") == "logs":
+                    heard += [one[2] for one in json.loads(message.logs.records)]
+    assert heard == 2 * [str(number) for number in range(300)]
     loop.close()

@@ -24,7 +24,7 @@ class Main:
 
     def __init__(self, *, known: bool = True) -> None:
         self.known = known
-        self.logs: list[pb.LogRecord] = []
+        self.logs: list[bytes] = []
         self.wanted: list[str] = []
         self.names: list[str] = []
         self.doors = Doors(lambda *_: [])
@@ -37,7 +37,7 @@ class Main:
     def hooks(self) -> WorkerHooks:
         return WorkerHooks(
             self.snapshot,
-            lambda batch: self.logs.extend(batch.records),
+            lambda batch: self.logs.append(batch.records),
             self.wanted.append,
             self.doors.channel,
             self.names.append,

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from hostmesh.proxy.journal import Journal
+from hostmesh.telemetry.logs import set_levels
 from hostmesh.telemetry.records import LogRecord
 from hostmesh.transport.loop import Loop
 
 
 @pytest.fixture(autouse=True)
 def levels() -> Iterator[None]:
-    logging.getLogger("hostmesh").setLevel(logging.INFO)
+    set_levels({"": logging.INFO})
     yield
-    logging.getLogger("hostmesh.access").setLevel(logging.NOTSET)
+    set_levels({"access": logging.NOTSET})
 
 
 def test_records_of_a_turn_leave_together_and_in_order() -> None:
@@ -38,7 +39,7 @@ def test_what_is_not_wanted_is_not_sent() -> None:
     """Operators switch successes off and keep errors."""
     loop, batches = Loop(), list[Sequence[LogRecord]]()
     journal = Journal(loop, batches.append)
-    logging.getLogger("hostmesh.access").setLevel(logging.ERROR)
+    set_levels({"access": logging.ERROR})
     journal.add(LogRecord("info", "access", "fine"))
     journal.add(LogRecord("error", "access", "not fine"))
     loop.turn(0)

@@ -201,23 +201,11 @@ class Report(_message.Message):
     more: bool
     def __init__(self, id: _Optional[int] = ..., counters: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., gauges: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., connections: _Optional[_Iterable[_Union[OpenConnection, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
-class LogRecord(_message.Message):
-    __slots__ = ("level", "target", "message", "fields")
-    LEVEL_FIELD_NUMBER: _ClassVar[int]
-    TARGET_FIELD_NUMBER: _ClassVar[int]
-    MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    FIELDS_FIELD_NUMBER: _ClassVar[int]
-    level: str
-    target: str
-    message: str
-    fields: str
-    def __init__(self, level: _Optional[str] = ..., target: _Optional[str] = ..., message: _Optional[str] = ..., fields: _Optional[str] = ...) -> None: ...
-
 class LogBatch(_message.Message):
     __slots__ = ("records",)
     RECORDS_FIELD_NUMBER: _ClassVar[int]
-    records: _containers.RepeatedCompositeFieldContainer[LogRecord]
-    def __init__(self, records: _Optional[_Iterable[_Union[LogRecord, _Mapping]]] = ...) -> None: ...
+    records: bytes
+    def __init__(self, records: _Optional[bytes] = ...) -> None: ...
 
 class WantCredentials(_message.Message):
     __slots__ = ("identity",)
