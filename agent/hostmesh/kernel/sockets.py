@@ -9,6 +9,7 @@ import _socket
 import errno
 import socket
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from hostmesh.model.address import SocketAddress, canonical
@@ -40,8 +41,7 @@ def original_destination(sock: _socket.socket) -> SocketAddress:
         OSError: the socket is dead, or the kernel fails for a reason other than "not translated".
     """
     try:
-        port, ip4 = _SOCKADDR_IN.unpack(sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, _SOCKADDR_IN.size))
-        return SocketAddress(IPv4Address(ip4), port)
+        return _address(sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, _SOCKADDR_IN.size))
     except OSError as error:
         if error.errno not in _NOT_TRANSLATED:
             raise
@@ -53,6 +53,13 @@ def original_destination(sock: _socket.socket) -> SocketAddress:
         if error.errno not in _NOT_TRANSLATED:
             raise
     return local_address(sock)
+
+
+@lru_cache(maxsize=4096)
+def _address(sockaddr_in: bytes) -> SocketAddress:
+    """Applications call the same few services all the time."""
+    port, ip = _SOCKADDR_IN.unpack(sockaddr_in)
+    return SocketAddress(IPv4Address(ip), port)
 
 
 def local_address(sock: _socket.socket) -> SocketAddress:

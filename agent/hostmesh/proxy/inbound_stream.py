@@ -24,7 +24,7 @@ from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.proxy_header import proxy_header
-from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect, seen_source
+from hostmesh.proxy.sockets import Connect, seen_source
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.rbac.decide import Verdict, decide
@@ -140,17 +140,20 @@ class InboundStream:
         if not place.verdict.allowed:
             self._answer_and_end(401, failures.denied(place.verdict.reason, place.verdict.policies))
             return
-        self._connect = Connect(
+        connect = Connect(
             context.loop,
             place.destination.connect,
             context.config.connect_timeout,
             self._connected,
             context.mark(place.local.captured.number),
-            LOCAL_ATTEMPTS,
+            local=True,
             stock=context.stock,
-            config=context.config,
             source=seen_source(context.original_source, self._peer.address, place.destination.connect),
         )
+        if connect.connected:
+            self._connected(connect, 0)
+        else:
+            self._connect = connect
 
     def describe(self) -> OpenConnection:
         """For the admin's list."""

@@ -61,7 +61,7 @@ class Outbound:
     def loops_back(self, sock: _socket.socket, destination: SocketAddress) -> bool:
         """Whether the connection was made to the listener itself, and not redirected here."""
         if destination.port != self._listener.port:
-            return destination.ip.is_loopback and destination.port in self.context.config.illegal_ports
+            return destination.port in self.context.config.illegal_ports and destination.ip.is_loopback
         return destination == self._listener or destination == local_address(sock)
 
     def prepared(self, source: Workload, destination: SocketAddress) -> Prepared | Refused | Unresolved:

@@ -17,7 +17,7 @@ from hostmesh.proxy.inbound_stream import Told
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.relay import Relay
-from hostmesh.proxy.sockets import LOCAL_ATTEMPTS, Connect, reset, seen_source
+from hostmesh.proxy.sockets import Connect, reset, seen_source
 from hostmesh.rbac.decide import decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
@@ -124,17 +124,20 @@ class PlaintextConnection:
         if not verdict.allowed:
             self._fail(failures.denied(verdict.reason, verdict.policies))
             return
-        self._connect = Connect(
+        connect = Connect(
             context.loop,
             self._destination,
             context.config.connect_timeout,
             self._connected,
             context.mark(self._number),
-            LOCAL_ATTEMPTS,
+            local=True,
             stock=context.stock,
-            config=context.config,
             source=seen_source(context.original_source, self._peer, self._destination),
         )
+        if connect.connected:
+            self._connected(connect, 0)
+        else:
+            self._connect = connect
 
     def _connected(self, connect: Connect, number: int) -> None:
         self._connect = None

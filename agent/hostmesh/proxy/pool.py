@@ -45,7 +45,10 @@ C = TypeVar("C", bound=Candidate)
 
 def choose(candidates: Iterable[C]) -> C | None:
     """The oldest tunnel with room for one more stream; None: another one must be dialled."""
-    return next((one for one in candidates if one.usable and one.streams < one.capacity), None)
+    for one in candidates:
+        if one.usable and one.streams < one.capacity:
+            return one
+    return None
 
 
 class Waiter(Protocol):

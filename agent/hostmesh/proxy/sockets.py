@@ -24,6 +24,11 @@ ACCEPT_BATCH = 64
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
 """The connection in front of the queue died or was filtered; the next one may be fine (accept(2))."""
 
+_UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EALREADY})
+
+_BY_CHANCE = frozenset({errno.ECONNREFUSED, errno.EADDRINUSE})
+"""See `LOCAL_ATTEMPTS`: another source port may do."""
+
 _NONBLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 LOCAL_ATTEMPTS = 4
@@ -65,9 +70,11 @@ class Connect:
         then: gets this object and an errno, 0 when connected. After a failure the socket is closed. `seen` is then
             the event that said so: it may have announced the first bytes too, and is not repeated.
         mark: SO_MARK.
-        attempts: how many are made before a refusal is final.
+        local: to a process of this kernel, perhaps in another network namespace. It is connected when this returns,
+            unless its queue is full: `connected` says so, and `then` is not called.
         stock: where sockets come from that must be of another network namespace.
-        config: says how a peer that is gone is noticed; None leaves it to the kernel.
+        config: says how a peer that is gone is noticed; None leaves it to the kernel, which ends the connections of
+            its own processes with them.
         source: the client whose address the other side shall see; another port than the client's own.
     """
 
@@ -75,6 +82,7 @@ class Connect:
         "_address",
         "_attempts",
         "_config",
+        "_local",
         "_loop",
         "_mark",
         "_source",
@@ -82,6 +90,7 @@ class Connect:
         "_then",
         "_timer",
         "_waiting",
+        "connected",
         "seen",
         "sock",
     )
@@ -93,8 +102,8 @@ class Connect:
         limit: float,
         then: Callable[[Connect, int], None],
         mark: int | None,
-        attempts: int = 1,
         *,
+        local: bool = False,
         stock: Stock | None = None,
         config: ProxyConfig | None = None,
         source: SocketAddress | None = None,
@@ -104,20 +113,31 @@ class Connect:
         self._source = source
         self._address = address
         self._mark = mark
-        self._attempts = attempts
+        self._local = local
+        self._attempts = LOCAL_ATTEMPTS if local else 1
         self._stock = stock
         self._then: Callable[[Connect, int], None] | None = then
         self._timer: Timer | None = None
         self._waiting = False
+        self.connected = False
         self.seen = 0
         number = self._open()
         if number:
             loop.call_later(0, lambda: self._finish(number))
+        elif self.connected:
+            self._then = None
         else:
             self._timer = loop.call_later(limit, self._expired)
 
     def _open(self) -> int:
-        """Start an attempt; an errno if it cannot even be started."""
+        """Start an attempt, and others while it fails at once by chance; an errno if none could be started."""
+        while True:
+            number = self._attempt()
+            if number not in _BY_CHANCE or self._attempts <= 0:
+                return number
+            self._loop.close_later(self.sock)
+
+    def _attempt(self) -> int:
         self._attempts -= 1
         ipv6 = isinstance(self._address.ip, IPv6Address)
         if self._stock is None:
@@ -138,7 +158,7 @@ class Connect:
             self._waiting = False
             self.sock = sock
             number = self._start()
-        if number:
+        if number or self.connected:
             self._finish(number)
         return True
 
@@ -152,21 +172,24 @@ class Connect:
                 watch_peer(self.sock, self._config)
             if self._source is not None:
                 options.bind_as(self.sock, str(self._source.ip))
-            self.sock.connect((str(address.ip), address.port))
-        except BlockingIOError:
+            number = self._connect((_socket.inet_ntop(self.sock.family, address.ip.packed), address.port))
             if self._source is not None and self.sock.getsockname()[1] == self._source.port:
-                return self._again()
+                # The kernel drew the client's own port: connection tracking takes this for the client's packet.
+                number = errno.EADDRINUSE
         except OSError as error:
             return error.errno or errno.EIO
-        self._loop.register(self.sock.fileno(), self._ready, writable=True)
-        return 0
+        if number in _UNDER_WAY:
+            number = 0
+        else:
+            self.connected = not number
+        if not number:
+            self._loop.register(self.sock.fileno(), self._ready, writable=not self.connected)
+        return number
 
-    def _again(self) -> int:
-        """The kernel drew the client's own port: with it, connection tracking takes this for the client's packet."""
-        if self._attempts <= 0:
-            return errno.EADDRINUSE
-        self._loop.close_later(self.sock)
-        return self._open()
+    def _connect(self, name: tuple[str, int]) -> int:
+        """An errno. A call never waits; but packets to this kernel are through when it ends, and a second one knows."""
+        number = self.sock.connect_ex(name)
+        return self.sock.connect_ex(name) if number == errno.EINPROGRESS and self._local else number
 
     def cancel(self) -> None:
         """Nobody wants it any more; `then` will not be called."""
@@ -179,7 +202,7 @@ class Connect:
         if number == errno.ECONNREFUSED and self._attempts > 0:
             self._loop.close_later(self.sock)
             number = self._open()
-            if not number:
+            if not number and not self.connected:
                 return
         self._finish(number)
 

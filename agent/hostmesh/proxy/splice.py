@@ -110,6 +110,10 @@ class Splice:
         """
         self._tunnel.attach(self._stream, self)
         if seen is None:
+            # Most applications speak first: what they said while the tunnel was asked waits, and leaves in this turn.
+            self._carry(READABLE)
+            if self._owner is None:
+                return
             self._loop.register(self._sock.fileno(), self._ready)
         else:
             self._loop.replace_handler(self._sock.fileno(), self._ready)

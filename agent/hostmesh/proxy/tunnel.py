@@ -267,6 +267,8 @@ class Tunnel:
                 if not n:
                     break
                 self._dispatch(self.http2.receive(plaintext[:n]))
+                if n < PLAINTEXT_BUFFER and not self._engine.ended:  # asking again would find nothing
+                    break
         except Http2Error as error:
             self.broken(error)
         except (TlsClosed, TlsTruncated):
@@ -358,7 +360,7 @@ class Tunnel:
     def _send(self) -> bool:
         """Whether the socket took everything."""
         engine = self._engine
-        while size := len(pending := engine.pending_out()):
+        if size := len(pending := engine.pending_out()):
             try:
                 n = self._sock.send(pending, DONTWAIT_NOSIGNAL)
             except BlockingIOError:
@@ -367,10 +369,11 @@ class Tunnel:
                 self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
                 return False
             engine.sent(n)
-            if n < size:
-                self._blocked = True
-                self._loop.watch_writable(self._sock.fileno())
-                return False
+            if n == size:  # and the engine has given all it had
+                return True
+            self._blocked = True
+            self._loop.watch_writable(self._sock.fileno())
+            return False
         return True
 
     def _feed_starved(self) -> None:

@@ -151,7 +151,7 @@ class Loop:
     def turn(self, max_wait: float | None = None) -> None:
         """One turn; waits for the next event or timer, at most `max_wait` seconds if given."""
         events = self._epoll.poll(self._wait(max_wait), _MAX_EVENTS)
-        self._now = self._clock()
+        self._now = now = self._clock()
         handlers = self._handlers
         for fd, mask in events:
             handler = handlers.get(fd)
@@ -160,7 +160,8 @@ class Loop:
                     handler(mask)
                 except Exception as error:  # noqa: BLE001  the owner's; the other connections go on
                     self.on_error(fd, error)
-        self._run_timers()
+        if self._timers.may_be_due(now):
+            self._run_timers()
         if self._turn_end:
             self._run_turn_end()
         if self._closing:

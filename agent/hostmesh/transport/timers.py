@@ -69,6 +69,10 @@ class Timers:
             self._garbage -= 1
         return None
 
+    def may_be_due(self, now: float) -> bool:
+        """Whether a look is worth it: most turns of a busy loop have no timer."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     @property
     def last(self) -> int:
         """The number of the timer set last; each is one higher than the one before."""

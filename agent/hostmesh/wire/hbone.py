@@ -17,6 +17,12 @@ _NUMERIC = re.compile(r"[0-9.]+")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _READABLE = re.compile(rb"[\t\x20-\x7e]*")
 
+_NEVER_ZERO = 1 << 64 | 1
+"""A bit of each of the two numbers of a trace: neither may be 0."""
+
+_FORWARDED = re.compile(rb'for="([!#-:<-~]*)"(?:;host=([!#-:<-~]+))?')
+"""As ambient proxies write it."""
+
 _MAX_SHOWN = 512
 """Of a text that a peer chose; above the longest authority."""
 
@@ -99,7 +105,8 @@ def forwarded(client: str, host: str | None) -> str:
 
 def new_traceparent() -> str:
     """A fresh trace, not sampled (W3C Trace Context). Unique, not secret."""
-    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
+    bits = f"{random.getrandbits(192) | _NEVER_ZERO:048x}"
+    return f"00-{bits[:32]}-{bits[32:]}-00"
 
 
 def parse_connect(fields: Sequence[Field]) -> ConnectRequest:
@@ -194,6 +201,9 @@ def _printable(value: bytes) -> str:
 
 
 def _parse_forwarded(value: bytes) -> tuple[str, str | None]:
+    usual = _FORWARDED.fullmatch(value)
+    if usual is not None:
+        return usual[1].decode(), usual[2].decode() if usual[2] is not None else None
     forwarded_for = host = ""
     for part in _text(value).split(";"):
         part = part.strip()

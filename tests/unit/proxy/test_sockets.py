@@ -24,9 +24,9 @@ def run(loop: Loop, outcome: Outcome) -> tuple[Connect, int]:
     return connect, number
 
 
-def attempt(loop: Loop, address: SocketAddress, limit: float = 5.0, attempts: int = 1) -> tuple[Connect, Outcome]:
+def attempt(loop: Loop, address: SocketAddress, limit: float = 5.0, *, local: bool = False) -> tuple[Connect, Outcome]:
     outcome: Outcome = []
-    made = Connect(loop, address, limit, lambda *result: outcome.append(result), None, attempts)
+    made = Connect(loop, address, limit, lambda *result: outcome.append(result), None, local=local)
     return made, outcome
 
 
@@ -83,7 +83,7 @@ def test_a_refusal_is_final_after_the_last_attempt(listener: socket.socket) -> N
     loop = Loop()
     address = address_of(listener)
     listener.close()
-    connect, number = run(loop, attempt(loop, address, attempts=4)[1])
+    connect, number = run(loop, attempt(loop, address, local=True)[1])
     assert number == errno.ECONNREFUSED
     assert connect.sock.fileno() == -1
     loop.close()

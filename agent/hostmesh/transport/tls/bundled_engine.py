@@ -137,7 +137,9 @@ class BundledEngine:
         address = ffi.from_buffer(view)
         total = read(ssl, address, room) if room else 0  # at most one record
         if total > 0:
-            while total < room:
+            waiting, source = lib.BIO_get_mem_data, self._in
+            # A look at what is left costs a fraction of a read that finds nothing.
+            while total < room and waiting(source, ffi.NULL) > 0:
                 n = read(ssl, address + total, room - total)
                 if n <= 0:
                     self._stopped(n)
@@ -149,6 +151,11 @@ class BundledEngine:
             if self._failed is not None:
                 raise self._failed()
         return 0
+
+    @property
+    def ended(self) -> bool:
+        """See `Engine`."""
+        return self._failed is not None
 
     def write(self, data: memoryview) -> None:
         """See `Engine`. In pieces that stay in the processor's cache on their way through the library."""

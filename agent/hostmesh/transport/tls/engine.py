@@ -61,13 +61,17 @@ class Engine(Protocol):
         """
 
     def read_into(self, view: memoryview) -> int:
-        """Fill `view` with as much plaintext as there is; 0 means that more ciphertext is needed.
+        """Fill `view` with as much plaintext as there is; 0, or a part of it, means that more ciphertext is needed.
 
         Raises:
             TlsClosed: close_notify, after all plaintext was returned.
             TlsTruncated: the transport ended without one.
             TlsError: an alert, or bytes that are no valid TLS.
         """
+
+    @property
+    def ended(self) -> bool:
+        """Whether the next `read_into` will raise, because the end was met behind what the last one returned."""
 
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data` (any length) behind what waits in `pending_out`.

@@ -24,6 +24,7 @@ SSL_MODE_NO_AUTO_CHAIN: Final = 0x8
 
 _NAMES = (
     "BIO_free",
+    "BIO_get_mem_data",
     "BIO_new",
     "BIO_read",
     "BIO_s_mem",

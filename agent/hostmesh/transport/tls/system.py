@@ -112,6 +112,11 @@ class SystemEngine:
             raise self._failed()
         return total
 
+    @property
+    def ended(self) -> bool:
+        """See `Engine`."""
+        return self._failed is not None
+
     def write(self, data: memoryview) -> None:
         """See `Engine`."""
         if not self._done:

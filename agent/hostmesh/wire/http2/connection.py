@@ -133,7 +133,16 @@ class Http2Connection:
         if room <= 0:
             return []
         out = self._out
-        slot = min(self._peer.max_frame_size, room)
+        limit = self._peer.max_frame_size
+        if room <= limit:  # one frame takes it all: our own peers, whose frames are as large as our reads
+            size = out.room(room + HEADER_SIZE) - HEADER_SIZE
+            if size <= 0:
+                return []
+            self._where = where = out.end
+            self._reserved = self._slot = size
+            start = where + HEADER_SIZE
+            return [out.view[start : start + size]]
+        slot = limit
         count = min(-(-room // slot), MAX_SLOTS)
         total = out.room(room + count * HEADER_SIZE)
         where = out.end
