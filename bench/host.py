@@ -40,7 +40,7 @@ async def _serve(config: str, snapshot: Path) -> None:
     hooks = WorkerHooks(
         lambda: read_messages(snapshot), sink.write_batch, _no_more_credentials, doors.channel, _no_names
     )
-    workers = ProxyWorkers(1, pb.Start(config_json=config), listeners, hooks, user=None)
+    workers = ProxyWorkers(1, pb.Start(config_json=config, plain_logs=sink.plain_lines), listeners, hooks, user=None)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(workers.run())
         async with asyncio.timeout(20):

@@ -133,7 +133,7 @@ class Agent:
         self._http = {name: sock for name, sock in before.listeners.items() if name not in self._doors}
         self._workers = ProxyWorkers(
             config.workers,
-            pb.Start(config_json=config.proxy().to_json()),
+            pb.Start(config_json=config.proxy().to_json(), plain_logs=sink.plain_lines),
             list(self._doors.values()),
             WorkerHooks(
                 self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel, self._want_name

@@ -11,10 +11,13 @@ from typing import Literal
 
 from hostmesh.kernel import systemd
 from hostmesh.telemetry.logs import ROOT, RecordHandler, join_levels, parse_levels, replace_levels
-from hostmesh.telemetry.records import FieldValue, LogRecord, render_json, render_plain
+from hostmesh.telemetry.records import FieldValue, LogRecord, Record, render_json, render_plain
 from hostmesh.wire.proto import worker_pb2 as pb
 
 _PRIORITIES = {"error": 3, "warn": 4, "info": 6, "debug": 7, "trace": 7}
+
+_RENDERED = 3
+"""Elements of a record whose message and fields are one text."""
 
 _SHOWN = 512
 """Characters of what cannot be read."""
@@ -26,6 +29,7 @@ class LogSink:
     def __init__(self, style: Literal["plain", "json"], level: str) -> None:
         self._render = render_json if style == "json" else render_plain
         self._journal = systemd.under_systemd()
+        self.plain_lines = style == "plain" and not self._journal
         self._default = level
         self.level = join_levels("", level)
         root = logging.getLogger()
@@ -50,7 +54,7 @@ class LogSink:
         """What a worker logged."""
         self._write(list(_records(batch.records)))
 
-    def _write(self, records: Sequence[LogRecord]) -> None:
+    def _write(self, records: Sequence[Record]) -> None:
         now = time.time()
         if not self._journal:
             # One write for all: a busy proxy's access log must not cost main a system call for each connection.
@@ -97,12 +101,18 @@ def _records(encoded: bytes) -> Iterator[LogRecord]:
     if not isinstance(found, list):
         yield _unreadable(encoded)
         return
-    for one in found:
-        try:
-            level, target, message, fields = one
-            yield LogRecord(str(level), str(target), str(message), tuple(map(_field, fields)))
-        except (ValueError, TypeError):
-            yield _unreadable(one)
+    yield from map(_record, found)
+
+
+def _record(one: list[object]) -> LogRecord:
+    try:
+        if len(one) == _RENDERED:
+            level, target, text = one
+            return LogRecord(str(level), str(target), " ".join(str(text).splitlines()))
+        level, target, message, fields = one
+        return LogRecord(str(level), str(target), str(message), tuple(map(_field, fields)))  # type: ignore[call-overload]
+    except (ValueError, TypeError):
+        return _unreadable(one)
 
 
 def _field(pair: tuple[object, object]) -> tuple[str, FieldValue]:

@@ -16,7 +16,7 @@ from hostmesh.model.workload import Workload
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.logs import parse_levels, replace_levels
-from hostmesh.telemetry.records import LogRecord
+from hostmesh.telemetry.records import LogRecord, Record
 from hostmesh.transport.loop import BROKEN, Loop
 from hostmesh.transport.timers import Timer
 from hostmesh.wire.proto import worker_pb2 as pb
@@ -46,16 +46,17 @@ _READ = 1 << 18
 class MainLink:
     """The control socket of a worker. It owns the socket; when main is gone it stops the loop."""
 
-    def __init__(self, control: socket.socket, loop: Loop, state: MeshState) -> None:
+    def __init__(self, control: socket.socket, loop: Loop, state: MeshState, *, plain_logs: bool = False) -> None:
         self._control = control
         self._loop = loop
         self._state = state
         self._frames = FrameReader(MAX_TO_WORKER)
         self._out = bytearray()
         self._flush_due = False
-        self._records: list[LogRecord] = []
+        self._records: list[Record] = []
         self._records_due: Timer | None = None
         self._dropped = 0
+        self._plain_logs = plain_logs
         self._main_gone = False
         self._server: ProxyServer | None = None
         self._reporter: Reporter | None = None
@@ -87,7 +88,7 @@ class MainLink:
         """A connection waits for this hostname's addresses."""
         self._send(pb.FromWorker(want_name=pb.WantName(hostname=hostname)))
 
-    def log(self, records: Sequence[LogRecord]) -> None:
+    def log(self, records: Sequence[Record]) -> None:
         """Hand records on, many at once: a message for each connection would cost more than the connection's bytes."""
         self._records += records
         if len(self._records) >= LOG_BATCH:
@@ -110,7 +111,7 @@ class MainLink:
             )
             records, self._dropped = [lost, *records], 0
         if records:
-            for batch in _encoded(records):
+            for batch in _encoded(records, plain=self._plain_logs):
                 self._send(pb.FromWorker(logs=pb.LogBatch(records=batch)))
 
     def _beat(self, interval: float, count: int) -> None:
@@ -251,12 +252,15 @@ class MainLink:
             self._out.clear()
 
 
-def _encoded(records: Sequence[LogRecord]) -> Iterator[bytes]:
+def _encoded(records: Sequence[Record], *, plain: bool) -> Iterator[bytes]:
     """One document for all, unless peers have made them so long that main would not take it."""
-    encoded = json.dumps([(one.level, one.target, one.message, one.fields) for one in records]).encode()
+    if plain:
+        encoded = json.dumps([(one.level, one.target, one.text()) for one in records]).encode()
+    else:
+        encoded = json.dumps([(one.level, one.target, one.message, one.fields) for one in records]).encode()
     if len(encoded) <= MAX_LOG_BATCH or len(records) == 1:
         yield encoded
     else:
         half = len(records) // 2
-        yield from _encoded(records[:half])
-        yield from _encoded(records[half:])
+        yield from _encoded(records[:half], plain=plain)
+        yield from _encoded(records[half:], plain=plain)

@@ -33,10 +33,18 @@ def main() -> None:
     config = ProxyConfig.from_json(start.config_json)
     loop = Loop()
     state = MeshState()
-    link = MainLink(control, loop, state)
+    link = MainLink(control, loop, state, plain_logs=start.plain_logs)
     doors = DoorsLink(doors_end, loop)
     set_up_forwarding(lambda record: link.log([record]), {})
-    server = ProxyServer(loop, config, provider(config.tls_engine), state, link, want_sockets=doors.want_sockets)
+    server = ProxyServer(
+        loop,
+        config,
+        provider(config.tls_engine),
+        state,
+        link,
+        want_sockets=doors.want_sockets,
+        alone=start.alone,
+    )
     listeners = [(kind, socket.socket(fileno=fd)) for kind, fd in zip(start.listeners, descriptors, strict=True)]
     link.begin(server, listeners, HEARTBEAT_INTERVAL, lambda: doors.begin(server))
     gc.freeze()

@@ -250,6 +250,7 @@ class ProxyWorkers:
     def _spawn(self) -> tuple[Child, socket.socket]:
         ours, theirs = socket.socketpair()
         self._start.listeners[:] = [kind for kind, _ in self._listeners]
+        self._start.alone = self._count == 1
         head = frame(pb.ToWorker(start=self._start))
         with theirs, self._hooks.channel() as doors:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
-from hostmesh.telemetry.access_log import Outcome, Parties, completion
+from hostmesh.telemetry.access_log import Completion, Outcome, Parties
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.telemetry.reasons import reason_of
 
@@ -62,7 +62,7 @@ class Account:
         self.traffic.ended(flags, outcome.policies, reason)
         duration = self._context.loop.now() - self._started
         self._context.journal.add(
-            completion(
+            Completion(
                 self._parties,
                 self._source,
                 self._destination,

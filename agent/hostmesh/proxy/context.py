@@ -25,7 +25,7 @@ class Context:
     """Made by the server. `clock` is wall time in seconds, `rng` uniform in [0, 1).
 
     `namespace` is the number of the workload whose network namespace this is about, with the `stock` of sockets made
-    in it; 0 and None on the host.
+    in it; 0 and None on the host. `alone`: no other process accepts on the same listeners.
     """
 
     loop: Loop
@@ -44,6 +44,7 @@ class Context:
     buffers: Buffers = field(default_factory=Buffers)
     namespace: int = 0
     stock: Stock | None = None
+    alone: bool = False
 
     @property
     def original_source(self) -> bool:

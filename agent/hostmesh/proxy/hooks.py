@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hostmesh.model.identity import Identity
-from hostmesh.telemetry.records import LogRecord
+from hostmesh.telemetry.records import Record
 
 
 class Hooks(Protocol):
@@ -18,5 +18,5 @@ class Hooks(Protocol):
     def want_name(self, hostname: str) -> None:
         """A connection waits for this hostname's addresses. Answered by `ProxyServer.put_name`."""
 
-    def log(self, records: Sequence[LogRecord]) -> None:
+    def log(self, records: Sequence[Record]) -> None:
         """Everything that was logged in one turn of the loop, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hostmesh.telemetry.logs import enabled
-from hostmesh.telemetry.records import LogRecord
+from hostmesh.telemetry.records import Record
 from hostmesh.transport.loop import Loop
 
 
@@ -14,12 +14,12 @@ class Journal:
 
     __slots__ = ("_loop", "_records", "_send")
 
-    def __init__(self, loop: Loop, send: Callable[[Sequence[LogRecord]], None]) -> None:
+    def __init__(self, loop: Loop, send: Callable[[Sequence[Record]], None]) -> None:
         self._loop = loop
         self._send = send
-        self._records: list[LogRecord] = []
+        self._records: list[Record] = []
 
-    def add(self, record: LogRecord) -> None:
+    def add(self, record: Record) -> None:
         """Log at the end of this turn, if the target's level wants it."""
         if not enabled(record.target, record.level):
             return

@@ -28,11 +28,17 @@ class Listener:
     """Owns the listening socket. Accepted sockets inherit its options (tcp(7))."""
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, accepted: Callable[[_socket.socket, SocketAddress], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        accepted: Callable[[_socket.socket, SocketAddress], None],
+        *,
+        alone: bool = False,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._accepted = accepted
+        self._alone = alone
         self._paused: Timer | None = None
         self.address = options.local_address(sock)
         sock.setblocking(False)
@@ -64,7 +70,8 @@ class Listener:
                 raise
             self._pause(error.errno)
             return
-        self._loop.requeue_listener(self._sock.fileno())
+        if not self._alone:  # two system calls for each batch, to be fair to siblings
+            self._loop.requeue_listener(self._sock.fileno())
 
     def _pause(self, number: int) -> None:
         fields = {"address": str(self.address), "error": os.strerror(number)}

@@ -5,10 +5,13 @@ The host's own is number 0. Another one belongs to a single workload, by whose n
 
 from __future__ import annotations
 
+import _socket
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 from hostmesh.kernel.sockets import local_address
+from hostmesh.model.address import SocketAddress
 from hostmesh.proxy.attribution import in_namespace
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
@@ -53,18 +56,18 @@ class Quarter:
             ValueError: no such kind.
         """
         context = self.context
+        accepted: Callable[[_socket.socket, SocketAddress], None]
         if kind == "outbound":
-            outbound = Outbound(context, self.pool, local_address(sock))
-            listener = Listener(context.loop, sock, outbound.accepted)
+            accepted = Outbound(context, self.pool, local_address(sock)).accepted
         elif kind == "socks5":
-            socks = SocksListener(Outbound(context, self.pool, local_address(sock)))
-            listener = Listener(context.loop, sock, socks.accepted)
+            accepted = SocksListener(Outbound(context, self.pool, local_address(sock))).accepted
         elif kind == "inbound":
-            listener = Listener(context.loop, sock, self.inbound.accepted)
+            accepted = self.inbound.accepted
         elif kind == "inbound_plaintext":
-            listener = Listener(context.loop, sock, Passthrough(context).accepted)
+            accepted = Passthrough(context).accepted
         else:
             raise ValueError(f"no listener is called {kind!r}")
+        listener = Listener(context.loop, sock, accepted, alone=context.alone)
         if kind not in ("inbound", "socks5"):  # tunnels have their own keepalive; SOCKS clients are on this host
             listener.watch_peers(context.config)
         self._listeners.append(listener)

@@ -52,6 +52,7 @@ class ProxyServer:
         clock: seconds since the epoch, for certificates.
         rng: uniform in [0, 1), for load balancing.
         want_sockets: asked for sockets of a workload's network namespace, which `put_sockets` brings.
+        alone: no other process accepts on the same listeners.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ProxyServer:
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
         want_sockets: WantSockets | None = None,
+        alone: bool = False,
     ) -> None:
         self.metrics = Metrics()
         self._context = Context(
@@ -82,6 +84,7 @@ class ProxyServer:
             names=Names(loop, hooks.want_name, config.certificate_wait),
             clock=clock,
             rng=rng,
+            alone=alone,
         )
         self._want_sockets = want_sockets
         self._host = Quarter(self._context)

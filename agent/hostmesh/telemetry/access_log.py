@@ -9,11 +9,11 @@ from hostmesh.model.identity import Identity
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
 from hostmesh.telemetry.reasons import reason_of
-from hostmesh.telemetry.records import FieldValue, LogRecord
+from hostmesh.telemetry.records import Fields, LogRecord, render_fields
 
 TARGET = "access"
 
-Fields = tuple[tuple[str, FieldValue], ...]
+_COMPLETE = "connection complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,12 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """What all connections of one route have in common, rendered once: fields 2-5 and 8-13."""
+    """What all connections of one route have in common, rendered once: fields 2-5 and 8-13, and as plain text."""
 
     source: Fields
     destination: Fields
+    source_text: str
+    destination_text: str
 
     @classmethod
     def of(
@@ -52,10 +54,12 @@ class Parties:
     ) -> Parties:
         """Both ends, the intended service and the direction."""
         named: Fields = (("dst.service", service.hostname),) if service is not None else ()
-        return cls(source.fields("src"), (*named, *destination.fields("dst"), ("direction", direction)))
+        before: Fields = source.fields("src")
+        after: Fields = (*named, *destination.fields("dst"), ("direction", direction))
+        return cls(before, after, f" {render_fields(before)}" if before else "", f" {render_fields(after)}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How a connection ended. Bytes are seen by the reporter's own workload; `duration` is in seconds."""
 
@@ -66,8 +70,11 @@ class Outcome:
     flags: str = "-"
 
 
-def completion(parties: Parties, source: str, destination: str, hbone: str, outcome: Outcome) -> LogRecord:
-    """`connection complete`.
+@dataclass(slots=True)
+class Completion:
+    """A `Record`: `connection complete`. Fields or text are made when somebody writes them, and only those.
+
+    Not frozen, because there is one for each connection and freezing costs three times the construction.
 
     Args:
         parties: what the route's connections share.
@@ -76,28 +83,73 @@ def completion(parties: Parties, source: str, destination: str, hbone: str, outc
         hbone: the CONNECT authority, `""` without HBONE.
         outcome: numbers, error and response flags.
     """
-    fields: list[tuple[str, FieldValue]] = [("src.addr", source), *parties.source, ("dst.addr", destination)]
-    if hbone:
-        fields.append(("dst.hbone_addr", hbone))
-    fields += parties.destination
-    fields += (
-        ("bytes_sent", outcome.bytes_sent),
-        ("bytes_recv", outcome.bytes_received),
-        ("duration", f"{int(outcome.duration * 1000)}ms"),
-    )
-    if not outcome.error:
-        return LogRecord("info", TARGET, "connection complete", tuple(fields))
-    fields.append(("error", outcome.error))
-    if outcome.flags != "-":
-        fields.append(("response_flags", outcome.flags))
-    fields.append(("reason", reason_of(outcome.error, outcome.flags, destination).name))
-    return LogRecord("error", TARGET, "connection complete", tuple(fields))
+
+    parties: Parties
+    source: str
+    destination: str
+    hbone: str
+    outcome: Outcome
+
+    @property
+    def level(self) -> str:
+        """See `Record`."""
+        return "error" if self.outcome.error else "info"
+
+    @property
+    def target(self) -> str:
+        """See `Record`."""
+        return TARGET
+
+    @property
+    def message(self) -> str:
+        """See `Record`."""
+        return _COMPLETE
+
+    @property
+    def fields(self) -> Fields:
+        """See `Record`."""
+        outcome, parties = self.outcome, self.parties
+        return (
+            ("src.addr", self.source),
+            *parties.source,
+            *self._where(),
+            *parties.destination,
+            ("bytes_sent", outcome.bytes_sent),
+            ("bytes_recv", outcome.bytes_received),
+            ("duration", f"{int(outcome.duration * 1000)}ms"),
+            *self._failure(),
+        )
+
+    def text(self) -> str:
+        """See `Record`. What a route's connections share is rendered with the route."""
+        outcome, parties = self.outcome, self.parties
+        text = (
+            f"{_COMPLETE}\tsrc.addr={self.source}{parties.source_text} {render_fields(self._where())}"
+            f"{parties.destination_text} bytes_sent={outcome.bytes_sent} bytes_recv={outcome.bytes_received} "
+            f'duration="{int(outcome.duration * 1000)}ms"'
+        )
+        return f"{text} {render_fields(self._failure())}" if outcome.error else text
+
+    def _where(self) -> Fields:
+        addressed = ("dst.addr", self.destination)
+        return (addressed, ("dst.hbone_addr", self.hbone)) if self.hbone else (addressed,)
+
+    def _failure(self) -> Fields:
+        error, flags = self.outcome.error, self.outcome.flags
+        if not error:
+            return ()
+        flagged: Fields = (("response_flags", flags),) if flags != "-" else ()
+        return (("error", error), *flagged, ("reason", reason_of(error, flags, self.destination).name))
 
 
 def early_failure(source: str, destination: str, direction: Literal["outbound", "inbound"], error: str) -> LogRecord:
     """`connection failed`: refused before anything about it was known, so it has no metrics either."""
-    fields: list[tuple[str, FieldValue]] = [("src.addr", source)]
-    if destination:
-        fields.append(("dst.addr", destination))
-    fields += (("direction", direction), ("error", error), ("reason", reason_of(error).name))
-    return LogRecord("warn", TARGET, "connection failed", tuple(fields))
+    addressed: Fields = (("dst.addr", destination),) if destination else ()
+    fields = (
+        ("src.addr", source),
+        *addressed,
+        ("direction", direction),
+        ("error", error),
+        ("reason", reason_of(error).name),
+    )
+    return LogRecord("warn", TARGET, "connection failed", fields)

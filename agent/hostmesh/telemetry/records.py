@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Protocol
 
 FieldValue = str | int | float | bool
 
@@ -13,37 +15,67 @@ BARE_FIELDS = frozenset({"src.addr", "dst.addr", "dst.hbone_addr", "address", "p
 """Addresses stand without quotes in the plain rendering; every other string is quoted and escaped."""
 
 
+Fields = tuple[tuple[str, FieldValue], ...]
+
+
+class Record(Protocol):
+    """One event: `level` is lower case, `target` the component, `fields` keep their order."""
+
+    @property
+    def level(self) -> str:
+        """How bad it is."""
+
+    @property
+    def target(self) -> str:
+        """Whose it is."""
+
+    @property
+    def message(self) -> str:
+        """What happened."""
+
+    @property
+    def fields(self) -> Fields:
+        """To whom."""
+
+    def text(self) -> str:
+        """Message and fields as the plain rendering has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One event: `level` is lower case, `target` the component, `fields` keep their order."""
+    """A `Record` that is nothing else."""
 
     level: str
     target: str
     message: str
-    fields: tuple[tuple[str, FieldValue], ...] = ()
+    fields: Fields = ()
+
+    def text(self) -> str:
+        """See `Record`."""
+        return f"{self.message}\t{render_fields(self.fields)}" if self.fields else self.message
 
 
-_REMEMBERED = 256
-"""Characters of a string whose quoted form is kept: names repeat with every connection."""
-
-_quote = json.JSONEncoder(ensure_ascii=False).encode
-_quoted = lru_cache(maxsize=4096)(_quote)
-
-
-def render_plain(record: LogRecord, now: float) -> str:
+def render_plain(record: Record, now: float) -> str:
     """`<time> TAB <level> TAB <target> TAB <message> TAB k=v k=v`.
 
     Args:
         record: the event.
         now: seconds since the epoch.
     """
-    head = f"{_timestamp(now)}\t{record.level}\t{record.target}\t{record.message}"
-    if not record.fields:
-        return head
-    return head + "\t" + " ".join(f"{key}={_plain(key, value)}" for key, value in record.fields)
+    return render_line(record.level, record.target, record.text(), now)
 
 
-def render_json(record: LogRecord, now: float) -> str:
+def render_line(level: str, target: str, text: str, now: float) -> str:
+    """A plain line, its text made before."""
+    return f"{_timestamp(now)}\t{level}\t{target}\t{text}"
+
+
+def render_fields(fields: Iterable[tuple[str, FieldValue]]) -> str:
+    """`k=v k=v`."""
+    return " ".join([f"{key}={_plain(key, value)}" for key, value in fields])
+
+
+def render_json(record: Record, now: float) -> str:
     """One JSON object on one line: `level`, `time`, `scope`, `message`, then the fields."""
     head: dict[str, FieldValue] = {
         "level": record.level,
@@ -56,7 +88,7 @@ def render_json(record: LogRecord, now: float) -> str:
 
 def _plain(key: str, value: FieldValue) -> str:
     if isinstance(value, str) and key not in BARE_FIELDS:
-        return _quoted(value) if len(value) <= _REMEMBERED else _quote(value)
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool):
         return "true" if value else "false"
     # A bare value must not be able to end its line or start another field.

@@ -31,7 +31,7 @@ def _logging() -> Iterator[None]:
         ('["info", "access", "done", [["nested", {"a": 1}], ["none", null]]]', {"nested": "{'a': 1}", "none": "None"}),
         ('["info", "access", "done", []]', {}),
         ("1", {"unreadable": "1"}),
-        ('["info", "access", "done"]', {"unreadable": "['info', 'access', 'done']"}),
+        ('["info", "access"]', {"unreadable": "['info', 'access']"}),
         ('["info", "access", "done", [1, 2]]', {"unreadable": "['info', 'access', 'done', [1, 2]]"}),
     ],
 )
@@ -69,3 +69,11 @@ def test_the_journal_is_filtered_by_workload_and_reason(direction: str, own: str
         "MESH_REASON": "POLICY_DENIED",
     }
     assert mesh_fields(LogRecord("info", "xds", "connected")) == {}
+
+
+def test_a_text_that_the_worker_has_rendered_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody forges another record with a line break."""
+    rendered = json.dumps([["info", "access", "done\tsrc.addr=1.2.3.4:5\nerror"]]).encode()
+    LogSink("plain", "info").write_batch(pb.LogBatch(records=rendered))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.split("\t")[1:] == ["info", "access", "done", "src.addr=1.2.3.4:5 error"]

@@ -41,12 +41,16 @@ class Credentials(_message.Message):
     def __init__(self, identity: _Optional[str] = ..., key_pem: _Optional[bytes] = ..., chain_pem: _Optional[bytes] = ..., roots_pem: _Optional[bytes] = ..., not_before: _Optional[float] = ..., not_after: _Optional[float] = ..., serial: _Optional[str] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("listeners", "config_json")
+    __slots__ = ("listeners", "config_json", "alone", "plain_logs")
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_LOGS_FIELD_NUMBER: _ClassVar[int]
     listeners: _containers.RepeatedScalarFieldContainer[str]
     config_json: str
-    def __init__(self, listeners: _Optional[_Iterable[str]] = ..., config_json: _Optional[str] = ...) -> None: ...
+    alone: bool
+    plain_logs: bool
+    def __init__(self, listeners: _Optional[_Iterable[str]] = ..., config_json: _Optional[str] = ..., alone: _Optional[bool] = ..., plain_logs: _Optional[bool] = ...) -> None: ...
 
 class StateUpdate(_message.Message):
     __slots__ = ("addresses", "removed_addresses", "authorizations", "removed_authorizations")
