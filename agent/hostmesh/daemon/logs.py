@@ -69,7 +69,7 @@ class LogSink:
             systemd.log(_without_time(self._render(record, now)), _PRIORITIES.get(record.level, 6), fields)
 
 
-def mesh_fields(record: LogRecord) -> dict[str, str]:
+def mesh_fields(record: Record) -> dict[str, str]:
     """What an operator filters the journal by: `journalctl MESH_WORKLOAD=prod/web MESH_REASON=POLICY_DENIED`.
 
     The workload is this host's own end of a connection, the peer is the other one.
