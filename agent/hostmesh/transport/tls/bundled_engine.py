@@ -105,6 +105,18 @@ class BundledEngine:
         if len(data) and lib.BIO_write(self._in, ffi.from_buffer(data), len(data)) != len(data):
             raise MemoryError("no memory for what a peer sent")
 
+    def lend(self, data: memoryview) -> None:
+        """See `Engine`. A copy of the bytes would be a tenth of all that bulk costs."""
+        if lib.BIO_get_mem_data(self._in, ffi.NULL) > 0:
+            self.feed(data)
+            return
+        source = lib.BIO_new_mem_buf(ffi.from_buffer(data), len(data))
+        if source == ffi.NULL:
+            raise MemoryError("no memory for what a peer sent")
+        lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
+        lib.SSL_set_bio(self._ssl, source, self._out)  # frees the one before
+        self._in = source
+
     def feed_eof(self) -> None:
         """See `Engine`."""
         self._eof = True

@@ -49,6 +49,13 @@ class Engine(Protocol):
         The engine keeps what has not been read yet: read to 0 before feeding more to bound it.
         """
 
+    def lend(self, data: memoryview) -> None:
+        """As `feed`, but after the handshake, and the engine may read from the buffer itself.
+
+        The caller leaves it as it is until `read_into` has returned less than it was asked for, or has failed, and
+        feeds and lends nothing before. From then on bytes are lent only.
+        """
+
     def feed_eof(self) -> None:
         """The transport ended. What was fed before can still be read."""
 

@@ -72,6 +72,10 @@ class SystemEngine:
         """See `Engine`."""
         self._in.write(data)
 
+    def lend(self, data: memoryview) -> None:
+        """See `Engine`: this library takes a copy."""
+        self._in.write(data)
+
     def feed_eof(self) -> None:
         """See `Engine`."""
         self._eof = True

@@ -411,6 +411,37 @@ def test_writes_of_any_size_arrive_whole(client_tls: TlsProvider, server_tls: Tl
     room=st.integers(1, 40_000),
 )
 @settings(max_examples=25, deadline=None)
+def test_a_lent_buffer_is_free_once_it_has_been_read(
+    client_tls: TlsProvider, server_tls: TlsProvider, writes: list[int], cuts: list[int], room: int
+) -> None:
+    """The next bytes may overwrite it, wherever the cut fell: in a record, in its header, between two of them."""
+    client, server = connected(client_tls, server_tls)
+    sent = b"".join(bytes([n % 256]) * n for n in writes)
+    for n in writes:
+        client.write(memoryview(bytes([n % 256]) * n))
+    out = bytes(client.pending_out())
+    client.sent(len(out))
+    lent, place = memoryview(bytearray(20_000)), memoryview(bytearray(room))
+    arrived, position, turn = b"", 0, 0
+    while position < len(out):
+        piece = out[position : position + cuts[turn % len(cuts)]]
+        position, turn = position + len(piece), turn + 1
+        lent[: len(piece)] = piece
+        server.lend(lent[: len(piece)])
+        while (n := server.read_into(place)) == room:
+            arrived += place[:n]
+        arrived += place[:n]
+        lent[:] = bytes(len(lent))
+    assert arrived == sent
+
+
+@every_pair
+@given(
+    writes=st.lists(st.integers(0, 40_000), min_size=1, max_size=6),
+    cuts=st.lists(st.integers(1, 20_000), min_size=1),
+    room=st.integers(1, 40_000),
+)
+@settings(max_examples=25, deadline=None)
 def test_the_cuts_of_the_transport_do_not_matter(
     client_tls: TlsProvider, server_tls: TlsProvider, writes: list[int], cuts: list[int], room: int
 ) -> None:
