@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
+from hostmesh.daemon.background import Background
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader, frame
 from hostmesh.daemon.messages import read_credentials, read_local_workload, read_trust
 from hostmesh.daemon.reporter import Reporter
@@ -40,13 +42,29 @@ LAST_WORDS_TIMEOUT = 5.0
 MAX_LOG_BATCH = 4 << 20
 """Bytes of records in one message, well below the largest that main takes: part of them is what peers say."""
 
-_READ = 1 << 18
+_READ = 1 << 16
 
 
 class MainLink:
-    """The control socket of a worker. It owns the socket; when main is gone it stops the loop."""
+    """The control socket of a worker. It owns the socket; when main is gone it stops the loop.
 
-    def __init__(self, control: socket.socket, loop: Loop, state: MeshState, *, plain_logs: bool = False) -> None:
+    Args:
+        control: this end of the pair.
+        loop: the worker's.
+        state: what main tells is applied to it, bit by bit between the events of the loop.
+        plain_logs: main writes plain lines only.
+        settled: called after each part of the state that will stay.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        loop: Loop,
+        state: MeshState,
+        *,
+        plain_logs: bool = False,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
         self._control = control
         self._loop = loop
         self._state = state
@@ -57,6 +75,8 @@ class MainLink:
         self._records_due: Timer | None = None
         self._dropped = 0
         self._plain_logs = plain_logs
+        self._settled = settled
+        self._listening = Background(loop, self._listen(), time.monotonic)
         self._main_gone = False
         self._server: ProxyServer | None = None
         self._reporter: Reporter | None = None
@@ -78,7 +98,7 @@ class MainLink:
         self._control.setblocking(False)
         self._loop.register(self._control.fileno(), self._on_event)
         self._beat(heartbeat, 0)
-        self._read()
+        self._listening.start()
 
     def want_credentials(self, identity: Identity) -> None:
         """A connection waits for this identity's certificate."""
@@ -121,23 +141,30 @@ class MainLink:
     def _on_event(self, mask: int) -> None:
         if self._out:
             self._flush()
-        self._read()
+        self._listening.go()
         if mask & BROKEN:
             self._orphaned()
 
-    def _read(self) -> None:
+    def _listen(self) -> Iterator[bool]:
+        """Read and apply, a step at a time, as `Background` has it done."""
         while not self._main_gone:
             try:
                 data = self._control.recv(_READ)
             except BlockingIOError:
-                return
+                yield False
+                continue
             except OSError:
                 data = b""
             if not data:
                 self._orphaned()
                 return
             for body in self._frames.feed(data):
-                self._apply(pb.ToWorker.FromString(body))
+                try:
+                    for _ in self._apply(pb.ToWorker.FromString(body)):
+                        yield True
+                except Exception as error:  # noqa: BLE001  as for the loop's handlers: what comes after it counts too
+                    self._loop.on_error(self._control.fileno(), error)
+                yield True
 
     def _orphaned(self) -> None:
         """Main is gone: accept nothing more, let what is open finish, then end."""
@@ -167,13 +194,17 @@ class MainLink:
             while self._control.recv(_READ):
                 pass
 
-    def _apply(self, message: pb.ToWorker) -> None:
+    def _apply(self, message: pb.ToWorker) -> Iterator[None]:
+        """Yields where bytes may flow before it goes on."""
         assert self._server is not None
         assert self._reporter is not None
         kind = message.WhichOneof("message")
         if kind == "state":
-            self._apply_state(message.state)
-            self._server.state_changed()
+            yield from self._apply_state(message.state)
+            self._settled()
+            # A push that takes long must not delay what its policies forbid: they are complete with its first part.
+            if not message.state.more or message.state.authorizations or message.state.removed_authorizations:
+                self._server.state_changed()
         elif kind == "local_workloads":
             self._server.set_local_workloads([read_local_workload(w) for w in message.local_workloads.workloads])
         elif kind == "credentials":
@@ -209,19 +240,23 @@ class MainLink:
             self._serving()
         self._send(pb.FromWorker(ready=pb.Ready()))
 
-    def _apply_state(self, update: pb.StateUpdate) -> None:
+    def _apply_state(self, update: pb.StateUpdate) -> Iterator[None]:
+        for encoded in update.authorizations:
+            self._state.upsert_authorization(decode_authorization(encoded))
+            yield
+        for key in update.removed_authorizations:
+            self._state.remove_authorization(key)
+            yield
         for encoded in update.addresses:
             address = decode_address(encoded)
             if isinstance(address, Workload):
                 self._state.upsert_workload(address)
             else:
                 self._state.upsert_service(address)
+            yield
         for key in update.removed_addresses:
             self._state.remove_address(key)
-        for encoded in update.authorizations:
-            self._state.upsert_authorization(decode_authorization(encoded))
-        for key in update.removed_authorizations:
-            self._state.remove_authorization(key)
+            yield
 
     def _apply_credentials(self, update: pb.CredentialsUpdate) -> None:
         assert self._server is not None

@@ -11,8 +11,8 @@ from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.xds.codec import decode_address, decode_authorization
 from hostmesh.xds.held import XdsUpdate
 
-_CHUNK = 2000
-"""Resources in one message, so that a worker applies a big push between connections and not in one go."""
+_CHUNK = 250
+"""Resources in one message: reading it must not hold up a worker's traffic for long."""
 
 
 class Mesh:
@@ -53,10 +53,13 @@ class Mesh:
 def messages(update: XdsUpdate) -> list[pb.ToWorker]:
     """The update as workers take it. Policies come first: nobody is judged before they are known."""
     encoded = list(update.addresses.values())
+    size = len(encoded)
     first = state_update(
         encoded[:_CHUNK],
         update.removed_addresses,
         update.authorizations.values(),
         update.removed_authorizations,
+        more=size > _CHUNK,
     )
-    return [first, *(state_update(encoded[i : i + _CHUNK]) for i in range(_CHUNK, len(encoded), _CHUNK))]
+    rest = (state_update(encoded[i : i + _CHUNK], more=i + _CHUNK < size) for i in range(_CHUNK, size, _CHUNK))
+    return [first, *rest]

@@ -83,14 +83,17 @@ def state_update(
     removed_addresses: Iterable[str] = (),
     authorizations: Iterable[bytes] = (),
     removed_authorizations: Iterable[str] = (),
+    *,
+    more: bool = False,
 ) -> pb.ToWorker:
-    """Resources as xDS delivered them."""
+    """Resources as xDS delivered them, or with `more` a part of them."""
     return pb.ToWorker(
         state=pb.StateUpdate(
             addresses=list(addresses),
             removed_addresses=list(removed_addresses),
             authorizations=list(authorizations),
             removed_authorizations=list(removed_authorizations),
+            more=more,
         )
     )
 

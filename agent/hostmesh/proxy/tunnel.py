@@ -100,7 +100,7 @@ class Tunnel:
         self._sock = sock
         self._engine = engine
         self.http2 = http2
-        self._owner = owner
+        self._owner: TunnelOwner | None = owner
         self.peer: Identity | None = None
         self.parties: Parties | None = None
         self.expires: float | None = None
@@ -184,7 +184,7 @@ class Tunnel:
     def detach(self, stream: int) -> None:
         """The stream is over on this side (ended both ways, or reset)."""
         self._starved.pop(stream, None)
-        if self._streams.pop(stream, None) is not None and not self._closed:
+        if self._streams.pop(stream, None) is not None and self._owner is not None:
             self.wake()
             self._owner.stream_ended(self)
 
@@ -240,7 +240,7 @@ class Tunnel:
                 self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
                 return
             if n:
-                self._engine.feed(buffer[:n])
+                self._engine.lend(buffer[:n])
             else:
                 self._engine.feed_eof()
             self._decrypt()
@@ -307,27 +307,29 @@ class Tunnel:
         return position
 
     def _handle(self, event: Event) -> None:
+        owner = self._owner
+        assert owner is not None, "nobody listens to a closed tunnel"
         match event:
             case Headers(stream, fields, end):
                 handler = self._streams.get(stream)
                 if handler is not None:
                     handler.headers(fields, end)
                 else:
-                    self._owner.accept_stream(self, stream, fields, end)
+                    owner.accept_stream(self, stream, fields, end)
             case Reset(stream, code):
                 handler = self._streams.pop(stream, None)
                 self._starved.pop(stream, None)
                 if handler is not None:
                     handler.reset(code)
-                    self._owner.stream_ended(self)
+                    owner.stream_ended(self)
             case WindowOpened(stream):
                 self._window_opened(stream)
             case GoAway():
-                self._owner.going_away(self)
+                owner.going_away(self)
             case PingAck(payload):
                 self._pong(bytes(payload))
             case SettingsChanged():
-                self._owner.settled(self)
+                owner.settled(self)
             case Data():
                 raise AssertionError("DATA is delivered in runs")
 
@@ -412,7 +414,10 @@ class Tunnel:
         streams, self._streams, self._starved = self._streams, {}, {}
         for handler in streams.values():
             handler.lost(failure or failures.http2("connection closed"))
-        self._owner.closed(self, failure)
+        # It and its owner would refer to each other until the collector comes, which is not to have much to do.
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.closed(self, failure)
 
     def _expired(self) -> None:
         self.close(failures.CERTIFICATE_EXPIRED)

@@ -47,6 +47,8 @@ class Loop:
         on_error: gets (fd, exception) for whatever a handler raised; fd is `NO_FD` for timers and callbacks.
             May be replaced later; without one the error is logged.
         clock: monotonic seconds.
+
+    `events` counts what sockets had to tell so far.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Loop:
         self._turn_end: list[Callable[[], None]] = []
         self._closing: list[_socket.socket] = []
         self._stopped = False
+        self.events = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN | select.EPOLLET)
 
@@ -152,6 +155,7 @@ class Loop:
         """One turn; waits for the next event or timer, at most `max_wait` seconds if given."""
         events = self._epoll.poll(self._wait(max_wait), _MAX_EVENTS)
         self._now = now = self._clock()
+        self.events += len(events)
         handlers = self._handlers
         for fd, mask in events:
             handler = handlers.get(fd)

@@ -9,17 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from tests.support.pki import ALICE, Authority
 
 from hostmesh.daemon.frames import MAX_FROM_WORKER, FrameReader, frame
 from hostmesh.daemon.main_link import MainLink
+from hostmesh.daemon.mesh import messages
 from hostmesh.daemon.messages import trust_update
+from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.trust import TrustBundle
+from hostmesh.model.workload import Workload
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
 from hostmesh.telemetry.records import LogRecord
 from hostmesh.transport.loop import Loop
 from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.xds.codec import encode_authorization, encode_workload
+from hostmesh.xds.held import XdsUpdate
 
 
 @dataclass
@@ -29,6 +35,8 @@ class Proxy:
     bundles: list[TrustBundle] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     drained: list[Callable[[], None]] = field(default_factory=list)
+    known: Callable[[], int] = lambda: 0
+    judged: list[int] = field(default_factory=list)
 
     def drain(self, deadline: float, drained: Callable[[], None]) -> None:
         del deadline
@@ -36,6 +44,9 @@ class Proxy:
 
     def connections(self) -> tuple[()]:
         return ()
+
+    def state_changed(self) -> None:
+        self.judged.append(self.known())
 
     def set_trust(self, bundle: TrustBundle) -> None:
         self.bundles.append(bundle)
@@ -113,3 +124,47 @@ def test_records_that_peers_have_made_long_come_in_several_messages() -> None:
                     heard += [one[2] for one in json.loads(message.logs.records)]
     assert heard == 2 * [str(number) for number in range(300)]
     loop.close()
+
+
+WORKLOADS = 2000
+
+
+@pytest.mark.parametrize(("policies", "judged"), [(0, [WORKLOADS]), (1, [250, WORKLOADS])])
+def test_a_big_push_is_applied_between_the_bytes_and_judged_once(policies: int, judged: list[int]) -> None:
+    """Traffic gets its turn many times before all is applied; what policies forbid does not wait for the rest."""
+    state, loop = MeshState(), Loop()
+    proxy = Proxy(known=lambda: len(state.workloads()))
+    main, worker = socket.socketpair()
+    app, peer = socket.socketpair()
+    answers: list[int] = []
+
+    def answer(_: int) -> None:
+        answers.append(len(state.workloads()))
+        app.send(app.recv(100))
+
+    with main, worker, app, peer:
+        loop.register(app.fileno(), answer)
+        server: Any = proxy
+        MainLink(worker, loop, state).begin(server, [], 3600.0)
+        writer = threading.Thread(target=lambda: [main.sendall(frame(message)) for message in push(policies)])
+        writer.start()
+        while len(state.workloads()) < WORKLOADS or len(proxy.judged) < len(judged):
+            peer.send(b"ping")
+            loop.turn(1.0)
+            assert peer.recv(100) == b"ping"
+        writer.join()
+    assert proxy.judged == judged
+    assert len(set(answers)) > 10
+    loop.close()
+
+
+def push(policies: int) -> list[pb.ToWorker]:
+    """As main sends it."""
+    workloads = [Workload(f"u{n}", f"w{n}", "default") for n in range(WORKLOADS)]
+    denials = [Authorization(f"p{n}", "default", PolicyScope.NAMESPACE, Action.DENY, ()) for n in range(policies)]
+    return messages(
+        XdsUpdate(
+            {one.uid: encode_workload(one).SerializeToString() for one in workloads},
+            authorizations={one.key: encode_authorization(one).SerializeToString() for one in denials},
+        )
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from hostmesh.wire.http2 import frames
@@ -30,13 +29,10 @@ class _Rule(NamedTuple):
     on_connection: bool
 
 
-_Handler = Callable[[int, int, bytes, list[Event]], None]
-
-
 class ControlFrames:
     """The handlers, and the counts of what costs us work and the peer nothing."""
 
-    __slots__ = ("_blocks", "_greeted", "_handlers", "_idle_frames", "_pings", "_rules", "_settings", "_state")
+    __slots__ = ("_blocks", "_greeted", "_idle_frames", "_pings", "_rules", "_settings", "_state")
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
@@ -59,15 +55,6 @@ class ControlFrames:
         self._pings = 0
         self._settings = 0
         self._idle_frames = 0
-        self._handlers: dict[int, _Handler] = {
-            frames.HEADERS: self._blocks.on_headers,
-            frames.RST_STREAM: self._on_rst_stream,
-            frames.SETTINGS: self._on_settings,
-            frames.PING: self._on_ping,
-            frames.GOAWAY: self._on_goaway,
-            frames.WINDOW_UPDATE: self._on_window_update,
-            frames.CONTINUATION: self._blocks.on_continuation,
-        }
 
     @property
     def continuing(self) -> int:
@@ -131,7 +118,22 @@ class ControlFrames:
         Raises:
             Http2Error: the connection is over.
         """
-        self._handlers[kind](flags, number, payload, events)
+        # No table of bound methods: it would tie each connection to itself until the collector comes.
+        match kind:
+            case frames.HEADERS:
+                self._blocks.on_headers(flags, number, payload, events)
+            case frames.WINDOW_UPDATE:
+                self._on_window_update(flags, number, payload, events)
+            case frames.RST_STREAM:
+                self._on_rst_stream(flags, number, payload, events)
+            case frames.SETTINGS:
+                self._on_settings(flags, number, payload, events)
+            case frames.PING:
+                self._on_ping(flags, number, payload, events)
+            case frames.GOAWAY:
+                self._on_goaway(flags, number, payload, events)
+            case _:  # CONTINUATION: nothing else has passed `admit`
+                self._blocks.on_continuation(flags, number, payload, events)
 
     def _on_rst_stream(self, _flags: int, number: int, payload: bytes, events: list[Event]) -> None:
         state = self._state

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hostmesh/wire/proto/worker.proto\x12\x12hostmesh.worker.v1\"v\n\rLocalWorkload\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x14\n\x0cin_namespace\x18\x06 \x01(\x08\"\x8d\x01\n\x0b\x43redentials\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0f\n\x07key_pem\x18\x02 \x01(\x0c\x12\x11\n\tchain_pem\x18\x03 \x01(\x0c\x12\x11\n\troots_pem\x18\x04 \x01(\x0c\x12\x12\n\nnot_before\x18\x05 \x01(\x01\x12\x11\n\tnot_after\x18\x06 \x01(\x01\x12\x0e\n\x06serial\x18\x07 \x01(\t\"R\n\x05Start\x12\x11\n\tlisteners\x18\x01 \x03(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\r\n\x05\x61lone\x18\x03 \x01(\x08\x12\x12\n\nplain_logs\x18\x04 \x01(\x08\"s\n\x0bStateUpdate\x12\x11\n\taddresses\x18\x01 \x03(\x0c\x12\x19\n\x11removed_addresses\x18\x02 \x03(\t\x12\x16\n\x0e\x61uthorizations\x18\x03 \x03(\x0c\x12\x1e\n\x16removed_authorizations\x18\x04 \x03(\t\"F\n\x0eLocalWorkloads\x12\x34\n\tworkloads\x18\x01 \x03(\x0b\x32!.hostmesh.worker.v1.LocalWorkload\"\xce\x01\n\x11\x43redentialsUpdate\x12\x34\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1f.hostmesh.worker.v1.Credentials\x12\x11\n\tforgotten\x18\x02 \x03(\t\x12\x41\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x31.hostmesh.worker.v1.CredentialsUpdate.FailedEntry\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"!\n\x05\x44rain\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x01 \x01(\x01\"\x07\n\x05Serve\"*\n\x07Revoked\x12\x0e\n\x06issuer\x18\x01 \x01(\x0c\x12\x0f\n\x07serials\x18\x02 \x03(\x0c\"\x80\x01\n\x0bTrustUpdate\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x11\n\troots_pem\x18\x02 \x01(\x0c\x12,\n\x07revoked\x18\x03 \x03(\x0b\x32\x1b.hostmesh.worker.v1.Revoked\x12\x1a\n\x12revoked_identities\x18\x04 \x03(\t\"[\n\nNameAnswer\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x18\n\x10lifetime_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1b\n\rReportRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"\x1c\n\x0bSetLogLevel\x12\r\n\x05level\x18\x01 \x01(\t\"\x95\x04\n\x08ToWorker\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.StartH\x00\x12\x30\n\x05state\x18\x02 \x01(\x0b\x32\x1f.hostmesh.worker.v1.StateUpdateH\x00\x12=\n\x0flocal_workloads\x18\x03 \x01(\x0b\x32\".hostmesh.worker.v1.LocalWorkloadsH\x00\x12<\n\x0b\x63redentials\x18\x04 \x01(\x0b\x32%.hostmesh.worker.v1.CredentialsUpdateH\x00\x12*\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x19.hostmesh.worker.v1.DrainH\x00\x12\x33\n\x06report\x18\x06 \x01(\x0b\x32!.hostmesh.worker.v1.ReportRequestH\x00\x12\x34\n\tlog_level\x18\x07 \x01(\x0b\x32\x1f.hostmesh.worker.v1.SetLogLevelH\x00\x12*\n\x05serve\x18\x08 \x01(\x0b\x32\x19.hostmesh.worker.v1.ServeH\x00\x12\x30\n\x05trust\x18\t \x01(\x0b\x32\x1f.hostmesh.worker.v1.TrustUpdateH\x00\x12.\n\x04name\x18\n \x01(\x0b\x32\x1e.hostmesh.worker.v1.NameAnswerH\x00\x42\t\n\x07message\"7\n\x06Series\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05value\x18\x03 \x01(\x04\"\x91\x01\n\x0eOpenConnection\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x1c\n\x14original_destination\x18\x03 \x01(\t\x12\x1a\n\x12\x61\x63tual_destination\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\x10\n\x08workload\x18\x06 \x01(\t\"\xb5\x01\n\x06Report\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08\x63ounters\x18\x02 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12*\n\x06gauges\x18\x03 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12\x37\n\x0b\x63onnections\x18\x04 \x03(\x0b\x32\".hostmesh.worker.v1.OpenConnection\x12\x0c\n\x04more\x18\x05 \x01(\x08\"!\n\x08LogBatch\x12\x0f\n\x07records\x18\x02 \x01(\x0cJ\x04\x08\x01\x10\x02\"#\n\x0fWantCredentials\x12\x10\n\x08identity\x18\x01 \x01(\t\"\x1c\n\x08WantName\x12\x10\n\x08hostname\x18\x01 \x01(\t\"\x07\n\x05Ready\"\x19\n\tHeartbeat\x12\x0c\n\x04turn\x18\x01 \x01(\x04\"\xc7\x02\n\nFromWorker\x12*\n\x05ready\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.ReadyH\x00\x12\x32\n\theartbeat\x18\x02 \x01(\x0b\x32\x1d.hostmesh.worker.v1.HeartbeatH\x00\x12,\n\x06report\x18\x03 \x01(\x0b\x32\x1a.hostmesh.worker.v1.ReportH\x00\x12,\n\x04logs\x18\x04 \x01(\x0b\x32\x1c.hostmesh.worker.v1.LogBatchH\x00\x12?\n\x10want_credentials\x18\x05 \x01(\x0b\x32#.hostmesh.worker.v1.WantCredentialsH\x00\x12\x31\n\twant_name\x18\x06 \x01(\x0b\x32\x1c.hostmesh.worker.v1.WantNameH\x00\x42\t\n\x07messageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hostmesh/wire/proto/worker.proto\x12\x12hostmesh.worker.v1\"v\n\rLocalWorkload\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x14\n\x0cin_namespace\x18\x06 \x01(\x08\"\x8d\x01\n\x0b\x43redentials\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0f\n\x07key_pem\x18\x02 \x01(\x0c\x12\x11\n\tchain_pem\x18\x03 \x01(\x0c\x12\x11\n\troots_pem\x18\x04 \x01(\x0c\x12\x12\n\nnot_before\x18\x05 \x01(\x01\x12\x11\n\tnot_after\x18\x06 \x01(\x01\x12\x0e\n\x06serial\x18\x07 \x01(\t\"R\n\x05Start\x12\x11\n\tlisteners\x18\x01 \x03(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\r\n\x05\x61lone\x18\x03 \x01(\x08\x12\x12\n\nplain_logs\x18\x04 \x01(\x08\"\x81\x01\n\x0bStateUpdate\x12\x11\n\taddresses\x18\x01 \x03(\x0c\x12\x19\n\x11removed_addresses\x18\x02 \x03(\t\x12\x16\n\x0e\x61uthorizations\x18\x03 \x03(\x0c\x12\x1e\n\x16removed_authorizations\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\"F\n\x0eLocalWorkloads\x12\x34\n\tworkloads\x18\x01 \x03(\x0b\x32!.hostmesh.worker.v1.LocalWorkload\"\xce\x01\n\x11\x43redentialsUpdate\x12\x34\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1f.hostmesh.worker.v1.Credentials\x12\x11\n\tforgotten\x18\x02 \x03(\t\x12\x41\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x31.hostmesh.worker.v1.CredentialsUpdate.FailedEntry\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"!\n\x05\x44rain\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x01 \x01(\x01\"\x07\n\x05Serve\"*\n\x07Revoked\x12\x0e\n\x06issuer\x18\x01 \x01(\x0c\x12\x0f\n\x07serials\x18\x02 \x03(\x0c\"\x80\x01\n\x0bTrustUpdate\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x11\n\troots_pem\x18\x02 \x01(\x0c\x12,\n\x07revoked\x18\x03 \x03(\x0b\x32\x1b.hostmesh.worker.v1.Revoked\x12\x1a\n\x12revoked_identities\x18\x04 \x03(\t\"[\n\nNameAnswer\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x18\n\x10lifetime_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1b\n\rReportRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"\x1c\n\x0bSetLogLevel\x12\r\n\x05level\x18\x01 \x01(\t\"\x95\x04\n\x08ToWorker\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.StartH\x00\x12\x30\n\x05state\x18\x02 \x01(\x0b\x32\x1f.hostmesh.worker.v1.StateUpdateH\x00\x12=\n\x0flocal_workloads\x18\x03 \x01(\x0b\x32\".hostmesh.worker.v1.LocalWorkloadsH\x00\x12<\n\x0b\x63redentials\x18\x04 \x01(\x0b\x32%.hostmesh.worker.v1.CredentialsUpdateH\x00\x12*\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x19.hostmesh.worker.v1.DrainH\x00\x12\x33\n\x06report\x18\x06 \x01(\x0b\x32!.hostmesh.worker.v1.ReportRequestH\x00\x12\x34\n\tlog_level\x18\x07 \x01(\x0b\x32\x1f.hostmesh.worker.v1.SetLogLevelH\x00\x12*\n\x05serve\x18\x08 \x01(\x0b\x32\x19.hostmesh.worker.v1.ServeH\x00\x12\x30\n\x05trust\x18\t \x01(\x0b\x32\x1f.hostmesh.worker.v1.TrustUpdateH\x00\x12.\n\x04name\x18\n \x01(\x0b\x32\x1e.hostmesh.worker.v1.NameAnswerH\x00\x42\t\n\x07message\"7\n\x06Series\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05value\x18\x03 \x01(\x04\"\x91\x01\n\x0eOpenConnection\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x1c\n\x14original_destination\x18\x03 \x01(\t\x12\x1a\n\x12\x61\x63tual_destination\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\x10\n\x08workload\x18\x06 \x01(\t\"\xb5\x01\n\x06Report\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08\x63ounters\x18\x02 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12*\n\x06gauges\x18\x03 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12\x37\n\x0b\x63onnections\x18\x04 \x03(\x0b\x32\".hostmesh.worker.v1.OpenConnection\x12\x0c\n\x04more\x18\x05 \x01(\x08\"!\n\x08LogBatch\x12\x0f\n\x07records\x18\x02 \x01(\x0cJ\x04\x08\x01\x10\x02\"#\n\x0fWantCredentials\x12\x10\n\x08identity\x18\x01 \x01(\t\"\x1c\n\x08WantName\x12\x10\n\x08hostname\x18\x01 \x01(\t\"\x07\n\x05Ready\"\x19\n\tHeartbeat\x12\x0c\n\x04turn\x18\x01 \x01(\x04\"\xc7\x02\n\nFromWorker\x12*\n\x05ready\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.ReadyH\x00\x12\x32\n\theartbeat\x18\x02 \x01(\x0b\x32\x1d.hostmesh.worker.v1.HeartbeatH\x00\x12,\n\x06report\x18\x03 \x01(\x0b\x32\x1a.hostmesh.worker.v1.ReportH\x00\x12,\n\x04logs\x18\x04 \x01(\x0b\x32\x1c.hostmesh.worker.v1.LogBatchH\x00\x12?\n\x10want_credentials\x18\x05 \x01(\x0b\x32#.hostmesh.worker.v1.WantCredentialsH\x00\x12\x31\n\twant_name\x18\x06 \x01(\x0b\x32\x1c.hostmesh.worker.v1.WantNameH\x00\x42\t\n\x07messageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,46 +39,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREDENTIALS']._serialized_end=318
   _globals['_START']._serialized_start=320
   _globals['_START']._serialized_end=402
-  _globals['_STATEUPDATE']._serialized_start=404
-  _globals['_STATEUPDATE']._serialized_end=519
-  _globals['_LOCALWORKLOADS']._serialized_start=521
-  _globals['_LOCALWORKLOADS']._serialized_end=591
-  _globals['_CREDENTIALSUPDATE']._serialized_start=594
-  _globals['_CREDENTIALSUPDATE']._serialized_end=800
-  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_start=755
-  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_end=800
-  _globals['_DRAIN']._serialized_start=802
-  _globals['_DRAIN']._serialized_end=835
-  _globals['_SERVE']._serialized_start=837
-  _globals['_SERVE']._serialized_end=844
-  _globals['_REVOKED']._serialized_start=846
-  _globals['_REVOKED']._serialized_end=888
-  _globals['_TRUSTUPDATE']._serialized_start=891
-  _globals['_TRUSTUPDATE']._serialized_end=1019
-  _globals['_NAMEANSWER']._serialized_start=1021
-  _globals['_NAMEANSWER']._serialized_end=1112
-  _globals['_REPORTREQUEST']._serialized_start=1114
-  _globals['_REPORTREQUEST']._serialized_end=1141
-  _globals['_SETLOGLEVEL']._serialized_start=1143
-  _globals['_SETLOGLEVEL']._serialized_end=1171
-  _globals['_TOWORKER']._serialized_start=1174
-  _globals['_TOWORKER']._serialized_end=1707
-  _globals['_SERIES']._serialized_start=1709
-  _globals['_SERIES']._serialized_end=1764
-  _globals['_OPENCONNECTION']._serialized_start=1767
-  _globals['_OPENCONNECTION']._serialized_end=1912
-  _globals['_REPORT']._serialized_start=1915
-  _globals['_REPORT']._serialized_end=2096
-  _globals['_LOGBATCH']._serialized_start=2098
-  _globals['_LOGBATCH']._serialized_end=2131
-  _globals['_WANTCREDENTIALS']._serialized_start=2133
-  _globals['_WANTCREDENTIALS']._serialized_end=2168
-  _globals['_WANTNAME']._serialized_start=2170
-  _globals['_WANTNAME']._serialized_end=2198
-  _globals['_READY']._serialized_start=2200
-  _globals['_READY']._serialized_end=2207
-  _globals['_HEARTBEAT']._serialized_start=2209
-  _globals['_HEARTBEAT']._serialized_end=2234
-  _globals['_FROMWORKER']._serialized_start=2237
-  _globals['_FROMWORKER']._serialized_end=2564
+  _globals['_STATEUPDATE']._serialized_start=405
+  _globals['_STATEUPDATE']._serialized_end=534
+  _globals['_LOCALWORKLOADS']._serialized_start=536
+  _globals['_LOCALWORKLOADS']._serialized_end=606
+  _globals['_CREDENTIALSUPDATE']._serialized_start=609
+  _globals['_CREDENTIALSUPDATE']._serialized_end=815
+  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_start=770
+  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_end=815
+  _globals['_DRAIN']._serialized_start=817
+  _globals['_DRAIN']._serialized_end=850
+  _globals['_SERVE']._serialized_start=852
+  _globals['_SERVE']._serialized_end=859
+  _globals['_REVOKED']._serialized_start=861
+  _globals['_REVOKED']._serialized_end=903
+  _globals['_TRUSTUPDATE']._serialized_start=906
+  _globals['_TRUSTUPDATE']._serialized_end=1034
+  _globals['_NAMEANSWER']._serialized_start=1036
+  _globals['_NAMEANSWER']._serialized_end=1127
+  _globals['_REPORTREQUEST']._serialized_start=1129
+  _globals['_REPORTREQUEST']._serialized_end=1156
+  _globals['_SETLOGLEVEL']._serialized_start=1158
+  _globals['_SETLOGLEVEL']._serialized_end=1186
+  _globals['_TOWORKER']._serialized_start=1189
+  _globals['_TOWORKER']._serialized_end=1722
+  _globals['_SERIES']._serialized_start=1724
+  _globals['_SERIES']._serialized_end=1779
+  _globals['_OPENCONNECTION']._serialized_start=1782
+  _globals['_OPENCONNECTION']._serialized_end=1927
+  _globals['_REPORT']._serialized_start=1930
+  _globals['_REPORT']._serialized_end=2111
+  _globals['_LOGBATCH']._serialized_start=2113
+  _globals['_LOGBATCH']._serialized_end=2146
+  _globals['_WANTCREDENTIALS']._serialized_start=2148
+  _globals['_WANTCREDENTIALS']._serialized_end=2183
+  _globals['_WANTNAME']._serialized_start=2185
+  _globals['_WANTNAME']._serialized_end=2213
+  _globals['_READY']._serialized_start=2215
+  _globals['_READY']._serialized_end=2222
+  _globals['_HEARTBEAT']._serialized_start=2224
+  _globals['_HEARTBEAT']._serialized_end=2249
+  _globals['_FROMWORKER']._serialized_start=2252
+  _globals['_FROMWORKER']._serialized_end=2579
 # @@protoc_insertion_point(module_scope)

@@ -53,16 +53,18 @@ class Start(_message.Message):
     def __init__(self, listeners: _Optional[_Iterable[str]] = ..., config_json: _Optional[str] = ..., alone: _Optional[bool] = ..., plain_logs: _Optional[bool] = ...) -> None: ...
 
 class StateUpdate(_message.Message):
-    __slots__ = ("addresses", "removed_addresses", "authorizations", "removed_authorizations")
+    __slots__ = ("addresses", "removed_addresses", "authorizations", "removed_authorizations", "more")
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     REMOVED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     addresses: _containers.RepeatedScalarFieldContainer[bytes]
     removed_addresses: _containers.RepeatedScalarFieldContainer[str]
     authorizations: _containers.RepeatedScalarFieldContainer[bytes]
     removed_authorizations: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, addresses: _Optional[_Iterable[bytes]] = ..., removed_addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[bytes]] = ..., removed_authorizations: _Optional[_Iterable[str]] = ...) -> None: ...
+    more: bool
+    def __init__(self, addresses: _Optional[_Iterable[bytes]] = ..., removed_addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[bytes]] = ..., removed_authorizations: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class LocalWorkloads(_message.Message):
     __slots__ = ("workloads",)
