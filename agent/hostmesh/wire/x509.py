@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ssl import PEM_cert_to_DER_cert
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -83,7 +82,15 @@ def chain_keys(chain_pem: bytes) -> tuple[CertificateKey, ...]:
     Raises:
         BadCertificate: one of them cannot be read.
     """
-    return tuple(certificate_key(PEM_cert_to_DER_cert(block.decode("ascii"))) for block in split_pem(chain_pem))
+    return tuple(certificate_key(_der(block)) for block in split_pem(chain_pem))
+
+
+def _der(pem: bytes) -> bytes:
+    """Without `ssl`, which would load the system's OpenSSL beside the one that proxy workers use."""
+    try:
+        return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    except _UNREADABLE as error:
+        raise BadCertificate(f"certificate cannot be read: {error}") from error
 
 
 def issuer_key_id(pem: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """What the proxy needs of a TLS library, over memory buffers (RFC 8446; settings as Istio's HBONE uses them).
 
-TLS 1.3 only, AES-256-GCM then AES-128-GCM, ALPN exactly `h2`, certificates on both sides verified against the
+TLS 1.3 only, AES-256-GCM and AES-128-GCM, ALPN exactly `h2`, certificates on both sides verified against the
 roots of the credentials, no resumption, no host names: who the peer is, the caller reads from `peer_chain`.
 
 The order of calls, for both roles::

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.transport.tls.engine import Engine, TlsError, TlsProvider
-from hostmesh.transport.tls.system import SystemTls
 
 Setting = Literal["auto", "bundled", "system"]
 
@@ -88,6 +87,9 @@ def _proved_bundled() -> TlsProvider:
 
 
 def _proved_system() -> TlsProvider:
+    """Imported here, because the system's OpenSSL is some megabytes that the bundled engine does without."""
+    from hostmesh.transport.tls.system import SystemTls
+
     return _proved(SystemTls())
 
 
