@@ -16,6 +16,9 @@ from typing import IO
 
 _SOURCE = Path(__file__).parent / "load"
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostmesh-bench"
+"""What need not be made again for the next run."""
+
 
 PATIENCE = 120.0
 """Seconds for one job and its end: a connection that hangs must not hang the whole run."""
@@ -33,14 +36,13 @@ def build() -> Path:
     """
     sources = sorted(path for path in _SOURCE.iterdir() if path.name == "go.mod" or path.suffix == ".go")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hostmesh-bench"
-    program = cache / f"load-{digest}"
+    program = CACHE / f"load-{digest}"
     if program.exists():
         return program
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         raise BenchFailed("the load generator is written in Go and `go` is missing; next: apt-get install golang-go")
-    cache.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     print(f"building {program}")
     command = [go, "build", "-trimpath", "-o", str(program), "."]
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.support.pki import Authority
 
 from bench import host as host_program
-from bench.generator import BenchFailed
+from bench.generator import CACHE, BenchFailed
 from bench.identities import CLIENT, NAMESPACE, SERVER
 from bench.site import Host, Site
 from hostmesh.config.proxy import ProxyConfig
@@ -154,12 +156,15 @@ def _agent(where: Site, host: Host, credentials: Credentials, workloads: tuple[W
     snapshot = write_messages(directory / "snapshot", _snapshot(local, credentials, workloads))
     config = ProxyConfig(node=name, network=NETWORK)
     command = [sys.executable, "-m", "bench.host", config.to_json(), str(snapshot)]
+    environment = _with_bytecode()
     with ExitStack() as stack:
         log = stack.enter_context((directory / "log").open("w"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         with host.namespace.entered():
             process = stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+                )
             )
         stack.callback(process.kill)
         assert process.stdout is not None
@@ -167,6 +172,17 @@ def _agent(where: Site, host: Host, credentials: Credentials, workloads: tuple[W
         if ready[:1] != [host_program.READY]:
             raise BenchFailed(f"the agent of {name} does not start:\n{(directory / 'log').read_text()}")
         yield Agent(process, [int(pid) for pid in ready[1:]])
+
+
+@cache
+def _with_bytecode() -> dict[str, str]:
+    """An installed agent finds its modules compiled; a process that compiles them first stays larger all its life."""
+    bytecode = CACHE / "bytecode"
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    program = "import bench.host, hostmesh.daemon.worker, hostmesh.transport.tls.bundled"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    return environment
 
 
 def _snapshot(local: LocalWorkload, credentials: Credentials, workloads: tuple[Workload, ...]) -> Iterator[pb.ToWorker]:
