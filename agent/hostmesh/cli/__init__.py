@@ -30,6 +30,7 @@ _COMMANDS = {
     "probe": ("hostmesh.cli.probe:probe", "Try what this host's services reach through the mesh."),
     "proxy-status": ("hostmesh.cli.proxy_status:proxy_status", "Show who is connected to the control plane."),
     "services": ("hostmesh.cli.inspect:services", "Show services that this host's agent knows."),
+    "rules": ("hostmesh.cli.rules:rules", "Plan, compare, apply and remove this host's rules."),
     "status": ("hostmesh.cli.status:status", "Show this host's agent."),
     "token": ("hostmesh.cli.token:token", "Manage join tokens."),
     "validate": ("hostmesh.cli.validate:validate", "Check files without a control plane."),

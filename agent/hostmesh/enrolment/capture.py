@@ -23,7 +23,7 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.apply import Redirector
-from hostmesh.redirect.failsafe import Facts, reserved
+from hostmesh.redirect.failsafe import Facts, lockouts, reserved
 from hostmesh.redirect.plan import Ruleset, compile_intent, unit_text
 from hostmesh.redirect.subjects import Intent, ListenerPorts, Network, Reserved
 
@@ -110,6 +110,16 @@ class Routing(Protocol):
         """Nothing is left."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The rules that workloads.d comes to, whom they would lock out, and how the kernel differs from them."""
+
+    ruleset: Ruleset
+    lockouts: tuple[str, ...]
+    differences: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
 class Capture:
     """Blocking: an asyncio program calls it in a thread, one call at a time.
 
@@ -151,12 +161,13 @@ class Capture:
         """Those of workloads that have one to themselves."""
         return self._namespaces
 
-    def read(self, opted_out: OptedOut = nobody, *, strict: bool = False) -> Reading:
+    def read(self, opted_out: OptedOut = nobody, *, strict: bool = False, keep: bool = True) -> Reading:
         """Read workloads.d, and find on this host what it names; changes nothing but the file of numbers.
 
         Args:
             opted_out: who is not captured, though enrolled.
             strict: whether a unit or user that does not exist, or is named twice, is refused; else it is a problem.
+            keep: False to leave the file of numbers alone, too.
 
         Raises:
             InvalidYaml: a mistake.
@@ -165,7 +176,7 @@ class Capture:
         """
         enrolled = workloads_d.read(self._settings.workloads_directory)
         keys = {one.key for one in enrolled} | self.attachments.workloads
-        numbers = Numbers(self._settings.state_directory / "marks.json").assign(keys)
+        numbers = Numbers(self._settings.state_directory / "marks.json").assign(keys, keep=keep)
         domain = self._settings.trust_domain
         units = [one for one in enrolled if one.unit]
         located = enrolled_units.locate(units, numbers, domain, self._view.show, self._view.uid)
@@ -268,6 +279,20 @@ class Capture:
             return ()
         self._write_unit_files(compile_intent(self.complete(self._wanted.intent)))
         return self._policing.apply()
+
+    def preview(self, opted_out: OptedOut = nobody) -> Preview:
+        """What workloads.d asks for, and how the kernel differs from it; changes nothing.
+
+        Raises:
+            InvalidYaml: a mistake, or a unit or user that this host does not know.
+            NetfilterError: the kernel refused.
+            OSError: as `refresh`.
+        """
+        reading = self.read(opted_out, strict=True, keep=False)
+        facts = self._view.failsafe()
+        intent = replace(self.complete(reading.intent), reserved=self._settings.reserved(facts))
+        ruleset = compile_intent(intent)
+        return Preview(ruleset, lockouts(intent, facts), self._redirector.differences(ruleset), reading.problems)
 
     def verify(self) -> tuple[str, ...]:
         """What differs now, without correcting it.

@@ -33,8 +33,12 @@ class Numbers:
         self._limit = limit
         self._given = self._load()
 
-    def assign(self, keys: Iterable[str]) -> dict[str, int]:
+    def assign(self, keys: Iterable[str], *, keep: bool = True) -> dict[str, int]:
         """The number of each workload, new ones included; the file is written before a new number is returned.
+
+        Args:
+            keys: of the workloads.
+            keep: False for a look ahead, which writes nothing: a new number may be another one then.
 
         Raises:
             ValueError: more workloads than numbers.
@@ -45,7 +49,7 @@ class Numbers:
         for key in wanted:
             if key not in given:
                 given[key] = self._fresh(given, wanted)
-        if given != self._given:
+        if keep and given != self._given:
             self._save(given)
             self._given = given
         return {key: given[key] for key in wanted}

@@ -83,11 +83,16 @@ class Redirector:
         Raises:
             NetfilterError: as `apply`.
         """
-        if self._ruleset is None:
-            return ("nothing was applied yet",)
+        return ("nothing was applied yet",) if self._ruleset is None else self.differences(self._ruleset)
+
+    def differences(self, ruleset: Ruleset) -> tuple[str, ...]:
+        """Say how the kernel differs from a plan, one line each; changes nothing.
+
+        Raises:
+            NetfilterError: as `apply`.
+        """
         setting = () if self._marks_accepted() else (f"{FWMARK_ACCEPT} is not 1",)
-        seen = self._look(self._ruleset)
-        return (*setting, *compare(self._ruleset, seen, self._remembered()).describe())
+        return (*setting, *compare(ruleset, self._look(ruleset), self._remembered()).describe())
 
     def remove(self) -> None:
         """Delete the table with everything in it, and give the kernel setting its former value back.

@@ -1,0 +1,221 @@
+"""Capture on real hosts: no start of a unit leaks, no change locks the operator out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.hosts import Host
+from lab.instance import Lab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+FILES = Path(__file__).parent / "capture"
+LAB = Lab("capture")
+WEB = "10.234.0.11"
+STARTS = 100
+STOPPED = (20, 21, 60, 61)
+"""Starts for which the agent is stopped."""
+
+EAGER = f"""[Service]
+Type=oneshot
+ExecStart=/usr/bin/curl --silent --fail --max-time 2 --output /dev/null http://{WEB}:8080/
+"""
+WATCH = """table inet watch {
+  chain input {
+    type filter hook prerouting priority -400;
+    iifname "host0" tcp dport 8080 counter
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def estate() -> Iterator[None]:
+    """Two hosts in the mesh, and a unit whose first act is to connect; gone without a trace afterwards."""
+    build = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+    try:
+        with subprocess.Popen([sys.executable, build, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
+            must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")
+        assert building.returncode == 0
+        run("mesh2", "tee", "/etc/systemd/system/eager.service", stdin=EAGER.encode())
+        must("ansible-playbook", "-i", FILES / "inventory.yml", ROOT / "playbooks" / "site.yml")
+        yield
+    finally:
+        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
+            must(sys.executable, "-m", "lab", "down", LAB.name)
+
+
+def must(*command: str | Path) -> str:
+    """Run a command on this machine; what it prints."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"}
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
+        output.seek(0)
+        text = output.read()
+    assert done.returncode == 0, text[-4000:]
+    return text
+
+
+def run(host: str, *command: str, stdin: bytes = b"") -> str:
+    return Host(LAB, host).execute(list(command), stdin).stdout
+
+
+def ssh(host: str, *command: str, port: int = 22, connection: str = "none") -> subprocess.CompletedProcess[str]:
+    """Over a connection of its own, as an operator's."""
+    options = ("-F", str(LAB.ssh_config), "-o", "ConnectTimeout=3", "-p", str(port), "-o", f"ControlPath={connection}")
+    # a host key is of the host, whatever the port
+    options = (*options, "-o", f"HostKeyAlias={host}")
+    try:
+        return subprocess.run(
+            ["ssh", *options, host, *command], capture_output=True, text=True, check=False, timeout=20
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess([], 255, "", "timeout")
+
+
+def wait_until(condition: Callable[[], object], limit: float = 30) -> float:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < limit, f"not within {limit:.0f} s"
+        time.sleep(0.1)  # hosts tell nobody here when they change
+    return time.monotonic() - began
+
+
+def status(host: str) -> dict[str, Any]:
+    return dict(json.loads(run(host, "hostmesh", "status", "-o", "json") or "{}"))
+
+
+def capture_of(host: str, name: str) -> str:
+    return next((str(one["capture"]) for one in status(host).get("workloads", ()) if one["name"].startswith(name)), "")
+
+
+@pytest.mark.usefixtures("estate")
+def test_no_start_of_a_unit_leaks_or_is_somebody_else(record_property: Callable[[str, object], None]) -> None:
+    """A hundred starts of a unit whose first act is to connect; while the agent is down they connect to nothing."""
+    wait_until(lambda: status("mesh1")["ready"] and status("mesh2")["ready"])
+    run("mesh1", "nft", "-f", "-", stdin=WATCH.encode())
+    reached = 0
+    for number in range(STARTS):
+        stopped = number in STOPPED
+        if stopped and number - 1 not in STOPPED:
+            # a start of the unit would start it
+            run("mesh2", "systemctl", "mask", "--runtime", "--now", "hostmesh-agent")
+        elif not stopped and number - 1 in STOPPED:
+            run("mesh2", "systemctl", "unmask", "--runtime", "hostmesh-agent")
+            run("mesh2", "systemctl", "start", "hostmesh-agent")
+        script = "systemctl start eager.service && echo reached"
+        answered = run("mesh2", "sh", "-c", script).strip() == "reached"
+        assert answered != stopped, (number, run("mesh2", "journalctl", "-n", "30", "--no-pager"))
+        reached += answered
+    assert reached == STARTS - len(STOPPED)
+    leaked = re.search(r"counter packets (\d+)", run("mesh1", "nft", "list", "table", "inet", "watch"))
+    assert leaked is not None
+    assert leaked[1] == "0", "a connection to the service came in plaintext"
+    log = run("mesh1", "journalctl", "--unit=hostmesh-agent", "--output=cat")
+    seen = [line for line in log.splitlines() if "access" in line and 'direction="inbound"' in line and ":8080" in line]
+    identities = {found[1] if (found := re.search(r'src\.identity="([^"]*)"', line)) else "" for line in seen}
+    assert identities == {"spiffe://cluster.local/ns/default/sa/eager"}, seen[:3]
+    record_property("reached", reached)
+
+
+@pytest.mark.usefixtures("estate")
+def test_label_lets_go_and_takes_back() -> None:
+    """`istio.io/dataplane-mode: none` on the registration, and its removal, while the unit runs."""
+    document = "/etc/hostmesh/documents/ansible-inventory.yaml"
+    before = run("mesh1", "cat", document)
+    pid = run("mesh2", "systemctl", "show", "--value", "--property=MainPID", "sleep.service")
+    changed = before.replace('"app": "sleep"', '"app": "sleep", "istio.io/dataplane-mode": "none"')
+    assert changed != before
+    run("mesh1", "tee", document, stdin=changed.encode())
+    wait_until(lambda: capture_of("mesh2", "sleep") == "opted out")
+    assert "prod" not in run("mesh2", "nft", "list", "map", "inet", "hostmesh", "workloads_2")
+    assert "sleep" not in run("mesh2", "nft", "list", "map", "inet", "hostmesh", "workloads_2")
+    run("mesh1", "tee", document, stdin=before.encode())
+    wait_until(lambda: capture_of("mesh2", "sleep") == "captured")
+    assert "sleep" in run("mesh2", "nft", "list", "map", "inet", "hostmesh", "workloads_2")
+    assert run("mesh2", "systemctl", "show", "--value", "--property=MainPID", "sleep.service") == pid
+
+
+@pytest.mark.usefixtures("estate")
+def test_flushed_rules_come_back() -> None:
+    """Whatever tool flushed them, within the five seconds between two looks."""
+    run("mesh2", "nft", "flush", "ruleset")
+    took = wait_until(lambda: "sleep" in run("mesh2", "nft", "list", "table", "inet", "hostmesh"), 20)
+    assert took < 10
+    assert run("mesh2", "hostmesh", "rules", "diff") == ""
+
+
+HOST = "workload: default/mesh2\nserviceAccount: mesh2\ncapture: {host: true}\n"
+PORTS = (22, 2222)
+MADE = "/etc/hostmesh/workloads.d/host.yaml", "/etc/hostmesh/conf.d/capture.yaml"
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[str]:
+    """An operator's session that is open all the while; `ssh` can go through it."""
+    run("mesh2", "tee", "/etc/ssh/sshd_config.d/port.conf", stdin=b"Port 22\nPort 2222\n")
+    run("mesh2", "systemctl", "restart", "ssh.service")
+    wait_until(lambda: reachable(PORTS))
+    control = str(tmp_path / "control")
+    options = ("-F", str(LAB.ssh_config), "-p", "2222", "-o", "HostKeyAlias=mesh2", "-o", f"ControlPath={control}")
+    subprocess.run(["ssh", *options, "-fNM", "mesh2"], check=True)
+    yield control
+    subprocess.run(["ssh", *options, "-O", "exit", "mesh2"], capture_output=True, check=False)
+
+
+def reachable(ports: Iterable[int]) -> list[int]:
+    """The ports at which an operator gets in over a new connection."""
+    return [port for port in ports if ssh("mesh2", "true", port=port).returncode == 0]
+
+
+@pytest.mark.usefixtures("estate")
+def test_what_would_lock_out_is_refused() -> None:
+    """What is found on the host is kept; what the operator says instead is checked, and changes nothing."""
+    assert ssh("mesh2", "hostmesh rules apply").returncode == 0
+    run("mesh2", "tee", MADE[0], stdin=HOST.encode())
+    assert "nobody is locked out" in ssh("mesh2", "hostmesh rules plan --check-lockout").stdout
+    run("mesh2", "tee", MADE[1], stdin=b"capture: {ssh_ports: [1]}\n")
+    check = ssh("mesh2", "hostmesh rules plan --check-lockout")
+    assert check.returncode == 1
+    assert "ssh at port 22 (" in check.stderr
+    assert ssh("mesh2", "hostmesh rules apply").returncode == 1
+    assert reachable([22])
+
+
+@pytest.mark.usefixtures("estate")
+def test_what_locks_out_is_undone(master: str) -> None:
+    """Forced, it cuts ssh at every port for new connections, and is undone as nobody confirms; the session survives."""
+    forced = ssh("mesh2", "hostmesh rules apply --force --confirm-within 12s", connection=master)
+    assert forced.returncode == 0, forced.stderr
+    run("mesh2", "systemctl", "stop", "hostmesh-agent")  # else ssh comes through, as plaintext of anybody's
+    assert reachable(PORTS) == [], "nothing was cut, so the test proves nothing"
+    late = ssh("mesh2", "hostmesh rules confirm", connection=master)
+    assert "older than the change" in late.stderr
+    wait_until(lambda: reachable(PORTS) == list(PORTS), 40)
+    assert ssh("mesh2", "true", connection=master).returncode == 0
+    assert run("mesh2", "ls", *MADE) == ""
+    assert "host.yaml" in run("mesh2", "ls", "/var/lib/hostmesh/confirm/refused")
+    run("mesh2", "systemctl", "start", "hostmesh-agent")
+    wait_until(lambda: capture_of("mesh2", "sleep") == "captured")
+
+
+@pytest.mark.usefixtures("estate")
+def test_what_is_confirmed_stays() -> None:
+    """Over a connection that is newer than the change."""
+    run("mesh2", "tee", MADE[0], stdin=HOST.encode())
+    assert ssh("mesh2", "hostmesh rules apply --confirm-within 30s").returncode == 0
+    assert ssh("mesh2", "hostmesh rules confirm").stdout == "confirmed\n"
+    assert "inactive" in run("mesh2", "systemctl", "is-active", "hostmesh-unconfirmed-change.timer")
+    wait_until(lambda: capture_of("mesh2", "mesh2") == "captured")
+    assert reachable([22])
