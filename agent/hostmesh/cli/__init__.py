@@ -35,6 +35,7 @@ _COMMANDS = {
     "token": ("hostmesh.cli.token:token", "Manage join tokens."),
     "validate": ("hostmesh.cli.validate:validate", "Check files without a control plane."),
     "version": ("hostmesh.cli.version:version", "Print versions."),
+    "waypoint": ("hostmesh.cli.waypoint:waypoint", "Run a waypoint, and look at it."),
     "workloads": ("hostmesh.cli.inspect:workloads", "Show workloads that this host's agent knows."),
 }
 """Command: where it is, and its line in the help. The help is said here so that `--help` imports nothing."""

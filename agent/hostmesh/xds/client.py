@@ -17,7 +17,7 @@ from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.transport.backoff import Backoff
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
-from hostmesh.xds.codec import NETWORK_POLICY_TYPE, OWN_TYPES, TYPES
+from hostmesh.xds.codec import NETWORK_POLICY_TYPE, OWN_TYPES, TYPES, WAYPOINT_TYPE
 from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
 from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
@@ -109,7 +109,7 @@ class XdsClient:
         self._backoff = backoff or Backoff(BACKOFF_INITIAL, BACKOFF_MAXIMUM)
         self._now = now
         self._held = load_snapshot(snapshot_path) if snapshot_path is not None else Held()
-        self._restored = any(self._held.counts())
+        self._restored = any(self._held.counts()) or bool(self._held.by_type[WAYPOINT_TYPE])
         self._writer = SnapshotWriter(snapshot_path, self._held) if snapshot_path is not None else None
         self._subscriptions = {url: Subscription(url, KEY_OF[url], self._held.by_type[url]) for url in types}
         self._connected = False

@@ -1,0 +1,117 @@
+"""`hostmesh waypoint run|status`: the waypoint of a Gateway on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostmesh.config.agent import DEFAULT_CONFIG, load
+from hostmesh.config.strict_yaml import InvalidYaml
+
+RUNTIME = Path("/run/hostmesh-waypoint")
+STATE = Path("/var/lib/hostmesh-waypoint")
+
+
+class _Gateway(click.ParamType[str]):
+    """`name` or `namespace/name`; systemd's instance names have a dot for the slash."""
+
+    name = "gateway"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        namespace, _, name = value.replace(".", "/", 1).rpartition("/")
+        if not name or "/" in namespace:
+            self.fail(f"{value!r} is not [NAMESPACE/]NAME of a Gateway", param, ctx)
+        return f"{namespace or 'default'}/{name}"
+
+
+@click.group()
+def waypoint() -> None:
+    """Run a waypoint, and look at it."""
+
+
+@waypoint.command()
+@click.argument("gateway", type=_Gateway())
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="This host's settings."
+)
+@click.option("--bind", default="0.0.0.0", show_default=True, help="Address to take HBONE on.")
+@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 256), help="Threads of Envoy.")
+@click.option("--runtime-dir", type=click.Path(path_type=Path), help="For sockets and keys.  [default: below /run]")
+@click.option("--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=True, help="For its cache.")
+def run(gateway: str, config: Path, bind: str, concurrency: int, runtime_dir: Path | None, state_dir: Path) -> None:
+    """Run the waypoint of GATEWAY, as systemd starts it.
+
+    Exit status 1 if the configuration is wrong or Envoy is not installed.
+    """
+    from hostmesh.telemetry.logs import parse_levels, set_up
+    from hostmesh.waypoint.envoy import EnvoyMissing, binary
+    from hostmesh.waypoint.main import Options, Waypoint
+
+    runtime = runtime_dir or RUNTIME / gateway.replace("/", ".")
+
+    async def serve() -> None:
+        await Waypoint(settings, Options(gateway, runtime, state_dir, bind, concurrency)).run()
+
+    try:
+        settings = load(config, os.environ)
+        binary()
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        set_up(settings.settings.log.format, parse_levels(settings.settings.log.level))
+        asyncio.run(serve())
+    except (InvalidYaml, EnvoyMissing) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or runtime}: {error.strerror or error}") from error
+
+
+@waypoint.command()
+@click.argument("gateway", type=_Gateway())
+@click.option("--runtime-dir", type=click.Path(path_type=Path), help="As `run` was told.  [default: below /run]")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def status(gateway: str, runtime_dir: Path | None, output: str) -> None:
+    """Show the waypoint of GATEWAY on this host; exit status 1 if it is not ready."""
+    found = _ask((runtime_dir or RUNTIME / gateway.replace("/", ".")) / "waypoint.sock")
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    if not found["ready"]:
+        raise SystemExit(1)
+
+
+def _print(found: dict[str, Any]) -> None:
+    plane, envoy = found["control_plane"], found["envoy"]
+    rows = [
+        ("waypoint", f"{found['gateway']} (hostmesh {found['version']}): {'ready' if found['ready'] else 'NOT READY'}"),
+        ("control plane", "connected" if plane["connected"] else plane["error"] or "not connected"),
+        ("envoy", f"{envoy['state']} {envoy.get('version', envoy.get('error', ''))}"),
+        ("configuration", found["configuration"]["error"] or f"in force, {found['configuration']['published']} so far"),
+    ]
+    rows += [("certificate", f"{one['identity']}: {one['state']}") for one in found["certificates"]]
+    for name, value in rows:
+        click.echo(f"{name:<16}{value}")
+
+
+def _ask(path: Path) -> dict[str, Any]:
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(path))
+            connection = http.client.HTTPConnection("waypoint")
+            connection.sock = sock
+            connection.request("GET", "/status")
+            found: dict[str, Any] = json.loads(connection.getresponse().read())
+            return found
+    except OSError as error:
+        why = f"{path}: the waypoint does not answer ({error.strerror or error})"
+        raise click.ClickException(
+            f"{why}; is hostmesh-waypoint@ running? `systemctl status 'hostmesh-waypoint@*'`"
+        ) from error

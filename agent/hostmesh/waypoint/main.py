@@ -1,0 +1,196 @@
+"""The waypoint program: follows the control plane, has its certificate, programs and supervises an Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from hostmesh import __version__
+from hostmesh.config.agent import AgentConfig
+from hostmesh.identity.ca_client import CaClient
+from hostmesh.identity.manager import SecretManager
+from hostmesh.identity.node import NodeStore
+from hostmesh.kernel import systemd
+from hostmesh.model.identity import Credentials, Identity
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.rpc.roots import Roots
+from hostmesh.waypoint.envoy import validate
+from hostmesh.waypoint.generations import Generations
+from hostmesh.waypoint.process import EnvoyProcess
+from hostmesh.waypoint.publisher import Publisher
+from hostmesh.waypoint.resources import bootstrap
+from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus
+from hostmesh.xds.codec import WAYPOINT_TYPES, decode_program, decode_trust
+from hostmesh.xds.held import XdsUpdate
+
+_log = logging.getLogger("hostmesh.waypoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`gateway` is `namespace/name`; `runtime` is short-lived and private, `state` survives."""
+
+    gateway: str
+    runtime: Path
+    state: Path
+    bind: str = "0.0.0.0"
+    concurrency: int = 1
+
+    @property
+    def socket(self) -> Path:
+        """Where `hostmesh waypoint status` asks."""
+        return self.runtime / "waypoint.sock"
+
+
+class Waypoint:
+    """One waypoint on this host.
+
+    Args:
+        config: the host's, of which it takes the control plane and the node's certificate.
+        options: what is its own.
+    """
+
+    def __init__(self, config: AgentConfig, options: Options) -> None:
+        settings = config.settings
+        self._options = options
+        control_plane = ControlPlane(
+            Endpoint.parse(settings.control_plane.address, settings.control_plane.server_name),
+            Roots(settings.control_plane.root_cert, settings.state_dir / "roots.json"),
+            NodeStore(settings.state_dir).files,
+        )
+        self._generations = Generations(options.runtime / "xds")
+        self._publisher = Publisher(self._generations, options.bind, validate)
+        self._secrets = SecretManager(
+            CaClient(control_plane, settings.certificates.ttl).fetch,
+            on_credentials=self._on_credentials,
+            on_failure=self._on_failure,
+        )
+        self._xds = XdsClient(
+            control_plane,
+            NodeInfo(config.node, "0.0.0.0", metadata={"HOSTMESH_WAYPOINT": options.gateway}),
+            self._on_update,
+            on_status=self._on_status,
+            types=WAYPOINT_TYPES,
+            snapshot_path=options.state / f"{options.gateway.replace('/', '.')}.snapshot",
+        )
+        file = options.runtime / "bootstrap.json"
+        content = bootstrap(options.gateway, str(self._generations.directory), str(options.runtime / "admin.sock"))
+        file.write_text(json.dumps(content))
+        self._envoy = EnvoyProcess(options.runtime, file, options.concurrency, lambda _: None)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP replaces Envoy without a cut.
+
+        Raises:
+            EnvoyMissing: it is not installed.
+            OSError: the runtime directory is not ours.
+        """
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        runner = web.AppRunner(self._app(), access_log=None)
+        await runner.setup()
+        self._options.socket.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(self._options.socket)).start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                parts = [
+                    tasks.create_task(self._xds.run(), name="xds"),
+                    tasks.create_task(self._secrets.run(), name="certificates"),
+                    tasks.create_task(self._publisher.run(), name="publisher"),
+                    tasks.create_task(self._serve(), name="envoy"),
+                    tasks.create_task(self._watchdog(), name="watchdog"),
+                ]
+                await self._stopping.wait()
+                systemd.notify_stopping("envoy finishes its requests")
+                for part in parts:
+                    part.cancel()
+        finally:
+            await runner.cleanup()
+
+    async def _serve(self) -> None:
+        """Envoy without a configuration would answer nobody; it starts when there is one."""
+        await self._publisher.first.wait()
+        systemd.notify_ready(f"serving {self._options.gateway}")
+        await self._envoy.run()
+
+    def _reload(self) -> None:
+        systemd.notify_reloading()
+        self._envoy.replace()
+        systemd.notify_ready("envoy is being replaced")
+
+    def _on_update(self, update: XdsUpdate) -> None:
+        if update.trust:
+            self._publisher.set_trust(decode_trust(update.trust))
+        data = update.programs.get(self._options.gateway)
+        if data is not None:
+            program = decode_program(data)
+            if program.identity:
+                self._secrets.keep_only([Identity.parse(program.identity)])
+            else:
+                _log.error("%s has no host yet: register this one as WorkloadEntry", self._options.gateway)
+            self._publisher.set_program(program)
+        elif self._options.gateway in update.removed_programs:
+            _log.warning("%s is gone: nothing is served any more", self._options.gateway)
+            self._publisher.set_program(None)
+
+    def _on_status(self, status: XdsStatus) -> None:
+        if status.connected and self._options.gateway not in self._xds.everything().programs:
+            systemd.notify_status(f"there is no Gateway {self._options.gateway}; apply one")
+
+    def _on_credentials(self, credentials: Credentials) -> None:
+        self._publisher.set_credentials(credentials)
+
+    def _on_failure(self, identity: Identity, reason: str) -> None:
+        _log.error("no certificate for %s: %s", identity, reason)
+        systemd.notify_status(f"no certificate for {identity}: {reason}"[:500])
+
+    def _app(self) -> web.Application:
+        async def status(_: web.Request) -> web.Response:
+            return web.json_response(await self.status())
+
+        app = web.Application()
+        app.add_routes([web.get("/status", status)])
+        return app
+
+    async def status(self) -> dict[str, Any]:
+        """What `hostmesh waypoint status` prints."""
+        xds, published = self._xds.status(), self._publisher.status
+        try:
+            envoy = await self._envoy.status()
+        except OSError as error:
+            envoy = {"state": "DOWN", "error": str(error)}
+        return {
+            "gateway": self._options.gateway,
+            "version": __version__,
+            "process": os.getpid(),
+            "ready": envoy["state"] == "LIVE" and not published.error,
+            "control_plane": {"connected": xds.connected, "error": xds.error},
+            "certificates": [
+                {
+                    "identity": str(one.identity),
+                    "state": one.state,
+                    "expires": one.credentials.not_after if one.credentials is not None else None,
+                }
+                for one in self._secrets.statistics()
+            ],
+            "configuration": {"published": published.published, "error": published.error},
+            "envoy": envoy,
+        }
+
+    async def _watchdog(self) -> None:
+        interval = systemd.watchdog_interval()
+        while interval is not None:
+            systemd.notify_watchdog()
+            await asyncio.sleep(interval / 3)

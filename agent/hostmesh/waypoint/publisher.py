@@ -1,0 +1,120 @@
+"""Publisher: whatever changes, Envoy gets a configuration that Envoy itself has found right, or keeps the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from hostmesh.model.identity import Credentials
+from hostmesh.model.trust import TrustBundle
+from hostmesh.model.waypoint import L7Action, L7Policy, L7Rule, WaypointProgram
+from hostmesh.waypoint.envoy import Refused
+from hostmesh.waypoint.generations import Generations
+from hostmesh.waypoint.resources import files, secret_files, validation
+from hostmesh.waypoint.shape import Json
+
+_log = logging.getLogger("hostmesh.waypoint")
+
+DEBOUNCE = 0.05
+RETRY = 10.0
+
+Validate = Callable[[Json], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStatus:
+    """`error` is why the newest program is not in force; empty if it is."""
+
+    published: int = 0
+    error: str = ""
+
+
+class Publisher:
+    """Takes the parts as they come; `run` publishes.
+
+    Args:
+        generations: where files go.
+        bind: the address that Envoy listens on.
+        validate: asks Envoy; raises `Refused`.
+    """
+
+    def __init__(self, generations: Generations, bind: str, validate: Validate) -> None:
+        self._generations = generations
+        self._bind = bind
+        self._validate = validate
+        self._program: WaypointProgram | None = None
+        self._good: WaypointProgram | None = None
+        self._credentials: Credentials | None = None
+        self._bundle: TrustBundle | None = None
+        self._news = asyncio.Event()
+        self.first = asyncio.Event()
+        self.status = PublisherStatus()
+
+    def set_program(self, program: WaypointProgram | None) -> None:
+        """What it has to do; None: its Gateway is gone, and it serves nothing."""
+        if program is None and self._program is not None:
+            before = self._program
+            program = WaypointProgram(before.name, before.namespace, before.trust_domain, before.identity, before.port)
+        self._program = program
+        self._news.set()
+
+    def set_credentials(self, credentials: Credentials) -> None:
+        """Its own certificate."""
+        self._credentials = credentials
+        self._news.set()
+
+    def set_trust(self, bundle: TrustBundle) -> None:
+        """Whom the mesh trusts, and whom no more."""
+        self._bundle = bundle
+        self._news.set()
+
+    async def run(self) -> None:
+        """Publish what changes, until cancelled."""
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(DEBOUNCE)  # parts that change together come together
+            self._news.clear()
+            if self._program is None or self._credentials is None:
+                continue
+            try:
+                await self._publish(self._program, self._credentials)
+            except Refused as error:
+                await self._keep_the_last_good(error)
+            except OSError as error:
+                self._failed(f"its files cannot be written: {error.strerror or error}")
+                asyncio.get_running_loop().call_later(RETRY, self._news.set)
+
+    async def _publish(self, program: WaypointProgram, credentials: Credentials) -> None:
+        roots = self._bundle.roots_pem if self._bundle is not None else credentials.roots_pem
+        enforced = without_revoked(program, self._bundle)
+        secrets = secret_files(credentials.chain_pem.decode(), credentials.key_pem.decode(), roots.decode())
+        made = files(enforced, str(self._generations.directory), self._bind, program.port)
+        await self._validate(validation(made, secrets))
+        await asyncio.to_thread(self._generations.publish, made | secrets)
+        self._good = program
+        self.status = PublisherStatus(self.status.published + 1)
+        self.first.set()
+
+    async def _keep_the_last_good(self, error: Refused) -> None:
+        """A new certificate must not wait for the program to become right again."""
+        self._failed(str(error))
+        if self._good is not None and self._credentials is not None and self._good != self._program:
+            why = self.status.error
+            await self._publish(self._good, self._credentials)
+            self.status = replace(self.status, error=why)
+
+    def _failed(self, why: str) -> None:
+        if why != self.status.error:
+            _log.error("the configuration is refused, the last good one stays in force: %s", why)
+        self.status = replace(self.status, error=why)
+
+
+def without_revoked(program: WaypointProgram, bundle: TrustBundle | None) -> WaypointProgram:
+    """The program with a rule in front that refuses identities which the mesh has revoked."""
+    if bundle is None or not bundle.revoked_identities:
+        return program
+    principals = tuple(sorted(str(one).removeprefix("spiffe://") for one in bundle.revoked_identities))
+    deny = L7Policy("revoked", "hostmesh", L7Action.DENY, (L7Rule(({"principals": principals},)),))
+    return replace(program, policies=(deny, *program.policies))

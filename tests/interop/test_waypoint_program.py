@@ -1,0 +1,204 @@
+"""`hostmesh waypoint` beside a real control plane: documents in, a real Envoy out, whatever happens to either."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.interop.test_waypoint import http_app
+from tests.support.control_plane import RunningControlPlane, control_plane, free_port
+from tests.support.documents import document
+from tests.support.hbone_peer import dial
+from tests.support.proxy import App, fresh_ip
+from tests.support.waypoint import Client
+
+from hostmesh.identity.ca_client import CaClient
+from hostmesh.identity.enrolment import enrol
+from hostmesh.identity.node import NodeStore
+from hostmesh.model.identity import Credentials, Identity
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.endpoint import Endpoint
+
+pytestmark = pytest.mark.interop
+
+VIP = "10.96.0.1:80"
+GATEWAY = document(
+    "Gateway", "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]", "name: wp"
+)
+SERVICE = document(
+    "Service",
+    "selector: {app: web}\nclusterIP: 10.96.0.1\nports: [{port: 80, name: http}]",
+    "name: web, labels: {istio.io/use-waypoint: wp}",
+)
+GET_ONLY = document(
+    "AuthorizationPolicy",
+    "targetRefs: [{group: '', kind: Service, name: web}]\nrules: [{to: [{operation: {methods: [GET]}}]}]",
+    "name: get-only",
+)
+TO_V1 = document(
+    "HTTPRoute",
+    """
+    parentRefs: [{group: "", kind: Service, name: web}]
+    rules:
+    - filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /v1}}}]
+      backendRefs: [{name: web, port: 80}]
+    """,
+    "name: echo",
+)
+REFUSED_BY_ENVOY = TO_V1.replace(
+    "type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /v1}}",
+    "type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: ':method', value: GET}]}",
+)
+
+
+def entry(name: str, address: str, ports: str, labels: str) -> str:
+    return document(
+        "WorkloadEntry",
+        f"address: {address}\nserviceAccount: {name}\nports: {ports}",
+        f"name: {name}, labels: {{{labels}}}",
+    )
+
+
+class Lab:
+    """A control plane, the waypoint's host, and a client's certificate."""
+
+    def __init__(self, plane: RunningControlPlane, directory: Path, app: App) -> None:
+        self.plane = plane
+        self.directory = directory
+        self.ip, self.port = fresh_ip(), free_port()
+        node = "hostmesh.io/node: n9"
+        self.apply(
+            GATEWAY,
+            SERVICE,
+            entry("wp", self.ip, f"{{mesh: {self.port}}}", f"{node}, gateway.networking.k8s.io/gateway-name: wp"),
+            entry("alice", "127.0.0.1", "{}", node),
+            entry("web", app.ip, f"{{http: {app.port}}}", "app: web"),
+        )
+        self.alice = asyncio.run(self._enrol())
+        self.config = directory / "agent.yaml"
+        settings = {
+            "node": "n9",
+            "state_dir": str(directory),
+            "control_plane": {"address": f"127.0.0.1:{plane.port}", "root_cert": str(self._root)},
+        }
+        self.config.write_text(json.dumps(settings))
+
+    @property
+    def _root(self) -> Path:
+        return self.plane.directory / "state" / "ca" / "root-cert.pem"
+
+    async def _enrol(self) -> Credentials:
+        endpoint, store = Endpoint("127.0.0.1", self.plane.port), NodeStore(self.directory)
+        token = await asyncio.to_thread(lambda: self.plane.client.token("n9", 60)["token"])
+        store.save(await enrol(ControlPlane(endpoint, self._root), "n9", "cluster.local", token))
+        ca = CaClient(ControlPlane(endpoint, self._root, store.files), 3600)
+        return await ca.fetch(Identity("cluster.local", "default", "alice"))
+
+    def apply(self, *texts: str) -> None:
+        self.plane.client.apply(
+            [{"source": f"{number}.yaml", "text": text} for number, text in enumerate(texts)], dry_run=False
+        )
+
+    @contextmanager
+    def waypoint(self) -> Iterator[subprocess.Popen[str]]:
+        """Started as systemd does it, and ready."""
+        argv = [sys.executable, "-m", "hostmesh", "waypoint", "run", "default/wp", "--config", str(self.config)]
+        argv += ["--bind", self.ip, "--runtime-dir", str(self.directory / "run"), "--state-dir", str(self.directory)]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (self.directory / "log").open("w") as log:
+            notified.settimeout(40)
+            (self.directory / "notify").unlink(missing_ok=True)
+            notified.bind(str(self.directory / "notify"))
+            environment = {**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify")}
+            process = subprocess.Popen(argv, stdout=log, stderr=log, text=True, env=environment)
+            try:
+                while b"READY=1" not in notified.recv(4096):
+                    pass
+                self.until(lambda: self.status()["envoy"].get("listeners") == 3)
+                yield process
+            finally:
+                process.terminate()
+                try:
+                    process.wait(20)
+                finally:
+                    process.kill()
+
+    def status(self) -> dict[str, Any]:
+        argv = [sys.executable, "-m", "hostmesh", "waypoint", "status", "default/wp", "-o", "json"]
+        argv += ["--runtime-dir", str(self.directory / "run")]
+        found = subprocess.run(argv, capture_output=True, text=True, check=False)
+        result: dict[str, Any] = json.loads(found.stdout)
+        assert found.returncode == (0 if result["ready"] else 1)
+        return result
+
+    def ask(self, method: str = "GET", path: str = "/") -> tuple[int, str]:
+        """One request of alice on a tunnel of a new connection."""
+        client = Client.__new__(Client)
+        client.peer = dial((self.ip, self.port), self.alice, self.alice.roots_pem)
+        with client.peer:
+            answer = client.ask(VIP, f"{method} {path} HTTP/1.1")
+        return answer.status, answer.body.decode()
+
+    def until(self, condition: Any) -> None:
+        """Look every tenth of a second: foreign processes have nothing to wait on."""
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, (self.directory / "log").read_text()
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    plane, host = tmp_path / "plane", tmp_path / "host"
+    plane.mkdir()
+    host.mkdir()
+    with App(fresh_ip(), http_app("web")) as app, control_plane(plane) as running:
+        yield Lab(running, host, app)
+
+
+def test_documents_take_effect_without_touching_a_workload(lab: Lab) -> None:
+    """A method refused, a route rewritten; what Envoy would refuse changes nothing and is said."""
+    with lab.waypoint():
+        assert lab.ask("POST", "/a") == (200, "web POST /a HTTP/1.1")
+        lab.apply(GET_ONLY, TO_V1)
+        lab.until(lambda: lab.ask("POST")[0] == 403)
+        lab.until(lambda: lab.ask("GET", "/a") == (200, "web GET /v1/a HTTP/1.1"))
+        lab.apply(REFUSED_BY_ENVOY)
+        lab.until(lambda: lab.status()["configuration"]["error"])
+        assert ":-prefixed" in lab.status()["configuration"]["error"]
+        assert lab.ask("GET", "/a") == (200, "web GET /v1/a HTTP/1.1")
+        lab.apply(TO_V1)
+        lab.until(lambda: lab.status()["ready"])
+
+
+def test_it_survives_its_envoy(lab: Lab) -> None:
+    """One that dies is started again; one that is replaced refuses nobody meanwhile."""
+    with lab.waypoint() as process:
+        assert lab.ask()[0] == 200
+        listing = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+        )
+        os.kill(int(listing.stdout.split()[0]), signal.SIGKILL)
+        lab.until(lambda: answers(lab))
+        process.send_signal(signal.SIGHUP)
+        for _ in range(50):
+            assert lab.ask()[0] == 200
+        assert "epoch 1" in (lab.directory / "log").read_text()
+    assert process.returncode == 0
+
+
+def answers(lab: Lab) -> bool:
+    try:
+        return lab.ask()[0] == 200
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""What reaches Envoy, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from tests.support.mesh import background, until
+from tests.support.pki import ALICE, BOB, Authority
+
+from hostmesh.model.identity import Identity
+from hostmesh.model.trust import TrustBundle
+from hostmesh.model.waypoint import L7Action, WaypointProgram
+from hostmesh.waypoint.envoy import Refused
+from hostmesh.waypoint.generations import Generations
+from hostmesh.waypoint.publisher import Publisher, without_revoked
+from hostmesh.waypoint.shape import Json
+
+WAYPOINT = Identity("cluster.local", "default", "wp")
+PROGRAM = WaypointProgram("wp", "default", "cluster.local", str(WAYPOINT))
+
+
+class Envoy:
+    """Judges as the real one does: by what stands in the configuration."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def validate(self, config: Json) -> None:
+        self.asked += 1
+        if '"port_value": 1}' in json.dumps(config):
+            raise Refused("a bad port")
+
+
+def test_a_refused_program_leaves_the_last_good_one_in_force_with_new_certificates(tmp_path: Path) -> None:
+    """Nothing before there is a certificate; the reason is kept until a program is right again."""
+
+    async def main() -> None:
+        envoy, authority = Envoy(), Authority()
+        publisher = Publisher(Generations(tmp_path), "127.0.0.1", envoy.validate)
+        current = tmp_path / "current"
+        async with background(publisher.run()):
+            publisher.set_program(PROGRAM)
+            publisher.set_credentials(authority.issue(WAYPOINT))
+            await until(lambda: publisher.status.published == 1)
+            before = (current / "sds-default.json").read_text()
+            publisher.set_program(replace(PROGRAM, port=1))
+            await until(lambda: publisher.status.error)
+            assert '"port_value": 15008' in (current / "lds.json").read_text()
+            publisher.set_credentials(authority.issue(WAYPOINT))
+            await until(lambda: (current / "sds-default.json").read_text() != before)
+            assert publisher.status.error == "a bad port"
+            publisher.set_program(replace(PROGRAM, port=15009))
+            await until(lambda: not publisher.status.error)
+            assert '"port_value": 15009' in (current / "lds.json").read_text()
+
+    asyncio.run(main())
+
+
+def test_a_waypoint_whose_gateway_is_gone_serves_nothing(tmp_path: Path) -> None:
+    """It stays where it was, and every request is 404."""
+
+    async def main() -> None:
+        publisher = Publisher(Generations(tmp_path), "127.0.0.1", Envoy().validate)
+        async with background(publisher.run()):
+            publisher.set_program(replace(PROGRAM, port=15010))
+            publisher.set_credentials(Authority().issue(WAYPOINT))
+            await publisher.first.wait()
+            publisher.set_program(None)
+            await until(lambda: publisher.status.published == 2)
+        assert '"port_value": 15010' in (tmp_path / "current" / "lds.json").read_text()
+
+    asyncio.run(main())
+
+
+def test_revoked_identities_are_refused_before_everything_else() -> None:
+    """By a rule for the whole waypoint."""
+    bundle = TrustBundle("cluster.local", b"", revoked_identities=frozenset({ALICE, BOB}))
+    assert without_revoked(PROGRAM, None) == PROGRAM
+    (policy,) = without_revoked(PROGRAM, bundle).policies
+    assert (policy.action, policy.hostnames) == (L7Action.DENY, ())
+    assert policy.rules[0].sources == (
+        {"principals": ("cluster.local/ns/default/sa/alice", "cluster.local/ns/default/sa/bob")},
+    )
