@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from hostmesh.transport.loop import Loop
 
-SLICE = 0.00025
-"""Seconds of work at a time: about what one byte needs to pass two proxies, so that the slowest percent hides it."""
+SLICE = 0.0001
+"""Seconds of work at a time: less than what a byte needs on its way through two proxies varies by itself."""
 
 PAUSE = 0.001
 """Seconds between two slices while there is traffic. Without a pause every byte would meet a slice."""

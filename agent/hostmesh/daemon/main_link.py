@@ -22,7 +22,8 @@ from hostmesh.telemetry.records import LogRecord, Record
 from hostmesh.transport.loop import BROKEN, Loop
 from hostmesh.transport.timers import Timer
 from hostmesh.wire.proto import worker_pb2 as pb
-from hostmesh.xds.codec import decode_address, decode_authorization
+from hostmesh.xds.address_codec import decode_address
+from hostmesh.xds.policy_codec import decode_authorization
 
 MAX_WAITING = 8 << 20
 """Bytes that may wait for main to read; log records beyond it are dropped and counted, everything else is small."""

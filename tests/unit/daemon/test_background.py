@@ -45,7 +45,7 @@ def test_with_traffic_it_pauses_between_two_slices() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         loop.register(ours.fileno(), lambda _: None)
-        background = Background(loop, counting(done, 3), Clock(SLICE))
+        background = Background(loop, counting(done, 3), Clock(1.5 * SLICE))
         theirs.send(b"a byte of somebody else")
         loop.turn(1.0)
         background.start()
@@ -64,7 +64,7 @@ def test_its_own_events_are_no_traffic() -> None:
     loop = Loop(clock=Clock())
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        background = Background(loop, counting(done, 3), Clock(SLICE))
+        background = Background(loop, counting(done, 3), Clock(1.5 * SLICE))
         loop.register(ours.fileno(), lambda _: background.go())
         theirs.send(b"work")
         for count in (2, 3):  # the first turn has the event and then the timer

@@ -16,7 +16,8 @@ from hostmesh.transport.tls.openssl import certificate_der, ffi, lib
 OUT_SIZE = (1 << 20) + (1 << 17)
 """What one turn of a tunnel makes: 1 MiB of plaintext, its records' overhead, and control frames."""
 
-SPARE_BUFFERS = 4
+SPARE_BUFFERS = 1
+"""More would only help when several tunnels are blocked at once, and stay in memory after it."""
 _PIECE = 1 << 18
 """Plaintext given to the library at once: bounds what a connection's BIO keeps, and larger ones are slower."""
 
