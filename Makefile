@@ -76,6 +76,10 @@ bench-profile: prerequisites ## Kernel, OpenSSL and interpreter work by work; sy
 bench-scale: prerequisites ## A mesh of 100,000 workloads: memory, time, and whether traffic notices (root)
 	@python -m bench scale
 
+.PHONY: bench-control
+bench-control: prerequisites ## 1,000 agents on one control plane: cold syncs, changes, memory: bench/control.json
+	@python -m bench control
+
 .PHONY: lint
 lint: collection ## Ansible and YAML
 	yamllint .

@@ -1,4 +1,4 @@
-"""The door: `python -m bench [compare|profile|scale]`."""
+"""The door: `python -m bench [compare|profile|scale|control]`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ def main() -> None:
     scale = commands.add_parser("scale", help="a large mesh: memory, time to apply, look-ups, ping while applying")
     scale.add_argument("--workloads", type=int, default=100_000)
     scale.add_argument("--services", type=int, default=10_000)
+    control = commands.add_parser("control", help="the control plane's discovery: many agents, cold syncs, changes")
+    control.add_argument("--agents", type=int, default=1000)
+    control.add_argument("--workloads", type=int, default=10_000)
+    control.add_argument("--services", type=int, default=1000)
+    control.add_argument("--changes", type=int, default=100)
     arguments = parser.parse_args()
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and arguments.command != "control":
         sys.exit("bench: network namespaces need root; next: sudo make bench")
     # What was made must be removed also when somebody stops the run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
@@ -43,6 +48,10 @@ def _run(arguments: argparse.Namespace) -> None:
         from bench.profile import profile
 
         profile(arguments.seconds, arguments.top)
+    elif arguments.command == "control":
+        from bench.control import Size, control
+
+        control(Size(arguments.agents, arguments.workloads, arguments.services, arguments.changes))
     else:
         from bench.scale import scale
 

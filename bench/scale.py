@@ -62,6 +62,16 @@ def mesh(workloads: int, services: int, capacity: int) -> XdsUpdate:
     return XdsUpdate({**addresses, **endpoints})
 
 
+def made_up(workloads: int, services: int) -> tuple[list[Workload], list[Service]]:
+    """The same mesh as model values."""
+    return list(_workloads(workloads, services, capacity=1)), list(_services(services))
+
+
+def service_key(number: int, services: int) -> str:
+    """Of the service that a workload belongs to."""
+    return str(_service_name(number % services))
+
+
 def _workloads(count: int, services: int, capacity: int) -> Iterator[Workload]:
     for number in range(count):
         service = _service_name(number % services)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from google.protobuf.any_pb2 import Any
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
+from hostmesh.control.aliases import node_alias
 from hostmesh.control.debounce import Debounce
-from hostmesh.control.peer import Authenticate, IsRevoked, NodePeer, by_certificate, receive_bounded
-from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, difference
+from hostmesh.control.peer import (
+    Authenticate,
+    IsRevoked,
+    NodePeer,
+    by_certificate,
+    receive_bounded,
+    send_serialized,
+)
+from hostmesh.control.responses import Responses, with_nonce
+from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, news
 from hostmesh.control.watch import Watch
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceBase
-from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
-from hostmesh.xds.types import TRUST_TYPE
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
+from hostmesh.xds.types import ADDRESS_TYPE, TRUST_TYPE
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +81,9 @@ class _Session:
         self.ended = True
         self.bell.set()
 
+    def concerned(self, changed: Mapping[str, frozenset[str]]) -> bool:
+        return any(watch.concerned(changed.get(type_url, frozenset())) for type_url, watch in self.watches.items())
+
     def next_nonce(self) -> str:
         self._sent += 1
         return f"{self._sent:x}"
@@ -123,10 +135,11 @@ class AdsService(AggregatedDiscoveryServiceBase):
         self._current: Snapshot | None = None
         self._pending: Snapshot | None = None
         self._first_change = self._last_change = 0.0
+        self._pushed = -math.inf
         self._published = asyncio.Event()
         self._sessions: set[_Session] = set()
         self._left = asyncio.Event()
-        self._compare = _Comparison()
+        self._responses = Responses()
         self._trust: ResourceSet | None = None
         self._draining = False
 
@@ -173,8 +186,15 @@ class AdsService(AggregatedDiscoveryServiceBase):
             if self._current is not None:
                 await self._wait_for_quiet()
             self._published.clear()
-            self._current, self._pending = self._pending, None
-            for session in self._sessions:
+            before, self._current, self._pending = self._current, self._pending, None
+            self._pushed = time.monotonic()
+            self._ring(before, self._current)
+
+    def _ring(self, before: Snapshot | None, after: Snapshot | None) -> None:
+        """Wake the writers of those whom the change concerns."""
+        changed = news(before, after) if before is not None and after is not None else None
+        for session in self._sessions:
+            if changed is None or session.concerned(changed):
                 session.bell.set()
 
     async def drain(self) -> None:
@@ -233,7 +253,8 @@ class AdsService(AggregatedDiscoveryServiceBase):
         if watch is None:
             if len(session.watches) >= _MAX_TYPES:
                 raise GRPCError(Status.RESOURCE_EXHAUSTED, f"more than {_MAX_TYPES} types on one stream")
-            session.watches[request.type_url] = Watch(request)
+            unasked = [node_alias(session.peer.node)] if request.type_url == ADDRESS_TYPE else []
+            session.watches[request.type_url] = Watch(request, unasked)
             return
         nack = watch.receive(request)
         if nack is not None:
@@ -264,44 +285,25 @@ class AdsService(AggregatedDiscoveryServiceBase):
             return
         nonce = session.next_nonce()
         watch.sent(trust, found, nonce)
-        await stream.send_message(_response(watch.type_url, trust, found, nonce))
+        await self._send(stream, watch.type_url, trust, found, nonce)
 
     async def _send_news(self, stream: _Stream, session: _Session, watch: Watch, snapshot: Snapshot) -> None:
         target = snapshot.of_type(watch.type_url)
-        found = watch.next_difference(target, snapshot.aliases, self._compare)
+        found = watch.next_difference(target, snapshot.aliases, self._responses.compare)
         if found is None:
             return
         nonce = session.next_nonce()
         watch.sent(target, found, nonce)  # before the await: the answer may be quicker than its return
-        await stream.send_message(_response(watch.type_url, target, found, nonce))
+        await self._send(stream, watch.type_url, target, found, nonce)
+
+    async def _send(self, stream: _Stream, type_url: str, target: ResourceSet, found: Difference, nonce: str) -> None:
+        await send_serialized(stream, with_nonce(self._responses.body(type_url, target, found), nonce))
 
     async def _wait_for_quiet(self) -> None:
-        wait = self._debounce.due(self._first_change, self._last_change) - time.monotonic()
+        wait = self._due() - time.monotonic()
         while wait > 0:
             await asyncio.sleep(wait)
-            wait = self._debounce.due(self._first_change, self._last_change) - time.monotonic()
+            wait = self._due() - time.monotonic()
 
-
-class _Comparison:
-    """`difference`, remembering the last answer of each type: most nodes hold the same state and are told the same."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[Mapping[str, str], ResourceSet, Difference]] = {}
-
-    def __call__(self, held: Mapping[str, str], target: ResourceSet) -> Difference:
-        last = self._last.get(id(target))
-        if last is not None and last[0] is held and last[1] is target:
-            return last[2]
-        found = difference(held, target)
-        if len(self._last) >= 4:
-            self._last.clear()
-        self._last[id(target)] = (held, target, found)
-        return found
-
-
-def _response(type_url: str, target: ResourceSet, found: Difference, nonce: str) -> DeltaDiscoveryResponse:
-    response = DeltaDiscoveryResponse(type_url=type_url, nonce=nonce, removed_resources=found.removed)
-    for name in found.changed:
-        packed = Any(type_url=type_url, value=target.data[name])
-        response.resources.append(Resource(name=name, version=target.versions[name], resource=packed))
-    return response
+    def _due(self) -> float:
+        return self._debounce.due(self._first_change, self._last_change, self._pushed)

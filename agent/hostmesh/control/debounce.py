@@ -1,4 +1,7 @@
-"""Debounce: when a burst of changes is pushed (istiod: after a quiet time, but never later than a maximum)."""
+"""Debounce: when changes are pushed: at once after a quiet time, later ones when it is quiet again or a limit is met.
+
+istiod lets the first change of a burst wait too; here a single change has nobody to wait for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ class Debounce:
     quiet: float = 0.1
     maximum: float = 1.0
 
-    def due(self, first: float, last: float) -> float:
-        """When to push a burst whose first and last changes came at these times."""
+    def due(self, first: float, last: float, pushed: float) -> float:
+        """When to push a burst whose first and last changes came at these times, after a push at another."""
+        if first - pushed >= self.quiet:
+            return first
         return min(last + self.quiet, first + self.maximum)

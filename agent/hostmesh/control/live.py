@@ -10,7 +10,7 @@ from typing import TypeVar
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.apply import Input, Result
 from hostmesh.control.documents.read import ObjectKey
-from hostmesh.control.snapshot import Snapshot
+from hostmesh.control.snapshot import Encodings, Snapshot
 from hostmesh.control.store import DocumentSet, DocumentStore
 from hostmesh.control.translate import Translation
 from hostmesh.model.identity import Identity
@@ -33,6 +33,7 @@ class LiveDocuments:
         self._store = store
         self._publish = publish
         self._published: Translation | None = None
+        self._encodings = Encodings()
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self.started = asyncio.Event()
@@ -88,7 +89,7 @@ class LiveDocuments:
         translation, before = current.translation, self._published
         self._published = translation
         if before is None or _told(before) != _told(translation):
-            self._publish(await asyncio.to_thread(_snapshot, translation))
+            self._publish(await asyncio.to_thread(_snapshot, translation, self._encodings))
 
 
 def _told(translation: Translation) -> tuple[object, ...]:
@@ -102,11 +103,12 @@ def _told(translation: Translation) -> tuple[object, ...]:
     )
 
 
-def _snapshot(translation: Translation) -> Snapshot:
+def _snapshot(translation: Translation, encodings: Encodings) -> Snapshot:
     return Snapshot.of(
         translation.workloads,
         translation.services,
         translation.authorizations,
         translation.network_policies,
         translation.waypoints,
+        encodings=encodings,
     )

@@ -118,6 +118,12 @@ async def receive_bounded(stream: Stream[_Message, Any], kind: type[_Message], l
         raise GRPCError(Status.INVALID_ARGUMENT, f"the message is not a {kind.DESCRIPTOR.full_name}") from error
 
 
+async def send_serialized(stream: Stream[Any, Any], message: bytes) -> None:
+    """Send a message that is serialized already; waits while the caller does not read."""
+    raw = stream._stream  # noqa: SLF001  # there is no public door to the bytes
+    await raw.send_data(struct.pack(">?I", False, len(message)) + message)
+
+
 def unavailable(error: Exception) -> GRPCError:
     """What a caller is told whose request could not be written down; another control plane may do better."""
     why = str(error) if not isinstance(error, OSError) else f"{error.filename or 'state'}: {error.strerror or error}"

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeVar
 
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+
+from hostmesh.control.aliases import aliases
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.service import Service
 from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.model.workload import Workload
+from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryResponse, Resource
 from hostmesh.xds.codec import (
     ADDRESS_TYPE,
     AUTHORIZATION_TYPE,
@@ -25,18 +32,33 @@ from hostmesh.xds.codec import (
     resource_name,
 )
 
+_Model = TypeVar("_Model")
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """All resources of one type. `versions` and `data` have the same names; neither may be changed afterwards."""
+    """All resources of one type. `versions` and `data` have the same names; neither may be changed afterwards.
+
+    `entries` keeps what `entry` has serialized, so that it is done once for all clients.
+    """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, bytes] = field(default_factory=dict)
+    entries: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, data: Mapping[str, bytes]) -> ResourceSet:
         """From serialized resources by name."""
         return cls({name: content_version(value) for name, value in data.items()}, dict(data))
+
+    def entry(self, type_url: str, name: str) -> bytes:
+        """A resource as it stands in a serialized response."""
+        found = self.entries.get(name)
+        if found is None:
+            packed = Any(type_url=type_url, value=self.data[name])
+            one = Resource(name=name, version=self.versions[name], resource=packed)
+            found = self.entries[name] = DeltaDiscoveryResponse(resources=[one]).SerializeToString()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +74,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is served. `aliases` maps other names that may be asked for, like `network/ip`, to resource names."""
+    """What is served. `aliases` maps all else that may be asked for to the names of the resources that it means."""
 
     addresses: ResourceSet = field(default_factory=ResourceSet)
     authorizations: ResourceSet = field(default_factory=ResourceSet)
@@ -68,31 +90,75 @@ class Snapshot:
         authorizations: Iterable[Authorization] = (),
         network_policies: Iterable[PolicyResource] = (),
         programs: Iterable[WaypointProgram] = (),
+        *,
+        encodings: Encodings | None = None,
     ) -> Snapshot:
-        """From the model. Later objects of the same key replace earlier ones."""
-        workloads = list(workloads)
-        addresses = {w.uid: encode_workload(w).SerializeToString(deterministic=True) for w in workloads}
-        addresses |= {s.key: encode_service(s).SerializeToString(deterministic=True) for s in services}
-        policies = {a.key: encode_authorization(a).SerializeToString(deterministic=True) for a in authorizations}
-        aliases: dict[str, tuple[str, ...]] = {}
-        for workload in workloads:
-            for ip in workload.addresses:
-                alias = f"{workload.network}/{ip}"
-                aliases[alias] = (*aliases.get(alias, ()), workload.uid)
+        """From the model. Later objects of the same key replace earlier ones.
+
+        Args:
+            workloads: of the mesh.
+            services: of the mesh.
+            authorizations: L4 policies.
+            network_policies: and whom they can mean.
+            programs: of waypoints.
+            encodings: of the snapshot before: what has not changed is not serialized again.
+        """
+        workloads, services, known = tuple(workloads), tuple(services), encodings or Encodings()
+        models: Iterator[Workload | Service] = chain(workloads, services)
+        addresses = known.encode(ADDRESS_TYPE, ((one.key, one) for one in models), _encode_address)
+        policies = known.encode(AUTHORIZATION_TYPE, ((one.key, one) for one in authorizations), encode_authorization)
         network = {resource_name(one): encode_policy_resource(one) for one in network_policies}
         waypoints = {program_name(one): encode_program(one) for one in programs}
         of = ResourceSet.of
-        return cls(of(addresses), of(policies), of(network), of(waypoints), aliases)
+        return cls(addresses, policies, of(network), of(waypoints), aliases(workloads, services))
 
     def of_type(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type that is not served."""
-        by_type = {
+        return self.by_type().get(type_url) or ResourceSet()
+
+    def by_type(self) -> Mapping[str, ResourceSet]:
+        """All that is served."""
+        return {
             ADDRESS_TYPE: self.addresses,
             AUTHORIZATION_TYPE: self.authorizations,
             NETWORK_POLICY_TYPE: self.network_policies,
             WAYPOINT_TYPE: self.programs,
         }
-        return by_type.get(type_url) or ResourceSet()
+
+
+class Encodings:
+    """The serialized resources of the last snapshot, to be used again where the model is still the same."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, dict[str, object]] = {}
+        self._sets: dict[str, ResourceSet] = {}
+
+    def encode(
+        self, type_url: str, objects: Iterable[tuple[str, _Model]], encode: Callable[[_Model], Message]
+    ) -> ResourceSet:
+        """The set of these models with their names."""
+        models, last = self._models.get(type_url, {}), self._sets.get(type_url, ResourceSet())
+        now: dict[str, object] = {}
+        versions: dict[str, str] = {}
+        data: dict[str, bytes] = {}
+        entries: dict[str, bytes] = {}
+        for name, model in objects:
+            before = models.get(name)
+            if before is model or before == model:
+                versions[name], data[name], now[name] = last.versions[name], last.data[name], before
+                if name in last.entries:
+                    entries[name] = last.entries[name]
+            else:
+                data[name] = encode(model).SerializeToString(deterministic=True)
+                versions[name], now[name] = content_version(data[name]), model
+                entries.pop(name, None)
+        found = ResourceSet(versions, data, entries)
+        self._models[type_url], self._sets[type_url] = now, found
+        return found
+
+
+def _encode_address(one: Workload | Service) -> Message:
+    return encode_workload(one) if isinstance(one, Workload) else encode_service(one)
 
 
 def content_version(data: bytes) -> str:
@@ -107,3 +173,15 @@ def difference(held: Mapping[str, str], target: ResourceSet) -> Difference:
     changed = tuple(sorted(name for name, version in target.versions.items() if held.get(name) != version))
     removed = tuple(sorted(name for name in held if name not in target.versions))
     return Difference(changed, removed)
+
+
+def news(before: Snapshot, after: Snapshot) -> Mapping[str, frozenset[str]]:
+    """By type, the names that stand for something else than before: resources, and all else that may be asked for."""
+    found: dict[str, frozenset[str]] = {}
+    for type_url, target in after.by_type().items():
+        compared = difference(before.of_type(type_url).versions, target)
+        found[type_url] = frozenset((*compared.changed, *compared.removed))
+    renamed = (name for name, meant in after.aliases.items() if before.aliases.get(name) != meant)
+    gone = (name for name in before.aliases if name not in after.aliases)
+    found[ADDRESS_TYPE] = found[ADDRESS_TYPE].union(renamed, gone)
+    return found

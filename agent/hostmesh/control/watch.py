@@ -9,13 +9,16 @@ is not sent again until it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hostmesh.control.snapshot import Difference, ResourceSet, difference
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest
 
 _EVERYTHING = "*"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+"""What every new client holds: one object, so that all of them are compared once."""
 
 Compare = Callable[[Mapping[str, str], ResourceSet], Difference]
 
@@ -29,9 +32,14 @@ class Nack:
 
 
 class Watch:
-    """State of one type on one stream."""
+    """State of one type on one stream.
 
-    def __init__(self, request: DeltaDiscoveryRequest) -> None:
+    Args:
+        request: the first of this type.
+        unasked: names that a client which does not follow everything is sent in any case.
+    """
+
+    def __init__(self, request: DeltaDiscoveryRequest, unasked: Iterable[str] = ()) -> None:
         self.type_url = request.type_url
         subscribed = set(request.resource_names_subscribe)
         unsubscribed = set(request.resource_names_unsubscribe)
@@ -39,9 +47,11 @@ class Watch:
         self._names = subscribed - unsubscribed - {_EVERYTHING}
         if not self.wildcard:
             self._names |= set(request.initial_resource_versions)
-        self._held: Mapping[str, str] = dict(request.initial_resource_versions)
+        self._held: Mapping[str, str] = dict(request.initial_resource_versions) or _NOTHING
         self._asked: set[str] = set(self._names)
+        self._names.update(unasked)
         self._must_answer = True
+        self._shed = False
         self._outstanding = ""
         self._rejected = False
 
@@ -53,6 +63,12 @@ class Watch:
     def settled(self) -> bool:
         """Whether the client has answered all that it was sent."""
         return not self._outstanding
+
+    def concerned(self, news: frozenset[str]) -> bool:
+        """Whether there may be something to send now that these names stand for something else."""
+        if self.wildcard:
+            return bool(news)
+        return not (self._names.isdisjoint(news) and self._held.keys().isdisjoint(news))
 
     def receive(self, request: DeltaDiscoveryRequest) -> Nack | None:
         """Take a later request of this type: an ACK, a NACK, or new and dropped names."""
@@ -79,7 +95,8 @@ class Watch:
         if self._outstanding:
             return None
         found = compare(self._held, target) if self.wildcard else self._named_difference(target, aliases)
-        unknown = self._asked - target.versions.keys()  # the negative answer; also the answer to an alias
+        # The negative answer; also the answer to an alias. A difference of sets would copy all names there are.
+        unknown = {name for name in self._asked if name not in target.versions}
         if unknown:
             found = Difference(found.changed, tuple(sorted(unknown.union(found.removed))))
         return found if found or self._must_answer else None
@@ -112,13 +129,15 @@ class Watch:
         if names:
             self._names -= names
             self._asked -= names
+            self._shed = True
             self._held = {name: version for name, version in self._held.items() if name not in names}
 
     def _named_difference(self, target: ResourceSet, aliases: Mapping[str, tuple[str, ...]]) -> Difference:
-        wanted = set(self._held)  # what an alias brought is followed from then on
-        for name in self._names:
-            wanted.update((name,) if name in target.versions else aliases.get(name, ()))
+        wanted = {resource for name in self._names for resource in aliases.get(name, (name,))}
+        if self._shed:  # what only dropped names stood for is not followed any more
+            self._held, self._shed = {name: self._held[name] for name in wanted if name in self._held}, False
+        wanted.update(self._held)  # what a name once brought is followed from then on
         changed = {name for name in wanted if name in target.versions and self._held.get(name) != target.versions[name]}
-        changed |= self._asked & target.versions.keys()
+        changed.update(name for name in self._asked if name in target.versions)
         gone = {name for name in self._held if name not in target.versions}
         return Difference(tuple(sorted(changed)), tuple(sorted(gone)))

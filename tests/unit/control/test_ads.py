@@ -14,6 +14,7 @@ from grpclib.client import Stream
 from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until, workload
 
 from hostmesh.control.ads import AdsService, ConnectedNode
+from hostmesh.control.aliases import node_alias
 from hostmesh.control.debounce import Debounce
 from hostmesh.control.snapshot import ResourceSet, Snapshot
 from hostmesh.identity.ca_client import CaClient
@@ -251,6 +252,36 @@ def test_on_demand_names(tmp_path: Path) -> None:
         await client.ask(A, resource_names_unsubscribe=["a"])
         mesh.ads.publish(addresses(a="2", nobody="2"))
         assert (await client.answer())[1] == {"nobody": "2"}
+
+    transcript(tmp_path, body)
+
+
+def test_a_service_brings_its_endpoints_and_those_that_join(tmp_path: Path) -> None:
+    """What an on-demand client asked for stays complete; what it does not use is never sent, nor what it let go."""
+
+    async def body(mesh: Mesh, client: Client) -> None:
+        known = ResourceSet.of({"svc": b"1", "e1": b"1", "e2": b"1", "other": b"1"})
+        mesh.ads.publish(Snapshot(addresses=known, aliases={"svc": ("svc", "e1")}))
+        await client.ask(A, resource_names_subscribe=["svc"])
+        assert await client.answer() == ("s", {"svc": "1", "e1": "1"}, [])
+        mesh.ads.publish(Snapshot(addresses=known, aliases={"svc": ("svc", "e1", "e2")}))
+        assert await client.answer() == ("s", {"e2": "1"}, [])
+        await client.ask(A, resource_names_unsubscribe=["svc"])
+        changed = ResourceSet.of({"svc": b"2", "e1": b"2", "e2": b"2", "other": b"2"})
+        mesh.ads.publish(Snapshot(addresses=changed, aliases={"svc": ("svc", "e1", "e2")}))
+        await client.silence()
+
+    transcript(tmp_path, body)
+
+
+def test_a_node_is_sent_its_own_workloads_unasked(tmp_path: Path) -> None:
+    """A stock ztunnel that subscribes on demand never asks for them."""
+
+    async def body(mesh: Mesh, client: Client) -> None:
+        own = {node_alias("mesh2"): ("mine",)}
+        mesh.ads.publish(Snapshot(addresses=ResourceSet.of({"mine": b"1", "other": b"1"}), aliases=own))
+        await client.ask(A, resource_names_subscribe=["*"], resource_names_unsubscribe=["*"])
+        assert await client.answer() == ("s", {"mine": "1"}, [])
 
     transcript(tmp_path, body)
 
