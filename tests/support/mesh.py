@@ -14,13 +14,15 @@ from tests.support.records import records
 
 from hostmesh.control.ads import AdsService
 from hostmesh.control.audit import AuditLog
+from hostmesh.control.bearer import BearerTokens
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.debounce import Debounce
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import GrpcServer
 from hostmesh.control.nodes import NodeRegistry
-from hostmesh.control.peer import by_certificate
+from hostmesh.control.peer import by_certificate_or_token
+from hostmesh.control.shelf import DirectoryShelf
 from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
 from hostmesh.identity.enrolment import enrol
@@ -57,7 +59,8 @@ class Mesh:
         )
         self.tokens, self.nodes = TokenStore(kept), NodeRegistry(kept)
         self.audit = AuditLog(self.directory / "audit.log")
-        authenticate = by_certificate(TRUST_DOMAIN, revoked_nodes(self.ca))
+        self.bearers = BearerTokens(DirectoryShelf(self.directory / "ca"), TRUST_DOMAIN)
+        authenticate = by_certificate_or_token(TRUST_DOMAIN, self.bearers.judge, revoked_nodes(self.ca))
         self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05), authenticate=authenticate)
         services = [
             self.ads,

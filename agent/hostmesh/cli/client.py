@@ -75,6 +75,15 @@ class Client:
         body = {"node": node, "ttl": ttl, "host_key": host_key, "addresses": list(addresses)}
         return self._request("POST", "/v1/tokens", body)
 
+    def bearer(self, namespace: str, service_account: str, ttl: float) -> Json:
+        """A signed token by which a stock proxy is known."""
+        body = {"namespace": namespace, "service_account": service_account, "ttl": ttl}
+        return self._request("POST", "/v1/bearer-tokens", body)
+
+    def jwks(self) -> Json:
+        """What verifies such tokens."""
+        return self._request("GET", "/v1/jwks")
+
     def tokens(self) -> list[Json]:
         """Those that are remembered, oldest first."""
         records: list[Json] = self._request("GET", "/v1/tokens")["tokens"]

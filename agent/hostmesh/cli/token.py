@@ -12,6 +12,7 @@ from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.host_keys import read_fingerprint
 from hostmesh.cli.status import table
 from hostmesh.config.durations import parse_duration
+from hostmesh.model.node import NODE_NAMESPACE
 from hostmesh.rpc.failure import timestamp
 
 
@@ -31,8 +32,22 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--node", required=True, help="The host that it admits, by its name in the mesh.")
-@click.option("--ttl", type=_Duration(), default="1h", show_default=True, help="How long it can be used, like 10m.")
+@click.option("--node", default="", help="The host that it admits, by its name in the mesh.")
+@click.option(
+    "--ttl", type=_Duration(), default=None, help="How long it can be used, like 10m; an hour, or with --jwt a day."
+)
+@click.option(
+    "--jwt",
+    is_flag=True,
+    help="A signed token for a proxy without a client certificate, like a stock ztunnel (AUTH_TOKEN); good until "
+    "it expires.",
+)
+@click.option(
+    "--service-account",
+    default="",
+    metavar="NAMESPACE/NAME",
+    help="With --jwt instead of --node: good for this workload only.",
+)
 @click.option(
     "--host-key",
     "given",
@@ -49,11 +64,34 @@ def token() -> None:
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @socket_option
-def create(node: str, ttl: float, given: str, addresses: tuple[str, ...], output: str, path: Path) -> None:
+def create(
+    node: str,
+    ttl: float | None,
+    jwt: bool,
+    service_account: str,
+    given: str,
+    addresses: tuple[str, ...],
+    output: str,
+    path: Path,
+) -> None:
     """Mint a token that admits one host once. It is shown this one time only."""
+    if jwt:
+        if given or addresses:
+            raise click.UsageError("a token with --jwt is bound to nothing but its name: no --host-key, no --address")
+        namespace, name = _subject(node, service_account)
+        _show(Client(path).bearer(namespace, name, 86400.0 if ttl is None else ttl), output)
+        return
+    if not node or service_account:
+        raise click.UsageError("name the host with --node (--service-account is for --jwt)")
     host_key = read_fingerprint(given, node) if given else ""
-    minted = Client(path).token(node, ttl, host_key=host_key, addresses=addresses)
-    click.echo(json.dumps(minted, indent=2) if output == "json" else minted["token"])
+    _show(Client(path).token(node, 3600.0 if ttl is None else ttl, host_key=host_key, addresses=addresses), output)
+
+
+@token.command()
+@socket_option
+def jwks(path: Path) -> None:
+    """Show the keys that verify tokens of --jwt, as another verifier takes them (istiod's JWT_RULE)."""
+    click.echo(json.dumps(Client(path).jwks()))
 
 
 @token.command(name="list")
@@ -77,6 +115,23 @@ def revoke(identifier: str, path: Path) -> None:
     """Make a join token unusable; ID is what stands before the dot, as `hostmesh token list` shows it."""
     record = Client(path).token_revoke(identifier.partition(".")[0])
     click.echo(f"token {record['id']} of node {record['node']} is {record['state']}")
+
+
+def _show(minted: dict[str, Any], output: str) -> None:
+    click.echo(json.dumps(minted, indent=2) if output == "json" else minted["token"])
+
+
+def _subject(node: str, service_account: str) -> tuple[str, str]:
+    if bool(node) == bool(service_account):
+        raise click.UsageError("with --jwt give either --node or --service-account")
+    if node:
+        return NODE_NAMESPACE, node
+    namespace, slash, name = service_account.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        raise click.UsageError(f"--service-account {service_account!r} is not NAMESPACE/NAME")
+    if namespace == NODE_NAMESPACE:
+        raise click.UsageError(f"{NODE_NAMESPACE} is the namespace of hosts; use --node {name}")
+    return namespace, name
 
 
 def _bound(record: dict[str, Any]) -> str:

@@ -104,7 +104,7 @@ class CertificateService(IstioCertificateServiceBase):
         value = request.metadata.fields.get(_IMPERSONATED)
         requested = value.string_value if value is not None else ""
         try:
-            identity = entitled(requested, peer.node, self._ca.trust_domain, self._registered)
+            identity = self._entitled(requested, peer)
             issued = self._sign(request, identity, peer.node)
         except (NotEntitled, IdentityRevoked, BadRequest) as error:
             self._audit.record(
@@ -127,6 +127,13 @@ class CertificateService(IstioCertificateServiceBase):
             not_after=issued.not_after,
         )
         return issued.chain
+
+    def _entitled(self, requested: str, peer: NodePeer) -> Identity:
+        if peer.workload is None:
+            return entitled(requested, peer.node, self._ca.trust_domain, self._registered)
+        if requested not in ("", str(peer.workload)):
+            raise NotEntitled(f"{requested} is asked for with the bearer token of {peer.workload}")
+        return peer.workload
 
     def _sign(self, request: IstioCertificateRequest, identity: Identity, node: str) -> Issued:
         if node_of(identity, self._ca.trust_domain) is not None:

@@ -1,6 +1,7 @@
 """The enrolment's part of the operator's door: join tokens, and the host keys by which hosts are known.
 
 `POST /v1/tokens` takes `{"node", "ttl", "host_key", "addresses"}`; `GET /v1/tokens`; `DELETE /v1/tokens/<id>`;
+`POST /v1/bearer-tokens` takes `{"namespace", "service_account", "ttl"}`; `GET /v1/jwks`;
 `POST /v1/nodes` takes `{"name", "host_keys", "replace"}` with keys as lines of `.pub` files; `GET /v1/nodes`;
 `DELETE /v1/nodes/<name>`.
 """
@@ -14,13 +15,17 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field
 
+from hostmesh.control import bearer
 from hostmesh.control.apply import Refused
 from hostmesh.control.audit import AuditLog
+from hostmesh.control.bearer import BearerTokens
 from hostmesh.control.nodes import MAX_KEYS, NodeRecord, NodeRegistry
 from hostmesh.control.offload import Run, inline
 from hostmesh.control.request import RequestModel, caller_uid, read_body
 from hostmesh.control.tokens import DEFAULT_TTL, TokenRecord, TokenStore
 from hostmesh.wire.ssh_key import SshPublicKey
+
+_MAX_LOGGED = 256
 
 
 class _Token(RequestModel):
@@ -28,6 +33,12 @@ class _Token(RequestModel):
     ttl: float = Field(default=DEFAULT_TTL)
     host_key: str = ""
     addresses: list[str] = Field(default=[], max_length=64)
+
+
+class _Bearer(RequestModel):
+    namespace: str
+    service_account: str
+    ttl: float = Field(default=bearer.DEFAULT_TTL)
 
 
 class _Node(RequestModel):
@@ -42,6 +53,7 @@ class EnrolmentApi:
     Args:
         tokens: join tokens.
         nodes: registered host keys.
+        bearers: tokens of stock proxies.
         audit: every request is recorded with the uid that asked, before it is done.
         now: seconds since the epoch.
         run: runs what writes.
@@ -51,6 +63,7 @@ class EnrolmentApi:
         self,
         tokens: TokenStore,
         nodes: NodeRegistry,
+        bearers: BearerTokens,
         audit: AuditLog,
         now: Callable[[], float] = time.time,
         *,
@@ -58,6 +71,7 @@ class EnrolmentApi:
     ) -> None:
         self._tokens = tokens
         self._nodes = nodes
+        self._bearers = bearers
         self._audit = audit
         self._now = now
         self._run = run
@@ -68,6 +82,8 @@ class EnrolmentApi:
             web.post("/v1/tokens", self._mint),
             web.get("/v1/tokens", self._list_tokens),
             web.delete("/v1/tokens/{id}", self._revoke),
+            web.post("/v1/bearer-tokens", self._mint_bearer),
+            web.get("/v1/jwks", self._jwks),
             web.post("/v1/nodes", self._add),
             web.get("/v1/nodes", self._list_nodes),
             web.delete("/v1/nodes/{name}", self._remove),
@@ -91,6 +107,19 @@ class EnrolmentApi:
         except ValueError as error:
             raise Refused(str(error)) from error
         return web.json_response({"token": token, "node": body.node, "ttl": body.ttl})
+
+    async def _mint_bearer(self, request: web.Request) -> web.Response:
+        body = await read_body(request, _Bearer)
+        subject = f"{body.namespace}/{body.service_account}"[:_MAX_LOGGED]
+        self._audit.record("bearer token", result="requested", uid=caller_uid(request), subject=subject, ttl=body.ttl)
+        try:
+            token = self._bearers.mint(body.namespace, body.service_account, body.ttl)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        return web.json_response({"token": token, "ttl": body.ttl, "issuer": self._bearers.issuer})
+
+    async def _jwks(self, _: web.Request) -> web.Response:
+        return web.json_response(self._bearers.jwks())
 
     async def _list_tokens(self, _: web.Request) -> web.Response:
         return web.json_response({"tokens": [self._token(record) for record in self._tokens.records()]})

@@ -17,6 +17,7 @@ from hostmesh import __version__
 from hostmesh.control.ads import AdsService
 from hostmesh.control.api import Api
 from hostmesh.control.audit import AuditLog
+from hostmesh.control.bearer import BearerTokens
 from hostmesh.control.ca import CaBroken, CertificateAuthority
 from hostmesh.control.ca_api import CaApi
 from hostmesh.control.certificate_service import CertificateService
@@ -30,7 +31,7 @@ from hostmesh.control.local_socket import SocketUnusable, listen
 from hostmesh.control.nodes import NodeRegistry
 from hostmesh.control.offload import Offload
 from hostmesh.control.open_store import open_store
-from hostmesh.control.peer import by_certificate
+from hostmesh.control.peer import by_certificate_or_token
 from hostmesh.control.records import Record, RecordsBroken, StoreUnavailable
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore
@@ -78,13 +79,14 @@ class ControlPlane:
                 max_ttl=config.certificates.max_ttl,
                 node_ttl=config.certificates.node_ttl,
             )
+            self._bearers = BearerTokens(self._store.shelf, config.trust_domain)
         except (CaBroken, RecordsBroken, OSError) as error:
             self._store.close()
             raise CannotStart(str(error)) from error
         self._tokens, self._nodes = TokenStore(records), NodeRegistry(records)
         self._offload = Offload()
         self._audit = AuditLog(config.state_dir / "audit.log")
-        authenticate = by_certificate(config.trust_domain, revoked_nodes(self._ca))
+        authenticate = by_certificate_or_token(config.trust_domain, self._bearers.judge, revoked_nodes(self._ca))
         self._ads = AdsService(config.trust_domain, authenticate=authenticate)
         store = DocumentStore(self._store.documents, records, config.state_dir, config.mesh)
         self._live = LiveDocuments(store, self._ads.publish)
@@ -124,7 +126,7 @@ class ControlPlane:
             self._store.close()
             self._close(listener)
             raise CannotStart(str(error)) from error
-        enrolment = EnrolmentApi(self._tokens, self._nodes, self._audit, run=self._offload)
+        enrolment = EnrolmentApi(self._tokens, self._nodes, self._bearers, self._audit, run=self._offload)
         api = Api(self._live, enrolment, self._audit, self._status, CaApi(self._ca, self._trust, self._audit))
         runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=_API_SHUTDOWN_TIMEOUT)
         try:

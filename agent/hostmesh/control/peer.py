@@ -14,20 +14,29 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
+from hostmesh.control.bearer import BadBearer
 from hostmesh.model.identity import Identity, InvalidIdentity
-from hostmesh.model.node import NODE_NAMESPACE, node_of
+from hostmesh.model.node import NODE_NAMESPACE, node_identity, node_of
 
 _Message = TypeVar("_Message", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
 class NodePeer:
-    """An authenticated node: its name, its address, and its certificate's end (seconds since the epoch) and number."""
+    """An authenticated node: its name, its address, and its certificate's end (seconds since the epoch) and number.
+
+    A proxy that is known by a bearer token of one workload has that as `workload`, and no node's name.
+    """
 
     node: str
     address: str
     not_after: float
     serial: int = 0
+    workload: Identity | None = None
+
+    def identity(self, trust_domain: str) -> Identity:
+        """Who calls."""
+        return self.workload or node_identity(trust_domain, self.node)
 
 
 Authenticate = Callable[[Stream[Any, Any]], NodePeer]
@@ -46,6 +55,38 @@ def nobody_revoked(peer: NodePeer) -> bool:
 def by_certificate(trust_domain: str, is_revoked: IsRevoked = nobody_revoked) -> Authenticate:
     """Callers are the nodes that their client certificates name, unless those are revoked."""
     return partial(authenticate, trust_domain=trust_domain, is_revoked=is_revoked)
+
+
+def by_certificate_or_token(
+    trust_domain: str, judge: Callable[[str], tuple[Identity, float]], is_revoked: IsRevoked = nobody_revoked
+) -> Authenticate:
+    """Who presents no certificate may have a bearer token, as a stock ztunnel.
+
+    Args:
+        trust_domain: of the mesh.
+        judge: whom a token stands for and until when; raises `BadBearer`.
+        is_revoked: tells who may not call any more.
+    """
+
+    def by_either(stream: Stream[Any, Any]) -> NodePeer:
+        given = str(stream.metadata.get("authorization", "")) if stream.metadata else ""
+        if stream.peer.cert() or not given:
+            return authenticate(stream, trust_domain, is_revoked)
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unauthenticated(f"the authorization is not Bearer but {scheme[:32]!r}")
+        try:
+            identity, not_after = judge(token.strip())
+        except BadBearer as error:
+            raise _unauthenticated(str(error)) from error
+        node = node_of(identity, trust_domain)
+        name, workload = (node, None) if node else (f"{identity.namespace}/{identity.service_account}", identity)
+        peer = NodePeer(name, address_of(stream), not_after, workload=workload)
+        if is_revoked(peer):
+            raise _unauthenticated(f"{identity} is revoked; `hostmesh ca revoked` on the control plane says why")
+        return peer
+
+    return by_either
 
 
 def address_of(stream: Stream[Any, Any]) -> str:

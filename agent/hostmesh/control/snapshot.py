@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -23,6 +24,9 @@ from hostmesh.xds.codec import (
     NETWORK_POLICY_TYPE,
     WAYPOINT_TYPE,
     PolicyResource,
+    Rejected,
+    decode_address,
+    decode_authorization,
     encode_authorization,
     encode_policy_resource,
     encode_program,
@@ -33,6 +37,13 @@ from hostmesh.xds.codec import (
 )
 
 _Model = TypeVar("_Model")
+
+_log = logging.getLogger(__name__)
+
+_DECODE: Mapping[str, Callable[[bytes], object]] = {
+    ADDRESS_TYPE: decode_address,
+    AUTHORIZATION_TYPE: decode_authorization,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +156,30 @@ class Encodings:
         for name, model in objects:
             before = models.get(name)
             if before is model or before == model:
-                versions[name], data[name], now[name] = last.versions[name], last.data[name], before
+                now[name] = before
+            else:
+                now[name], encoded = model, encode(model).SerializeToString(deterministic=True)
+                if self._acceptable(type_url, name, encoded):
+                    data[name], versions[name] = encoded, content_version(encoded)
+                    entries.pop(name, None)
+                    continue
+            if name in last.data:
+                versions[name], data[name] = last.versions[name], last.data[name]
                 if name in last.entries:
                     entries[name] = last.entries[name]
-            else:
-                data[name] = encode(model).SerializeToString(deterministic=True)
-                versions[name], now[name] = content_version(data[name]), model
-                entries.pop(name, None)
         found = ResourceSet(versions, data, entries)
         self._models[type_url], self._sets[type_url] = now, found
         return found
+
+    @staticmethod
+    def _acceptable(type_url: str, name: str, encoded: bytes) -> bool:
+        """Whether a proxy takes it: one that it rejects would keep a stock ztunnel from ever becoming ready."""
+        try:
+            _DECODE[type_url](encoded)
+        except Rejected as rejected:
+            _log.error("xds: %s is not sent, its last good state stays: %s", name, rejected.reason)
+            return False
+        return True
 
 
 def _encode_address(one: Workload | Service) -> Message:

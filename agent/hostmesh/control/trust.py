@@ -34,7 +34,6 @@ from hostmesh.control.rotation import (
 from hostmesh.control.shelf import Overtaken
 from hostmesh.control.snapshot import ResourceSet
 from hostmesh.model.identity import Identity
-from hostmesh.model.node import node_identity
 from hostmesh.xds.codec import encode_trust
 
 _log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def revoked_nodes(ca: CertificateAuthority) -> IsRevoked:
     """Tells which nodes may not call any more."""
 
     def is_revoked(peer: NodePeer) -> bool:
-        return ca.revocations.revokes(peer.serial, node_identity(ca.trust_domain, peer.node))
+        return ca.revocations.revokes(peer.serial, peer.identity(ca.trust_domain))
 
     return is_revoked
 
