@@ -1,7 +1,8 @@
 """Pool: client tunnels shared by connections of one workload to one peer (ztunnel's HBONE pool).
 
-A tunnel takes up to a hundred streams, fewer if its peer says so; when all are full another one is dialled. Who
-comes while one is dialled shares its fate. A tunnel that was full takes new streams again when old ones end.
+A tunnel takes up to a hundred streams, fewer if its peer says so; when all are full another one is dialled, and also
+when streams that nobody reads have used up the window that all streams share. Who comes while one is dialled shares its
+fate. A tunnel that was full takes new streams again when old ones end.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ MAX_WAITERS = 4096
 """Connections that may wait for one dial."""
 
 
+SIDE_BY_SIDE = 4
+"""Tunnels to one target at which a stalled one is a reason to dial no more: its peer may just be slow."""
+
+
 class Candidate(Protocol):
     """A tunnel as the decision sees it."""
 
@@ -39,16 +44,23 @@ class Candidate(Protocol):
     def capacity(self) -> int:
         """Streams it may carry."""
 
+    @property
+    def stalled(self) -> bool:
+        """Whether a new stream would have to wait for others to be read."""
+
 
 C = TypeVar("C", bound=Candidate)
 
 
 def choose(candidates: Iterable[C]) -> C | None:
-    """The oldest tunnel with room for one more stream; None: another one must be dialled."""
+    """The oldest tunnel with room for one more stream, one that moves before one that does not; None: all are full."""
+    stalled = None
     for one in candidates:
         if one.usable and one.streams < one.capacity:
-            return one
-    return None
+            if not one.stalled:
+                return one
+            stalled = stalled or one
+    return stalled
 
 
 class Waiter(Protocol):
@@ -101,6 +113,11 @@ class PooledTunnel:
     def capacity(self) -> int:
         """The smaller of our own limit and the peer's."""
         return min(self._pool.context.config.pool_max_streams, self.tunnel.http2.remote_max_streams)
+
+    @property
+    def stalled(self) -> bool:
+        """Its window for all streams is used up."""
+        return self.tunnel.http2.stalled
 
     def retire(self) -> None:
         """Take no new streams; close after the last one."""
@@ -194,7 +211,7 @@ class Pool:
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = Bucket(target)
-        pooled = None if bucket.waiters else choose(bucket.tunnels)
+        pooled = None if bucket.waiters else _pick(bucket)
         if pooled is not None:
             waiter.tunnel_ready(pooled.tunnel)
         elif len(bucket.waiters) >= MAX_WAITERS:
@@ -234,7 +251,7 @@ class Pool:
     def serve(self, bucket: Bucket) -> None:
         """Give waiters what room there is; dial for the rest."""
         while bucket.waiters:
-            pooled = choose(bucket.tunnels)
+            pooled = _pick(bucket)
             if pooled is None:
                 self._dial(bucket)
                 return
@@ -258,9 +275,19 @@ class Pool:
             assert failure is not None
             waiters, bucket.waiters = bucket.waiters, deque()
             for waiter in waiters:
-                waiter.tunnel_failed(failure)
+                slow = choose(bucket.tunnels)
+                if slow is not None:
+                    waiter.tunnel_ready(slow.tunnel)
+                else:
+                    waiter.tunnel_failed(failure)
         else:
             pooled = PooledTunnel(self, bucket, tunnel)
             tunnel.hand_over(pooled)
             bucket.tunnels.append(pooled)
         self.serve(bucket)
+
+
+def _pick(bucket: Bucket) -> PooledTunnel | None:
+    """The tunnel for the next stream; None: another one must be dialled."""
+    found = choose(bucket.tunnels)
+    return None if found is not None and found.stalled and len(bucket.tunnels) < SIDE_BY_SIDE else found

@@ -17,11 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.hbone_peer import Peer, PeerServer
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, assert_reset, echo, fresh_ip, workload
+from tests.support.proxy import (
+    CONFIG,
+    PATIENCE,
+    App,
+    Mesh,
+    assert_reset,
+    echo,
+    fresh_ip,
+    receive_all,
+    send_until_blocked,
+    workload,
+)
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
+from hostmesh.proxy import pool
 from hostmesh.proxy.pool import choose
 
 TWO_STREAMS = replace(CONFIG, pool_max_streams=2)
@@ -32,14 +44,16 @@ class Load:
     usable: bool
     streams: int
     capacity: int
+    stalled: bool
 
 
-@given(st.lists(st.builds(Load, st.booleans(), st.integers(0, 5), st.integers(0, 5))))
+@given(st.lists(st.builds(Load, st.booleans(), st.integers(0, 5), st.integers(0, 5), st.booleans())))
 def test_the_oldest_with_room_is_chosen(loads: list[Load]) -> None:
-    """Never one that is full or unusable; none only if there is none."""
+    """Never one that is full or unusable, and one that is stalled only if all are; none only if there is none."""
     fitting = [load for load in loads if load.usable and load.streams < load.capacity]
+    moving = [load for load in fitting if not load.stalled]
     chosen = choose(loads)
-    assert chosen is (fitting[0] if fitting else None)
+    assert chosen is next(iter(moving or fitting), None)
 
 
 @pytest.fixture
@@ -88,6 +102,76 @@ def test_full_tunnels_get_a_sibling_and_are_used_again(mesh: Mesh) -> None:
         assert tunnels(mesh) == 5
         for sock in (*second, *third):
             sock.close()
+
+
+NARROW = replace(CONFIG, stream_window=65535, connection_window=65535)
+
+
+def stall(mesh: Mesh, quiet: App) -> socket.socket:
+    """A connection whose application never reads: it uses up the window of its tunnel."""
+    sock = mesh.connect(quiet.port)
+    send_until_blocked(sock)
+    return sock
+
+
+def test_a_stalled_tunnel_gets_a_sibling() -> None:
+    """One application that does not read holds up no other of its host: the next connection has another tunnel."""
+    done = threading.Event()
+    with (
+        Mesh(server_config=NARROW) as mesh,
+        mesh.app(lambda _: assert_set(done)) as quiet,
+        mesh.app(echo) as app,
+        stall(mesh, quiet),
+    ):
+        for _ in range(2):
+            with mesh.connect(app.port) as sock:
+                ping(sock)
+        assert tunnels(mesh) == 2
+        done.set()
+
+
+def test_stalled_tunnels_are_not_heaped_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many as are sensible the next connection waits on one of them; it works once somebody reads."""
+    monkeypatch.setattr(pool, "SIDE_BY_SIDE", 1)
+    read = threading.Event()
+
+    def late(sock: socket.socket) -> None:
+        assert_set(read)
+        receive_all(sock)
+
+    with (
+        Mesh(server_config=NARROW) as mesh,
+        mesh.app(late) as quiet,
+        mesh.app(echo) as app,
+        stall(mesh, quiet),
+        mesh.connect(app.port) as sock,
+    ):
+        sock.sendall(b"ping")
+        assert tunnels(mesh) == 1
+        read.set()
+        assert sock.recv(4) == b"ping"
+
+
+def test_without_a_sibling_a_stalled_tunnel_is_better_than_none() -> None:
+    """The dial fails, as the host's listener is gone: the connection takes the tunnel that there is."""
+    read = threading.Event()
+
+    def late(sock: socket.socket) -> None:
+        assert_set(read)
+        receive_all(sock)
+
+    with Mesh(server_config=NARROW) as mesh, mesh.app(late) as quiet, mesh.app(echo) as app:
+        with stall(mesh, quiet):
+            mesh.server.call(mesh.server.server._host._listeners.pop().close)
+            with mesh.connect(app.port) as sock:
+                sock.sendall(b"ping")
+                read.set()
+                assert sock.recv(4) == b"ping"
+        assert tunnels(mesh) == 1
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(PATIENCE)
 
 
 def test_a_limit_of_one_works() -> None:

@@ -317,6 +317,11 @@ class Http2Connection:
         return self._peer.max_concurrent_streams
 
     @property
+    def stalled(self) -> bool:
+        """The peer takes no payload on any stream until it gives credit to the connection."""
+        return self._flow.send <= 0
+
+    @property
     def can_open(self) -> bool:
         """Client: `open_stream` will succeed now."""
         state = self._state
