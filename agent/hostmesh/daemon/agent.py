@@ -291,7 +291,7 @@ class Agent:
         gone = self._secrets.keep_only(workload.identity for workload in self._capture.workloads)
         if gone:
             self._workers.broadcast(credentials_update(forgotten=gone))
-        self._workers.broadcast(local_workloads_update(self._capture.workloads))
+        self._workers.broadcast(local_workloads_update(self._capture.workloads, self._capture.host_ports))
         self._quarters.follow(self._capture.namespaces.open)
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:
@@ -299,7 +299,7 @@ class Agent:
         yield pb.ToWorker(log_level=pb.SetLogLevel(level=self._sink.level))
         yield from self._trust.messages()
         yield from messages(self._xds.everything())
-        yield local_workloads_update(self._capture.workloads)
+        yield local_workloads_update(self._capture.workloads, self._capture.host_ports)
         yield credentials_update(self._secrets.available())
         if self._mesh_known():
             yield pb.ToWorker(serve=pb.Serve())

@@ -79,6 +79,11 @@ class CaptureKeeper:
         return self._capture.namespaces
 
     @property
+    def host_ports(self) -> frozenset[int]:
+        """Where somebody listens on this host who is no workload, as it was when last looked."""
+        return self._capture.host_ports
+
+    @property
     def attachments(self) -> Attachments:
         """Containers that CNI has enrolled."""
         return self._capture.attachments
@@ -158,7 +163,7 @@ class CaptureKeeper:
         """Correct what other tools change, until cancelled; a kernel that refuses is reported and tried again.
 
         Args:
-            changed: called after something differed: namespaces come and go.
+            changed: called after something differed: namespaces come and go, and so do listeners.
         """
         while True:
             with suppress(TimeoutError):
@@ -170,6 +175,7 @@ class CaptureKeeper:
                     await self.refresh()
                     changed()
                     continue
+                before = self.host_ports
                 async with self._lock:
                     differed = await asyncio.to_thread(self._capture.reassert)
             except (InvalidYaml, NumbersUnreadable, OSError) as error:
@@ -180,6 +186,7 @@ class CaptureKeeper:
             self._error = ""
             if differed:
                 _log.warning("rules were changed by somebody else and put back: %s", "; ".join(differed))
+            if differed or self.host_ports != before:
                 changed()
 
 

@@ -207,7 +207,8 @@ class MainLink:
             if not message.state.more or message.state.authorizations or message.state.removed_authorizations:
                 self._server.state_changed()
         elif kind == "local_workloads":
-            self._server.set_local_workloads([read_local_workload(w) for w in message.local_workloads.workloads])
+            local = message.local_workloads
+            self._server.set_local_workloads([read_local_workload(w) for w in local.workloads], local.host_ports)
         elif kind == "credentials":
             self._apply_credentials(message.credentials)
         elif kind == "trust":

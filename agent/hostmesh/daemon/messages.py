@@ -47,8 +47,8 @@ def read_credentials(message: pb.Credentials) -> Credentials:
     )
 
 
-def local_workloads_update(workloads: Iterable[LocalWorkload]) -> pb.ToWorker:
-    """The complete list of captured workloads."""
+def local_workloads_update(workloads: Iterable[LocalWorkload], host_ports: Iterable[int] = ()) -> pb.ToWorker:
+    """The complete list of captured workloads, and the ports of this host that are none of theirs."""
     return pb.ToWorker(
         local_workloads=pb.LocalWorkloads(
             workloads=[
@@ -59,9 +59,11 @@ def local_workloads_update(workloads: Iterable[LocalWorkload]) -> pb.ToWorker:
                     identity=str(w.identity),
                     unit=w.unit,
                     in_namespace=w.in_namespace,
+                    registry_only=w.registry_only,
                 )
                 for w in workloads
-            ]
+            ],
+            host_ports=sorted(host_ports),
         )
     )
 
@@ -75,6 +77,7 @@ def read_local_workload(message: pb.LocalWorkload) -> LocalWorkload:
         Identity.parse(message.identity),
         message.unit,
         message.in_namespace,
+        message.registry_only,
     )
 
 

@@ -15,7 +15,7 @@ from hostmesh.enrolment.namespaces import CapturedNamespace, Namespaces, OpenNam
 from hostmesh.enrolment.netns_client import NetnsHelper
 from hostmesh.enrolment.numbers import Numbers
 from hostmesh.enrolment.policing import Policing
-from hostmesh.enrolment.subjects import UidOf, subjects, uid_of, with_ports, workload_of
+from hostmesh.enrolment.subjects import UidOf, host_ports, subjects, uid_of, with_ports, workload_of
 from hostmesh.kernel import cgroup, source_routing
 from hostmesh.kernel import listeners as kernel_listeners
 from hostmesh.kernel import units as systemd_units
@@ -154,6 +154,7 @@ class Capture:
         self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports)
         self._policing = policing
         self._wanted: Reading | None = None
+        self.host_ports: frozenset[int] = frozenset()
         self.attachments = Attachments(settings.state_directory / FILE)
 
     @property
@@ -215,6 +216,7 @@ class Capture:
         found = self._view.listeners()
         ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in intent.units}
         running = {path: number for path, number in ids.items() if number is not None}
+        self.host_ports = host_ports(intent, running, found)
         users, listening = with_ports(intent.users, intent.units, running, found)
         kept = self._settings.reserved(self._view.failsafe())
         return replace(intent, users=users, listening=listening, reserved=kept)

@@ -11,7 +11,7 @@ from hostmesh.enrolment.workloads_d import Enrolled, Inbound
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
-from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Exclusions, Scope
+from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Exclusions, Intent, Scope
 
 UidOf = Callable[[str], int | None]
 """The uid of a user by name or number, None for one that does not exist."""
@@ -39,7 +39,7 @@ class Subjects:
 def workload_of(one: Enrolled, numbers: Mapping[str, int], trust_domain: str, unit: str = "") -> LocalWorkload:
     """The workload that an enrolment names."""
     identity = Identity(trust_domain, one.namespace, one.service_account)
-    return LocalWorkload(numbers[one.key], one.name, one.namespace, identity, unit, in_namespace=bool(one.netns))
+    return LocalWorkload(numbers[one.key], one.name, one.namespace, identity, unit, bool(one.netns), one.registry_only)
 
 
 def subjects(enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str, uid: UidOf) -> Subjects:
@@ -126,6 +126,22 @@ def with_ports(
         for user in users
     )
     return known, {key: tuple(ports[key]) for key in by_cgroup.values() if key in ports}
+
+
+def host_ports(intent: Intent, running: Mapping[str, int], found: Iterable[Listener]) -> frozenset[int]:
+    """Where somebody listens who is no workload, as far as the kernel's list tells: the guard has the last word.
+
+    Args:
+        intent: who is captured; if it is the whole host, every port is a workload's.
+        running: cgroups of units that run.
+        found: all listeners of this host.
+    """
+    if intent.host is not None:
+        return frozenset()
+    cgroups, uids = set(running.values()), {user.uid for user in intent.users}
+    return frozenset(one.port for one in found) - {
+        one.port for one in found if one.cgroup in cgroups or one.uid in uids
+    }
 
 
 def _exclusions(written: Inbound, owners: tuple[int, ...] = ()) -> Exclusions:

@@ -2,7 +2,8 @@
 
 A document has `workload: prod/web`, `serviceAccount: web` (default when left out) and one of
 `capture: {unit: web-api.service}`, also of a slice, `capture: {user: backup, ports: [8080]}`, `capture: {host: true}`
-and `capture: {netns: app1, addresses: [10.0.0.7]}`; `exclude` says what of it is not captured.
+and `capture: {netns: app1, addresses: [10.0.0.7]}`; `exclude` says what of it is not captured. With
+`outboundTrafficPolicy: {mode: REGISTRY_ONLY}` it reaches nothing that the mesh does not know.
 """
 
 from __future__ import annotations
@@ -167,11 +168,16 @@ class _Annotations(_Strict):
     bypass_inbound: Literal["true", "false"] = Field("false", alias=BYPASS_INBOUND)
 
 
+class _OutboundTrafficPolicy(_Strict):
+    mode: Literal["ALLOW_ANY", "REGISTRY_ONLY"]
+
+
 class _Enrolment(_Strict):
     workload: Annotated[str, AfterValidator(_workload)]
     service_account: Annotated[str, AfterValidator(_name)] = Field(DEFAULT_SERVICE_ACCOUNT, alias="serviceAccount")
     annotations: _Annotations = _Annotations.model_validate({})
     capture: _Capture
+    outbound_traffic_policy: _OutboundTrafficPolicy | None = Field(None, alias="outboundTrafficPolicy")
 
     @model_validator(mode="after")
     def _annotated(self) -> _Enrolment:
@@ -212,6 +218,7 @@ class Enrolled:
     ports: tuple[int, ...] = ()
     exclude: Exclude = NOTHING
     bypass_inbound: bool = False
+    registry_only: bool = False
 
     @property
     def key(self) -> str:
@@ -269,6 +276,7 @@ def _enrolled(document: Document) -> Enrolled:
         tuple(capture.ports),
         capture.exclude,
         written.annotations.bypass_inbound == "true",
+        written.outbound_traffic_policy is not None and written.outbound_traffic_policy.mode == "REGISTRY_ONLY",
     )
 
 

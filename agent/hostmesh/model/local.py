@@ -18,7 +18,8 @@ PROXY_MARK = 0x539
 class LocalWorkload:
     """A captured workload of this host. `number` is 1..0xfffff, unique on the host and stable over restarts.
 
-    It is a systemd unit, or has a network namespace to itself; `unit` is empty then.
+    It is a systemd unit, or has a network namespace to itself; `unit` is empty then. With `registry_only` it reaches
+    nothing but the mesh.
     """
 
     number: int
@@ -27,6 +28,7 @@ class LocalWorkload:
     identity: Identity
     unit: str
     in_namespace: bool = False
+    registry_only: bool = False
 
     @property
     def mark(self) -> int:

@@ -6,6 +6,7 @@ found, 401 for what policies forbid, 503 for an application that does not accept
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,7 +25,7 @@ from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.proxy_header import proxy_header
-from hostmesh.proxy.sockets import Connect, seen_source
+from hostmesh.proxy.sockets import Connect, reset, seen_source
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.rbac.decide import Verdict, decide
@@ -32,7 +33,7 @@ from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.wire import baggage
-from hostmesh.wire.hbone import BadConnect, ConnectRequest, encode_response, parse_connect
+from hostmesh.wire.hbone import BadConnect, ConnectRequest, encode_hosts_port, encode_response, parse_connect
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 
 MAX_KNOWN = 256
@@ -81,6 +82,7 @@ class InboundStream:
         "_authority",
         "_connect",
         "_context",
+        "_denied",
         "_early",
         "_ended",
         "_peer",
@@ -101,6 +103,7 @@ class InboundStream:
         self._account: Account | None = None
         self._connect: Connect | None = None
         self._splice: Splice | None = None
+        self._denied: Failure | None = None
         self._early: list[memoryview] = []
         self._peer_ended = False
         self._ended = False
@@ -138,8 +141,10 @@ class InboundStream:
         )
         context.connections.add_judged(self)
         if not place.verdict.allowed:
-            self._answer_and_end(401, failures.denied(place.verdict.reason, place.verdict.policies))
-            return
+            self._denied = failures.denied(place.verdict.reason, place.verdict.policies)
+            if not self._perhaps_hosts:
+                self._answer_and_end(401, self._denied)
+                return
         connect = Connect(
             context.loop,
             place.destination.connect,
@@ -182,7 +187,21 @@ class InboundStream:
         except Http2Error as error:
             self._tunnel.broken(error)
 
+    @property
+    def _perhaps_hosts(self) -> bool:
+        """Whether the port may be that of a service of the host that is no workload: then the guard says so."""
+        place = self._place
+        return place is not None and place.destination.connect.port in self._context.locals.host_ports
+
     def _answer(self, connect: Connect, number: int) -> None:
+        if number == errno.ECONNREFUSED and self._perhaps_hosts:
+            self._answer_and_end(503, failures.HOSTS_PORT, encode_hosts_port())
+            return
+        if self._denied is not None:
+            if not number:
+                reset(self._context.loop, connect.sock)
+            self._answer_and_end(401, self._denied)
+            return
         if number:
             self._answer_and_end(503, failures.app_connect(number))
             return
@@ -234,8 +253,8 @@ class InboundStream:
         self._context.journal.add(record)
         self._answer_and_end(status, Failure(reason))
 
-    def _answer_and_end(self, status: int, failure: Failure) -> None:
-        self._tunnel.http2.send_headers(self._stream, encode_response(status), end=True)
+    def _answer_and_end(self, status: int, failure: Failure, block: bytes | None = None) -> None:
+        self._tunnel.http2.send_headers(self._stream, block or encode_response(status), end=True)
         self._tunnel.abandon(self._stream, ErrorCode.NO_ERROR)
         self._end(0, 0, failure)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hostmesh.model.address import IPAddress
@@ -45,14 +45,19 @@ class LocalWorkloads:
         self._state = state
         self._node = node
         self._captured: Sequence[LocalWorkload] = ()
+        self.host_ports: frozenset[int] = frozenset()
         self._index = _Index(-1, {}, {}, {})
         self._waiting: WaitingRoom[int, Local] = WaitingRoom(loop, wait)
 
-    def set(self, captured: Sequence[LocalWorkload]) -> None:
-        """Replace the list of captured workloads."""
+    def set(self, captured: Sequence[LocalWorkload], host_ports: Iterable[int] = ()) -> bool:
+        """Replace the list of captured workloads, and of the host's own ports; whether the former has changed."""
+        self.host_ports = frozenset(host_ports)
+        if self._captured == tuple(captured):
+            return False
         self._captured = tuple(captured)
         self._index = _Index(-1, {}, {}, {})
         self.changed()
+        return True
 
     def changed(self) -> None:
         """Let go the connections whose workload is known now."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from hostmesh.kernel.sockets import local_address
 from hostmesh.model.address import SocketAddress
-from hostmesh.model.workload import Workload
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.account import Account
 from hostmesh.proxy.connections import OpenConnection
@@ -26,7 +25,8 @@ from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import Parties, early_failure
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.transport.timers import Timer
-from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, new_traceparent, parse_response
+from hostmesh.wire import hbone
+from hostmesh.wire.hbone import BadResponse, encode_connect, forwarded, new_traceparent
 from hostmesh.wire.http2.errors import ErrorCode
 
 MAX_TRIES = 3
@@ -46,7 +46,7 @@ class Outbound:
         self.context = context
         self.pool = pool
         self._listener = listener
-        self._routes: dict[tuple[str, SocketAddress], Prepared] = {}
+        self._routes: dict[tuple[str, bool, SocketAddress], Prepared] = {}
         self._generation = -1
 
     def accepted(self, sock: _socket.socket, peer: SocketAddress) -> None:
@@ -64,13 +64,13 @@ class Outbound:
             return destination.port in self.context.config.illegal_ports and destination.ip.is_loopback
         return destination == self._listener or destination == local_address(sock)
 
-    def prepared(self, source: Workload, destination: SocketAddress) -> Prepared | Refused | Unresolved:
+    def prepared(self, local: Local, destination: SocketAddress) -> Prepared | Refused | Unresolved:
         """The route, remembered until the state changes."""
-        context = self.context
+        context, source = self.context, local.workload
         if context.state.generation != self._generation or len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
             self._generation = context.state.generation
-        key = (source.uid, destination)
+        key = (source.uid, local.captured.registry_only, destination)
         known = self._routes.get(key)
         if known is not None:
             return known
@@ -82,6 +82,7 @@ class Outbound:
             rng=context.rng,
             illegal_ports=context.config.illegal_ports,
             names=context.names.get,
+            registry_only=local.captured.registry_only,
         )
         if isinstance(found, Refused | Unresolved):
             return found
@@ -188,7 +189,7 @@ class OutboundConnection:
             self._refuse(reason)
             return
         assert self._destination is not None
-        prepared = self._outbound.prepared(local.workload, self._destination)
+        prepared = self._outbound.prepared(local, self._destination)
         if isinstance(prepared, Refused):
             self._refuse(prepared.reason)
         elif isinstance(prepared, Unresolved):
@@ -203,19 +204,17 @@ class OutboundConnection:
             self._refuse(f"too many hostnames had to be resolved, the last one {hostname}")
             return
 
-        def resolved(addresses: object, reason: str) -> None:
-            if addresses is None:
-                self._refuse(f"no ip addresses were resolved for workload: {reason}")
-            else:
-                self._with_local(local, "")
+        self._context.names.wait_for(hostname, lambda found, reason: self._resolved(local, found, reason))
 
-        self._context.names.wait_for(hostname, resolved)
+    def _resolved(self, local: Local, addresses: object, reason: str) -> None:
+        why = f"no ip addresses were resolved for workload: {reason}"
+        self._with_local(None if addresses is None else local, why)
 
     def _go(self, prepared: Prepared) -> None:
         context = self._context
         self._prepared = prepared
         tunnelled = prepared.tunnelled
-        if prepared.beyond is None:
+        if prepared.beyond is None and prepared.otherwise is None:
             self._open_account(prepared, prepared.traffic, prepared.parties)
         else:
             self._began = context.loop.now()
@@ -267,14 +266,18 @@ class OutboundConnection:
         self._cancel_timer()
         assert self._tunnel is not None
         try:
-            status = parse_response(fields)
+            status = hbone.parse_response(fields)
         except BadResponse as error:
             self._fail(failures.http2(str(error)))
             return
-        if status != 200:
-            self._fail(failures.http_status(status))
-            return
         assert self._prepared is not None
+        if status != 200:
+            otherwise = self._prepared.otherwise
+            if otherwise is not None and hbone.is_hosts_port(fields):
+                self._pass_through(otherwise)
+            else:
+                self._fail(failures.http_status(status))
+            return
         traffic = self._prepared.traffic
         if self._prepared.beyond is not None:
             if self._nested is None:
@@ -283,10 +286,19 @@ class OutboundConnection:
             stated = [value for name, value in fields if name == b"baggage"]
             traffic, parties = tell_beyond(self._context, self._prepared.beyond, self._tunnel.peer, stated)
             self._open_account(self._prepared, traffic, parties)
+        elif self._account is None:
+            self._open_account(self._prepared, traffic, self._prepared.parties)
         self._splice = Splice(
             self._context.loop, self._sock, self._tunnel, self._stream, self, traffic.received, traffic.sent
         )
         self._splice.start(peer_ended=end)
+
+    def _pass_through(self, otherwise: Prepared) -> None:
+        """A peer whose identity is proven says that at this port of its host listens nobody of the mesh."""
+        tunnel, self._tunnel = self._tunnel, None
+        assert tunnel is not None
+        tunnel.abandon(self._stream, ErrorCode.CANCEL)
+        self._go(otherwise)
 
     def _enter(self, beyond: Beyond, peer_ended: bool) -> None:
         """The gateway is there: inside of this stream, reach who serves behind it."""

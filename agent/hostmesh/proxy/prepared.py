@@ -43,7 +43,10 @@ class Beyond:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An outbound route. `tunnelled` is None for plain TCP, `beyond` unless it leads into another network."""
+    """An outbound route. `tunnelled` is None for plain TCP, `beyond` unless it leads into another network.
+
+    `otherwise` is the way to the host itself, if its proxy says that the port is no workload's.
+    """
 
     connect: SocketAddress
     connect_text: str
@@ -54,6 +57,7 @@ class Prepared:
     tunnelled: Tunnelled | None
     cacheable: bool
     beyond: Beyond | None = None
+    otherwise: Prepared | None = None
 
 
 def prepare(context: Context, source: Workload, route: Route) -> Prepared:
@@ -84,7 +88,13 @@ def prepare(context: Context, source: Workload, route: Route) -> Prepared:
         tunnelled=_tunnelled(source, route) if hbone else None,
         cacheable=route.cacheable,
         beyond=_beyond(source, route) if route.kind == "double" else None,
+        otherwise=_otherwise(context, source, route) if route.or_host else None,
     )
+
+
+def _otherwise(context: Context, source: Workload, route: Route) -> Prepared:
+    assert route.authority is not None
+    return prepare(context, source, Route("passthrough", SocketAddress.parse(route.authority)))
 
 
 def _beyond(source: Workload, route: Route) -> Beyond:

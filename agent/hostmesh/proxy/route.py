@@ -26,6 +26,8 @@ from hostmesh.proxy.upstream import (
     Upstream,
     choose_ip,
     draw_ip,
+    host_spokesman,
+    is_nobodys,
     workload_at,
 )
 from hostmesh.state.store import MeshState
@@ -51,7 +53,8 @@ class Route:
     more with whoever serves `authority` there, who must be one of `inner`. `tcp` (a workload without HBONE) and
     `passthrough` (nobody of the mesh) dial `connect` in plaintext and leave these empty. `workload` is who is dialled,
     perhaps a waypoint or gateway; `service` is what the application addressed. A `cacheable` route is what every equal
-    question gets until the state changes.
+    question gets until the state changes. With `or_host` nobody has registered the port: only the peer knows whether it
+    is the workload's, and if it says that it is not, the connection passes through to the host.
     """
 
     kind: Literal["hbone", "double", "tcp", "passthrough"]
@@ -63,6 +66,7 @@ class Route:
     service: Service | None = None
     cacheable: bool = True
     inner: tuple[Identity, ...] = ()
+    or_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class _Call:
     destination: SocketAddress
     rng: Rng
     names: Names
+    registry_only: bool
 
 
 def route(
@@ -85,6 +90,7 @@ def route(
     rng: Rng,
     illegal_ports: Sequence[int] = ILLEGAL_PORTS,
     names: Names = no_names,
+    registry_only: bool = False,
 ) -> Route | Refused | Unresolved:
     """Where a connection of `source` to `destination` goes.
 
@@ -96,11 +102,12 @@ def route(
         rng: uniform in [0, 1); asked only when there is a choice.
         illegal_ports: of this host that lead into the proxy itself.
         names: the addresses of a hostname, None while they are not known.
+        registry_only: whether what nobody in the mesh has is refused (Istio's outboundTrafficPolicy).
     """
     ours = destination.ip.is_loopback or destination.ip in source.addresses
     if ours and destination.port in illegal_ports:
         return Refused(RECURSIVE_CALL)
-    call = _Call(state, source, destination, rng, names)
+    call = _Call(state, source, destination, rng, names, registry_only)
     service = _addressed_service(call, network)
     if service is not None:
         waypoint, random = _service_waypoint(service, rng)
@@ -111,7 +118,7 @@ def route(
         case Refused():
             return upstream
         case None:
-            return _unclaimed(service, destination)
+            return _unclaimed(call, service)
         case Upstream():
             return _towards(call, upstream, service)
 
@@ -159,14 +166,17 @@ def _select_upstream(call: _Call) -> Upstream | Refused | None:
         chosen = select_endpoint(call.state, service, call.source, call.destination.port, call.rng)
         if chosen is not None:
             return chosen
-    found = workload_at(call.state, address, call.destination.port)
-    return Upstream(found, call.destination.port) if isinstance(found, Workload) else found
+    port = call.destination.port
+    found = workload_at(call.state, address, port) or host_spokesman(call.state, address)
+    return Upstream(found, port) if isinstance(found, Workload) else found
 
 
-def _unclaimed(service: Service | None, destination: SocketAddress) -> Route | Refused:
+def _unclaimed(call: _Call, service: Service | None) -> Route | Refused:
     if service is not None and not _passes_through(service):
-        return Refused(f"no healthy upstream: {destination}")
-    return Route("passthrough", destination)
+        return Refused(f"no healthy upstream: {call.destination}")
+    if service is None and call.registry_only:
+        return Refused(f"outboundTrafficPolicy is REGISTRY_ONLY, and nobody in the mesh has {call.destination}")
+    return Route("passthrough", call.destination)
 
 
 def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused | Unresolved:
@@ -185,7 +195,9 @@ def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route 
     cacheable = not (upstream.random or upstream.by_name)
     if workload.protocol is Protocol.TCP:
         return Route("tcp", target, workload=workload, service=upstream.service, cacheable=cacheable)
-    return _hbone(SocketAddress(ip, HBONE_PORT), str(target), upstream, upstream.service, cacheable=cacheable)
+    hbone = _hbone(SocketAddress(ip, HBONE_PORT), str(target), upstream, upstream.service, cacheable=cacheable)
+    nobodys = upstream.service is None and not call.registry_only and is_nobodys(call.state, workload, upstream.port)
+    return replace(hbone, or_host=True) if nobodys else hbone
 
 
 def _hbone(connect: SocketAddress, authority: str, hop: Upstream, service: Service | None, *, cacheable: bool) -> Route:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
@@ -121,9 +121,10 @@ class ProxyServer:
             quarter.drain()
             self._leaving = [one for one in (*self._leaving, quarter) if len(one)]
 
-    def set_local_workloads(self, workloads: Sequence[LocalWorkload]) -> None:
-        """Replace the list of captured workloads."""
-        self._context.locals.set(workloads)
+    def set_local_workloads(self, workloads: Sequence[LocalWorkload], host_ports: Iterable[int] = ()) -> None:
+        """Replace the list of captured workloads, and of the ports where somebody else of this host listens."""
+        if not self._context.locals.set(workloads, host_ports):
+            return
         for quarter in self._all():
             quarter.inbound.locals_changed()
 

@@ -77,6 +77,21 @@ def workload_at(state: MeshState, address: NetworkAddress, port: int) -> Workloa
     return meant[0] if meant else None
 
 
+def host_spokesman(state: MeshState, address: NetworkAddress) -> Workload | None:
+    """Whom to ask about a port that none of several workloads at a host's address has registered.
+
+    A workload that registers no ports at all may well be meant; for another one's port it answers with a refusal.
+    """
+    speaking = [workload for workload in state.workloads_at(address) if workload.protocol is Protocol.HBONE]
+    silent = [workload for workload in speaking if not any(_served_ports(state, workload))]
+    return next(iter(silent or speaking), None)
+
+
+def is_nobodys(state: MeshState, workload: Workload, port: int) -> bool:
+    """Whether only the host of a workload can tell whose the port is. A pod has no neighbours at its address."""
+    return "//Pod/" not in workload.uid and port not in _served_ports(state, workload)
+
+
 def _served_ports(state: MeshState, workload: Workload) -> Iterator[int]:
     for key, own in workload.services.items():
         service = state.service_by_hostname(key)

@@ -113,6 +113,8 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("claimed by several workloads", Reason.AMBIGUOUS_ADDRESS),
     ("no ip addresses were resolved", Reason.NO_ADDRESS),
     ("has no ip addresses", Reason.NO_ADDRESS),
+    ("the port is no workload's", Reason.PASSTHROUGH),
+    ("registry_only", Reason.NAME_UNKNOWN),
     ("no valid routing destination", Reason.NO_ADDRESS),
     ("no service for target address", Reason.NETWORK_UNREACHABLE),
     ("network gateway", Reason.NETWORK_UNREACHABLE),

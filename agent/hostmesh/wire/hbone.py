@@ -26,6 +26,8 @@ _FORWARDED = re.compile(rb'for="([!#-:<-~]*)"(?:;host=([!#-:<-~]+))?')
 _MAX_SHOWN = 512
 """Of a text that a peer chose; above the longest authority."""
 
+_HOSTS_PORT = (b"x-hostmesh-port", b"host")
+
 _FORWARDED_NAME = encode_integer(0, 0x0F) + encode_string(b"forwarded")
 _TRACEPARENT_NAME = encode_integer(0, 0x0F) + encode_string(b"traceparent")
 
@@ -163,6 +165,16 @@ def encode_response(status: int, baggage: str = "") -> bytes:
     """An answer's header block; only a 200 says whose it is."""
     block = encode_field(b":status", str(status).encode())
     return block + encode_field(b"baggage", baggage.encode()) if baggage else block
+
+
+def encode_hosts_port() -> bytes:
+    """A 503 that says more: at this port listens somebody of the host who is no workload. hostmesh's own."""
+    return encode_response(503) + encode_field(*_HOSTS_PORT)
+
+
+def is_hosts_port(fields: Sequence[Field]) -> bool:
+    """Whether an answer says so."""
+    return _HOSTS_PORT in fields
 
 
 def parse_response(fields: Sequence[Field]) -> int:

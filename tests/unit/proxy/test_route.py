@@ -194,8 +194,20 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "hbone 10.0.0.2:15008 10.0.0.2:9090 =b",
     ),
     (
-        "shared address: nobody serves it: the host itself",
+        "shared address: nobody has registered the port: who registers none is asked",
         (API, ONE, workload("b", "10.0.0.2")),
+        "10.0.0.2:22",
+        "hbone 10.0.0.2:15008 10.0.0.2:22 =b",
+    ),
+    (
+        "shared address: nobody has registered the port, though all register some: any is asked",
+        (API, ONE, NEIGHBOUR),
+        "10.0.0.2:22",
+        "hbone 10.0.0.2:15008 10.0.0.2:22 =b",
+    ),
+    (
+        "shared address: nobody of those who share it speaks HBONE: the host itself",
+        (replace(ONE, protocol=Protocol.TCP), replace(NEIGHBOUR, protocol=Protocol.TCP)),
         "10.0.0.2:22",
         "passthrough 10.0.0.2:22",
     ),
@@ -203,7 +215,13 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "shared address: a service port is no target port",
         (API, ONE, workload("b", "10.0.0.2")),
         "10.0.0.2:80",
-        "passthrough 10.0.0.2:80",
+        "hbone 10.0.0.2:15008 10.0.0.2:80 =b",
+    ),
+    (
+        "a waypoint's address must be its own",
+        (replace(NAMES_WAYPOINT_IP), WAYPOINT, workload("other", "10.0.0.9")),
+        TO_VIP,
+        NO_WAYPOINT_IP,
     ),
     ("shared address: never guessed", (API, ONE, endpoint("b", "10.0.0.2")), "10.0.0.2:8080", CLAIMED),
     (
@@ -674,3 +692,51 @@ def test_beyond_a_gateway_only_the_services_names_may_answer() -> None:
     assert isinstance(found, Route)
     assert found.expected == (GATEWAY.identity,)
     assert found.inner == (Identity.parse(SANS[0]),)
+
+
+OWN_PORTS = endpoint("one", "10.0.0.2", ports={80: 9090})
+HOSTS: list[tuple[str, tuple[Resource, ...], str, bool]] = [
+    ("a registered port is the workload's", (API, ONE), "10.0.0.2:8080", False),
+    ("so is one of its own port map", (API, OWN_PORTS), "10.0.0.2:9090", False),
+    ("a port that nobody has registered may be the host's", (API, ONE), "10.0.0.2:22", True),
+    ("so may every port of a workload that registers none", (workload("x", "10.0.0.2"),), "10.0.0.2:80", True),
+    ("a pod has its address to itself", (workload("k//Pod/shop/p", "10.0.0.2"),), "10.0.0.2:22", False),
+    ("a service's port is the workload's", (API, ONE), TO_VIP, False),
+    ("behind a waypoint nobody is asked", (replace(ONE, waypoint=BY_IP), WAYPOINT), "10.0.0.2:22", False),
+]
+
+
+@pytest.mark.parametrize(("rule", "resources", "destination", "asked"), HOSTS, ids=[line[0] for line in HOSTS])
+def test_only_the_host_knows_whose_an_unregistered_port_is(
+    rule: str, resources: tuple[Resource, ...], destination: str, asked: bool
+) -> None:
+    """Always HBONE first; only for such a port may the answer let the connection pass through."""
+    found = ask(resources, destination)
+    assert isinstance(found, Route)
+    assert (found.kind, found.or_host) == ("hbone", asked)
+
+
+REGISTRY_ONLY: list[tuple[str, tuple[Resource, ...], str, str]] = [
+    ("nobody's address", (), "198.51.100.7:443", "refused"),
+    ("another network's address", (workload("far", "10.0.0.5", network="dc2"),), "10.0.0.5:80", "refused"),
+    ("a workload", (ONE,), "10.0.0.2:8080", "hbone"),
+    ("a workload without HBONE", (replace(ONE, protocol=Protocol.TCP),), "10.0.0.2:8080", "tcp"),
+    ("a service", (API, ONE), TO_VIP, "hbone"),
+    ("a service that is only passed through to", (PASSTHROUGH,), TO_VIP, "passthrough"),
+    ("an unregistered port of a host", (API, ONE), "10.0.0.2:22", "hbone"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "resources", "destination", "expected"), REGISTRY_ONLY, ids=[line[0] for line in REGISTRY_ONLY]
+)
+def test_registry_only(rule: str, resources: tuple[Resource, ...], destination: str, expected: str) -> None:
+    """What the mesh does not know is refused, never passed through; nor does a host's word let it pass."""
+    address = SocketAddress.parse(destination)
+    found = route(mesh(*resources), CLIENT, address, network="", rng=lambda: 0.0, registry_only=True)
+    if expected == "refused":
+        assert isinstance(found, Refused)
+        assert found.reason == f"outboundTrafficPolicy is REGISTRY_ONLY, and nobody in the mesh has {destination}"
+    else:
+        assert isinstance(found, Route)
+        assert (found.kind, found.or_host) == (expected, False)

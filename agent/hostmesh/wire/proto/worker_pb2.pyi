@@ -7,20 +7,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LocalWorkload(_message.Message):
-    __slots__ = ("number", "name", "namespace", "identity", "unit", "in_namespace")
+    __slots__ = ("number", "name", "namespace", "identity", "unit", "in_namespace", "registry_only")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     IN_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_ONLY_FIELD_NUMBER: _ClassVar[int]
     number: int
     name: str
     namespace: str
     identity: str
     unit: str
     in_namespace: bool
-    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ..., in_namespace: _Optional[bool] = ...) -> None: ...
+    registry_only: bool
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ..., in_namespace: _Optional[bool] = ..., registry_only: _Optional[bool] = ...) -> None: ...
 
 class Credentials(_message.Message):
     __slots__ = ("identity", "key_pem", "chain_pem", "roots_pem", "not_before", "not_after", "serial")
@@ -67,10 +69,12 @@ class StateUpdate(_message.Message):
     def __init__(self, addresses: _Optional[_Iterable[bytes]] = ..., removed_addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[bytes]] = ..., removed_authorizations: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class LocalWorkloads(_message.Message):
-    __slots__ = ("workloads",)
+    __slots__ = ("workloads", "host_ports")
     WORKLOADS_FIELD_NUMBER: _ClassVar[int]
+    HOST_PORTS_FIELD_NUMBER: _ClassVar[int]
     workloads: _containers.RepeatedCompositeFieldContainer[LocalWorkload]
-    def __init__(self, workloads: _Optional[_Iterable[_Union[LocalWorkload, _Mapping]]] = ...) -> None: ...
+    host_ports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, workloads: _Optional[_Iterable[_Union[LocalWorkload, _Mapping]]] = ..., host_ports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CredentialsUpdate(_message.Message):
     __slots__ = ("credentials", "forgotten", "failed")
