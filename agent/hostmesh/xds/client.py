@@ -212,7 +212,10 @@ class XdsClient:
         self._hand_on(outcome.update(response.type_url))
         if outcome.rejected:
             self._rejected += len(outcome.rejected)
-            _log.warning("xds: rejected resources, their last good state stays: %s", nack_text(outcome.rejected))
+            _log.warning(
+                "xds: rejected resources, their last good state stays; a policy without one refuses everybody: %s",
+                nack_text(outcome.rejected),
+            )
         await stream.send_message(answer)
         if fresh and response.type_url == NETWORK_POLICY_TYPE:
             self._tell()

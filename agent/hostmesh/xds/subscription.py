@@ -1,7 +1,8 @@
 """One wildcard subscription of a delta stream, sans I/O: responses in, accepted resources and ACK or NACK out.
 
 A NACK is partial: the good resources of the response are applied, the rejected ones keep their last good state and
-version. Resources are applied before removals, so a name in both lists ends up removed (as ztunnel does it).
+version. A policy without a last good state has a stand-in instead, which closes what it is about, and no version.
+Resources are applied before removals, so a name in both lists ends up removed (as ztunnel does it).
 """
 
 from __future__ import annotations
@@ -10,8 +11,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
-from hostmesh.xds.codec import ADDRESS_TYPE, NETWORK_POLICY_TYPE, TRUST_TYPE, WAYPOINT_TYPE, Rejected
+from hostmesh.xds.closed import stand_in
+from hostmesh.xds.codec import (
+    ADDRESS_TYPE,
+    AUTHORIZATION_TYPE,
+    NETWORK_POLICY_TYPE,
+    TRUST_TYPE,
+    WAYPOINT_TYPE,
+    Rejected,
+)
 from hostmesh.xds.held import Versioned, XdsUpdate
+
+STAND_IN = ""
+"""The version of what no control plane has sent: it is not told of it, and sends what it has."""
 
 _MAX_DETAIL = 4096
 """A long grpc-message or NACK helps nobody; the rest is counted."""
@@ -55,7 +67,7 @@ class Subscription:
 
     def first_request(self, node: Node) -> DeltaDiscoveryRequest:
         """The request that opens the subscription on a new stream: a wildcard, with the versions held."""
-        versions = {name: held.version for name, held in self._held.items()}
+        versions = {name: held.version for name, held in self._held.items() if held.version != STAND_IN}
         return DeltaDiscoveryRequest(node=node, type_url=self.type_url, initial_resource_versions=versions)
 
     def take(self, resources: Iterable[Resource], outcome: Outcome) -> None:
@@ -66,11 +78,22 @@ class Subscription:
                 self._judge(resource, data)
             except Rejected as rejected:
                 outcome.rejected.append((resource.name, rejected.reason))
+                self._close(resource.name, data, outcome)
                 continue
-            before = self._held.get(resource.name)
-            self._held[resource.name] = Versioned(resource.version, data)
-            if before is None or before.data != data:
-                outcome.upserts[resource.name] = data
+            self._hold(resource.name, Versioned(resource.version, data), outcome)
+
+    def _close(self, name: str, data: bytes, outcome: Outcome) -> None:
+        before = self._held.get(name)
+        if self.type_url == AUTHORIZATION_TYPE and (before is None or before.version == STAND_IN):
+            closed = stand_in(name, data)
+            if closed is not None:
+                self._hold(name, Versioned(STAND_IN, closed), outcome)
+
+    def _hold(self, name: str, fresh: Versioned, outcome: Outcome) -> None:
+        before = self._held.get(name)
+        self._held[name] = fresh
+        if before is None or before.data != fresh.data:
+            outcome.upserts[name] = fresh.data
 
     def finish(self, response: DeltaDiscoveryResponse, outcome: Outcome) -> DeltaDiscoveryRequest:
         """Apply the removals; what comes back is the ACK, or the NACK if anything was rejected."""

@@ -8,9 +8,16 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.pki import ALICE
 
+from hostmesh.model.address import SocketAddress
+from hostmesh.model.connection import Connection
+from hostmesh.model.workload import Workload
+from hostmesh.rbac.decide import decide
+from hostmesh.state.store import MeshState
+from hostmesh.wire.proto import authorization_pb2 as policy_pb
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
-from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, Rejected
+from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, Rejected, decode_authorization
 from hostmesh.xds.held import Versioned, XdsUpdate
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
 
@@ -139,3 +146,117 @@ def test_updates_add_up_to_what_is_held(responses: list[tuple[list[tuple[str, st
             picture.pop(name, None)
         picture.update(update.addresses)
     assert picture == {name: entry.data for name, entry in session.held.items()}
+
+
+# Policies that were never understood
+
+WEB = Workload("web", "web", "prod", authorization_policies=("prod/p",))
+OTHER = Workload("other", "other", "prod")
+ELSEWHERE = Workload("elsewhere", "elsewhere", "test")
+CALLER = Connection(SocketAddress.of("192.0.2.1", 1), SocketAddress.of("192.0.2.2", 80), ALICE)
+BAD_MATCH = policy_pb.Match(principals=[policy_pb.StringMatch()])
+BAD_RULE = policy_pb.Rule(clauses=[policy_pb.Clause(matches=[BAD_MATCH])])
+
+
+class Policies:
+    """A host's policies as a control plane sends them."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Versioned] = {}
+        self.state = MeshState()
+        self.subscription = Subscription(AUTHORIZATION_TYPE, policy_key, self.held)
+
+    def send(self, message: policy_pb.Authorization | bytes, name: str = "prod/p", version: str = "v1") -> None:
+        data = message if isinstance(message, bytes) else message.SerializeToString()
+        sent = Resource(name=name, version=version, resource=Any(type_url=AUTHORIZATION_TYPE, value=data))
+        outcome = Outcome()
+        self.subscription.take([sent], outcome)
+        for accepted in outcome.upserts.values():
+            self.state.upsert_authorization(decode_authorization(accepted))
+
+    def remove(self, name: str = "prod/p") -> None:
+        outcome = Outcome()
+        self.subscription.finish(DeltaDiscoveryResponse(removed_resources=[name]), outcome)
+        for key in outcome.removed:
+            self.state.remove_authorization(key)
+
+    def allowed(self) -> str:
+        """Whom the caller may call."""
+        workloads = (WEB, OTHER, ELSEWHERE)
+        return " ".join(w.name for w in workloads if decide(self.state.policies_for(w), CALLER).allowed)
+
+
+def policy_key(data: bytes) -> str:
+    return decode_authorization(data).key
+
+
+def bad(action: policy_pb.Action.ValueType, scope: policy_pb.Scope.ValueType, **more: bool) -> policy_pb.Authorization:
+    return policy_pb.Authorization(name="p", namespace="prod", action=action, scope=scope, rules=[BAD_RULE], **more)
+
+
+@pytest.mark.parametrize("action", [policy_pb.ALLOW, policy_pb.DENY])
+@pytest.mark.parametrize(
+    ("scope", "allowed"),
+    [
+        (policy_pb.WORKLOAD_SELECTOR, "other elsewhere"),
+        (policy_pb.NAMESPACE, "elsewhere"),
+        (policy_pb.GLOBAL, ""),
+    ],
+)
+def test_a_policy_that_was_never_understood_closes_what_it_is_about(
+    action: policy_pb.Action.ValueType, scope: policy_pb.Scope.ValueType, allowed: str
+) -> None:
+    """Left out, the only ALLOW of a workload would let everybody in."""
+    policies = Policies()
+    policies.send(bad(action, scope))
+    assert policies.allowed() == allowed
+
+
+def test_in_place_of_an_allow_others_still_allow() -> None:
+    """Nobody loses what another policy grants."""
+    policies = Policies()
+    everybody = policy_pb.Authorization(
+        name="q", namespace="prod", scope=policy_pb.NAMESPACE, action=policy_pb.ALLOW, rules=[policy_pb.Rule()]
+    )
+    policies.send(everybody, "prod/q")
+    policies.send(bad(policy_pb.ALLOW, policy_pb.NAMESPACE))
+    assert policies.allowed() == "web other elsewhere"
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff", b"", policy_pb.Authorization(scope=9).SerializeToString()])
+def test_what_is_no_policy_at_all_closes_its_namespace(data: bytes) -> None:
+    """Only its name is known."""
+    policies = Policies()
+    policies.send(data)
+    assert policies.allowed() == "elsewhere"
+
+
+def test_a_dry_run_closes_nothing() -> None:
+    """It would not have decided anything."""
+    policies = Policies()
+    policies.send(bad(policy_pb.DENY, policy_pb.NAMESPACE, dry_run=True))
+    assert policies.allowed() == "web other elsewhere"
+
+
+def test_a_last_good_state_stays_instead() -> None:
+    """A bad update changes nothing."""
+    policies = Policies()
+    good = policy_pb.Authorization(
+        name="p", namespace="prod", scope=policy_pb.NAMESPACE, action=policy_pb.ALLOW, rules=[policy_pb.Rule()]
+    )
+    policies.send(good)
+    policies.send(bad(policy_pb.DENY, policy_pb.NAMESPACE), version="v2")
+    assert policies.allowed() == "web other elsewhere"
+    assert policies.held["prod/p"].version == "v1"
+
+
+def test_a_stand_in_goes_with_its_policy() -> None:
+    """It follows a policy that stays bad, ends with its removal, and is not told to the control plane."""
+    policies = Policies()
+    policies.send(bad(policy_pb.ALLOW, policy_pb.NAMESPACE))
+    assert policies.subscription.first_request(Node(id="me")).initial_resource_versions == {}
+    policies.send(bad(policy_pb.ALLOW, policy_pb.WORKLOAD_SELECTOR))
+    assert policies.allowed() == "other elsewhere"
+    policies.remove()
+    assert policies.allowed() == "web other elsewhere"
+    assert not policies.held
