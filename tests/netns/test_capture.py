@@ -241,3 +241,37 @@ def test_the_kernel_tells_who_asks_the_socks_proxy(lab: Lab) -> None:
     for cgroup, own_mark, expected in callers:
         lab.connect(lab.host, ("127.0.0.1", 15080), cgroup, own_mark)
         assert get_mark(lab.accept(proxy)) == expected
+
+
+@FAMILIES
+def test_a_neighbour_outside_the_mesh_is_a_stranger(lab: Lab, family: str) -> None:
+    """At the host's own address it comes to the proxy in plaintext, to be judged; over loopback it is at home."""
+    host, loopback = address(lab, "host", family), "127.0.0.1" if family == "v4" else "::1"
+    lab.apply(compile_intent(Intent(lab.units, cgroup_prefix=lab.cgroups.nft_prefix, listening={"prod/w1": (8010,)})))
+    own = lab.listen(lab.host, "::", 8010, lab.a)
+    other = lab.listen(lab.host, host, 8040, lab.other)
+    proxy = lab.listen(lab.host, "::", 15006)
+    for cgroup in (None, lab.other):
+        lab.connect(lab.host, (host, 8010), cgroup)
+        accepted = lab.accept(proxy)
+        assert (get_mark(accepted), original_destination(accepted)) == (0x1000, SocketAddress.of(host, 8010))
+        lab.connect(lab.host, (loopback, 8010), cgroup)
+        lab.accept(own)
+        lab.connect(lab.host, (host, 8040), cgroup)
+        lab.accept(other)
+
+
+def test_the_proxy_itself_is_no_neighbour(lab: Lab) -> None:
+    """Its connection to the workload must not come back to it."""
+    lab.apply(compile_intent(Intent(lab.units, cgroup_prefix=lab.cgroups.nft_prefix, listening={"prod/w1": (8010,)})))
+    own = lab.listen(lab.host, lab.host.v4, 8010, lab.a)
+    lab.connect(lab.host, (lab.host.v4, 8010), mark=0x1539)
+    lab.accept(own)
+
+
+def test_a_neighbour_calls_other_hosts_as_ever(lab: Lab) -> None:
+    """The same port elsewhere is not the workload's."""
+    lab.apply(compile_intent(Intent(lab.units, cgroup_prefix=lab.cgroups.nft_prefix, listening={"prod/w1": (8010,)})))
+    remote = lab.listen(lab.peer, lab.peer.v4, 8010)
+    lab.connect(lab.host, (lab.peer.v4, 8010))
+    lab.accept(remote)

@@ -30,7 +30,8 @@ What of a unit is excluded stands in rules of their own, and a set tells which c
 
 Never captured: the proxy's marks (0x539, 0x111), 127.0.0.0/8 and ::1, what is not a new connection (a session older
 than the rules must live on), and inbound the excluded ports, which are sshd's. A process of the host that is no
-workload reaches local services over lo directly: it is the node itself, as the kubelet is in Kubernetes.
+workload reaches one over loopback as before, but at the host's own addresses it is captured like a stranger from
+outside, by the ports that workloads are known to listen on: the kernel names no listener where a connection is made.
 Priority -105 comes before every iptables chain (-100), whoever registered first.
 """
 

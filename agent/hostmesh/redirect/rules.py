@@ -61,8 +61,17 @@ def outbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     for level in levels:
         yield f"{_NEW} {_capture(level, port)}", "a workload connects"
     yield f"{_NEW} meta mark set meta skuid map @users redirect to :{port}", "a workload that is a user connects"
+    yield from _neighbours(intent)
     if intent.host is not None:
         yield from _host_outbound(intent, intent.host)
+
+
+def _neighbours(intent: Intent) -> Iterator[Rule]:
+    """Somebody of this host who is no workload connects to one: plaintext, as if it came from another host."""
+    address = f"fib daddr type local tcp dport != {_values(never_inbound(intent))} {_NEW}"
+    for ports in ("listening", "user_ports"):
+        captured = f"meta mark set tcp dport map @{ports} redirect to :{intent.ports.inbound_plaintext}"
+        yield f"{address} {captured}", "a neighbour outside the mesh connects to a workload"
 
 
 def _socks5(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
