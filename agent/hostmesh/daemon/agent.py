@@ -152,7 +152,7 @@ class Agent:
             self._capture,
             self._policies,
             self._membership,
-            self._stopping.set,
+            self._stopping,
             known_before=before.synced,
             local=local,
         )
@@ -165,8 +165,8 @@ class Agent:
             OSError: a port is taken, or the rules cannot be put in place.
         """
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._stopping.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._cni.read_notes()
@@ -192,6 +192,12 @@ class Agent:
                 await self._stop()
                 for part in (*parts, self._joined):
                     part.cancel()
+
+    def _interrupt(self) -> None:
+        """SIGINT stops like SIGTERM; a second one waits for nobody."""
+        if self._stopping.is_set():
+            self._workers.broadcast(pb.ToWorker(drain=pb.Drain(deadline_seconds=0)))
+        self._stopping.set()
 
     async def _stop(self) -> None:
         deadline = self._config.settings.drain_deadline

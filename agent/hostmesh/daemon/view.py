@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class View:
         capture: CaptureKeeper,
         policies: PolicyKeeper,
         membership: Membership | NoMembership,
-        stop: Callable[[], None],
+        stopping: asyncio.Event,
         *,
         known_before: bool = False,
         local: LocalMesh | None = None,
@@ -67,7 +67,7 @@ class View:
         self._capture = capture
         self._policies = policies
         self._membership = membership
-        self._stop = stop
+        self._stopping = stopping
         self._known_before = known_before
         self._local = local or LocalMesh()
         self._own_metrics = own_metrics(secrets, xds, workers, membership, policies)
@@ -80,6 +80,7 @@ class View:
             "network policies": self._policies.pending,
             "rules": not self._capture.in_place,
             "proxy": not self._workers.ready,
+            "draining": self._stopping.is_set(),
             "certificates": any(status.credentials is None for status in self._secrets.statistics()),
         }
         return sorted(name for name, pending in waiting.items() if pending)
@@ -207,7 +208,7 @@ class View:
 
     def shut_down(self) -> None:
         """Begin a graceful stop."""
-        self._stop()
+        self._stopping.set()
 
     def _endpoints(self, service: Service) -> list[EndpointView]:
         key = service.namespaced_hostname

@@ -92,7 +92,10 @@ def names(hostname: str) -> tuple[IPAddress, ...] | None:
 
 
 def ask(resources: tuple[Resource, ...], destination: str, rng: Callable[[], float] = lambda: 0.0) -> Answer:
-    return route(mesh(*resources), CLIENT, SocketAddress.parse(destination), network="", rng=rng, names=names)
+    state = mesh(*resources)
+    source = state.workload(CLIENT.uid)
+    assert source is not None
+    return route(state, source, SocketAddress.parse(destination), network="", rng=rng, names=names)
 
 
 def told(answer: Answer) -> str:
@@ -158,6 +161,16 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     ("a mapped address is its IPv4", (ONE,), "[::ffff:10.0.0.2]:80", "hbone 10.0.0.2:15008 10.0.0.2:80 =one"),
     ("own listener on loopback", (), "127.0.0.1:15001", "refused: attempted recursive call to ourselves"),
     ("own listener on an own address", (), "10.0.0.1:15008", "refused: attempted recursive call to ourselves"),
+    ("own listener on v6 loopback", (), "[::1]:15001", "refused: attempted recursive call to ourselves"),
+    (
+        "own listener on a mapped loopback",
+        (),
+        "[::ffff:127.0.0.1]:15006",
+        "refused: attempted recursive call to ourselves",
+    ),
+    ("the SOCKS port is an own listener", (), "127.0.0.1:15080", "refused: attempted recursive call to ourselves"),
+    ("another port of loopback is a port", (), "127.0.0.1:15000", "passthrough 127.0.0.1:15000"),
+    ("unknown v6 passes through", (), "[2001:db8::7]:443", "passthrough [2001:db8::7]:443"),
     ("the same port elsewhere is a port", (), "198.51.100.7:15001", "passthrough 198.51.100.7:15001"),
     # Workloads by address
     ("HBONE workload", (ONE,), "10.0.0.2:8080", "hbone 10.0.0.2:15008 10.0.0.2:8080 =one"),
@@ -339,6 +352,36 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "refused: no valid routing destination for workload: one",
     ),
     ("dual service", (service(ip_families=IpFamilies.DUAL), ONE), TO_VIP, TO_ONE),
+    (
+        "v6 VIP: the v6 address of an endpoint of both",
+        (service(vips=(at("fd00::1"),)), endpoint("one", "10.0.0.2", "2001:db8::2")),
+        "[fd00::1]:80",
+        "hbone [2001:db8::2]:15008 [2001:db8::2]:8080 =one @api",
+    ),
+    (
+        "v6 VIP: an endpoint that has v4 only",
+        (service(vips=(at("fd00::1"),)), ONE),
+        "[fd00::1]:80",
+        TO_ONE,
+    ),
+    (
+        "self-call through an own service",
+        (API, replace(CLIENT, services={API_KEY: {}})),
+        TO_VIP,
+        "hbone 10.0.0.1:15008 10.0.0.1:8080 =client @api",
+    ),
+    (
+        "self-call by an own v6 address",
+        (replace(CLIENT, addresses=(parse_ip("10.0.0.1"), parse_ip("2001:db8::1"))),),
+        "[2001:db8::1]:80",
+        "hbone [2001:db8::1]:15008 [2001:db8::1]:80 =client",
+    ),
+    (
+        "own listener on an own v6 address",
+        (replace(CLIENT, addresses=(parse_ip("10.0.0.1"), parse_ip("2001:db8::1"))),),
+        "[2001:db8::1]:15008",
+        "refused: attempted recursive call to ourselves",
+    ),
     # Service waypoints
     ("service waypoint by hostname", (NAMES_WAYPOINT, ONE, *WAYPOINTS), TO_VIP, VIA_WAYPOINT),
     ("service waypoint by a workload's IP", (NAMES_WAYPOINT_IP, WAYPOINT), TO_VIP, VIA_WAYPOINT),
