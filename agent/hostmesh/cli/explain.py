@@ -16,10 +16,10 @@ from hostmesh.admin.explain import Explanation, Step, explain
 from hostmesh.admin.parties import NotUnderstood
 from hostmesh.admin.world import Reach, World
 from hostmesh.cli.access_line import NoLogLine, parse_line, reason_of_line
-from hostmesh.cli.client import DEFAULT_SOCKET, Client
+from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.dump import load
-from hostmesh.cli.status import fetch, table
-from hostmesh.cli.world import from_documents, from_dump
+from hostmesh.cli.status import AgentUnreachable, fetch, table
+from hostmesh.cli.world import from_control_plane, from_documents, from_dump
 from hostmesh.model.address import SocketAddress
 from hostmesh.telemetry.reasons import Reason
 
@@ -39,6 +39,7 @@ _COLOURS = {"fine": "green", "odd": "yellow", "stops": "red"}
 @click.option("--no-probe", is_flag=True, help="Do not try whether the next hop answers.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
+@socket_option
 def explain_command(
     source: str | None,
     destination: str | None,
@@ -48,11 +49,13 @@ def explain_command(
     no_probe: bool,
     output: str,
     port: int,
+    path: Path,
 ) -> None:
     r"""Explain what becomes of a connection from SOURCE to DESTINATION (host:port), step by step.
 
     SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, and the
-    next hop is tried. With --file or -f nothing is asked and nothing tried.
+    next hop is tried. On the control plane's host, documents and revocations are looked at too. With --file or -f
+    nothing is asked and nothing tried.
 
     \b
     hostmesh explain prod/sleep web.prod.svc.cluster.local:80
@@ -70,7 +73,7 @@ def explain_command(
     live = file is None and not documents
     try:
         found = explain(
-            _world(file, documents, port),
+            _world(file, documents, port, path),
             source,
             name,
             number,
@@ -91,30 +94,32 @@ def _split(destination: str) -> tuple[str, int]:
     return name.strip("[]"), int(port)
 
 
-def _world(file: Path | None, documents: tuple[str, ...], port: int) -> World:
+def _world(file: Path | None, documents: tuple[str, ...], port: int, socket_: Path) -> World:
     if file is None and documents:
         return from_documents(documents)
-    dump = load(file, port)
-    if file is None:
-        dump["status"] = fetch(port, "/status")
-    world = from_dump(dump, str(file or "the agent"))
-    if documents:
-        known = from_documents(documents)
-        return dataclasses.replace(
-            world, sources=known.sources, network_policies=known.network_policies, membership=known.membership
-        )
-    return dataclasses.replace(world, sources=_live_sources()) if file is None else world
-
-
-def _live_sources() -> dict[str, str]:
-    """Where policies are written, if this host has the control plane too."""
-    if not DEFAULT_SOCKET.exists():
-        return {}
+    if file is not None:
+        world = from_dump(load(file, port), str(file))
+        return _joined(world, from_documents(documents)) if documents else world
+    registry = from_control_plane(Client(socket_)) if socket_.exists() else None
     try:
-        items = Client(DEFAULT_SOCKET).objects("AuthorizationPolicy", None, None)
-    except click.ClickException:
-        return {}
-    return {f"{item['namespace']}/{item['name']}": item["where"] for item in items}
+        dump = {**load(None, port), "status": fetch(port, "/status")}
+    except AgentUnreachable:
+        if registry is None:
+            raise
+        return registry
+    world = from_dump(dump, "the agent")
+    return _joined(world, registry) if registry is not None else world
+
+
+def _joined(world: World, registry: World) -> World:
+    """What an agent knows, and what only documents and the control plane say."""
+    return dataclasses.replace(
+        world,
+        sources=registry.sources,
+        network_policies=registry.network_policies,
+        membership=registry.membership,
+        revoked=registry.revoked,
+    )
 
 
 def probe(address: SocketAddress) -> Reach:

@@ -12,7 +12,9 @@ import click
 from pydantic import BaseModel
 
 from hostmesh.admin.world import CapturedView, CertificateView, HostView, World
+from hostmesh.cli.client import Client
 from hostmesh.cli.files import read_files
+from hostmesh.cli.kinds import DOCUMENTS
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Resource
@@ -74,7 +76,30 @@ def from_documents(names: Iterable[str], mesh: MeshConfig | None = None) -> Worl
         click.ClickException: with every problem, file:line:field.
     """
     objects = read_objects(names)
-    told = translate(objects, mesh or MeshConfig())
+    return replace(_translated(objects, mesh or MeshConfig()), sources=policy_sources(objects))
+
+
+def from_control_plane(client: Client) -> World:
+    """What the control plane of this host knows: its documents with their places, and who is revoked.
+
+    Raises:
+        click.ClickException: it does not answer.
+    """
+    objects: list[Object[Resource]] = []
+    sources: dict[str, str] = {}
+    for kind in DOCUMENTS:
+        for item in client.objects(kind, None, None):
+            (read_again,) = read(json.dumps(item["object"]), item["where"])
+            objects.append(read_again)
+            sources |= dict.fromkeys(policy_sources([read_again]), item["where"])
+    status = client.status()
+    mesh = MeshConfig(trust_domain=status["trustDomain"], cluster_id=status["clusterId"])
+    revoked = frozenset(Identity.parse(one["identity"]) for one in client.ca_revoked()["identities"])
+    return replace(_translated(objects, mesh), sources=sources, revoked=revoked)
+
+
+def _translated(objects: list[Object[Resource]], mesh: MeshConfig) -> World:
+    told = translate(objects, mesh)
     workloads = {workload.uid: workload for workload in told.workloads}
     members = [
         member_of_entry(entry, workload)
@@ -85,7 +110,6 @@ def from_documents(names: Iterable[str], mesh: MeshConfig | None = None) -> Worl
     world = World(_state(told.workloads, told.services, told.authorizations))
     return replace(
         world,
-        sources=policy_sources(objects),
         network_policies=tuple(from_document(item) for item in of_kind(objects, NetworkPolicyDocument)),
         membership=membership(members, Namespaces(of_kind(objects, Namespace))),
     )

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.support.control_plane import control_plane
 from tests.support.documents import document
 
 from hostmesh.admin.dump import policy_json, service_json, workload_json
 from hostmesh.admin.world import Reach
 from hostmesh.cli import main
+from hostmesh.cli.client import Client
 from hostmesh.cli.explain import probe
 from hostmesh.cli.world import from_documents
 from hostmesh.model.address import SocketAddress
@@ -145,3 +147,16 @@ def test_ports_are_tried() -> None:
         port = server.getsockname()[1]
         assert probe(SocketAddress.of("127.0.0.1", port)) is Reach.OPEN
     assert probe(SocketAddress.of("127.0.0.1", port)) is Reach.REFUSED
+
+
+def test_the_control_plane_knows_what_agents_do_not(tmp_path: Path) -> None:
+    """Where policies are written, who is revoked, what NetworkPolicies say; no agent is needed on its host."""
+    with control_plane(tmp_path) as running:
+        client = Client(running.socket)
+        client.apply([{"source": "mesh.yaml", "text": MESH}], dry_run=False)
+        call = ("prod/sleep", "prod/web:80", "--socket", str(running.socket), "--port", "1", "--no-probe")
+        result = hostmesh(*call)
+        assert "REFUSED  POLICY_NOT_ALLOWED" in result.output
+        assert f"prod/batch-only at {running.directory}" in result.output
+        client.ca_revoke("spiffe://cluster.local/ns/prod/sa/sleep", "", "keyCompromise")
+        assert "REFUSED  CERTIFICATE_REVOKED" in hostmesh(*call).output
