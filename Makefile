@@ -80,6 +80,10 @@ bench-scale: prerequisites ## A mesh of 100,000 workloads: memory, time, and whe
 bench-control: prerequisites ## 1,000 agents on one control plane: cold syncs, changes, memory: bench/control.json
 	@python -m bench control
 
+.PHONY: deb
+deb: ## A Debian package in dist/ (root)
+	@$(SYSTEM_PYTHON) deb/build.py
+
 .PHONY: lint
 lint: collection ## Ansible and YAML
 	yamllint .

@@ -27,4 +27,5 @@ for shell in bash zsh fish; do
 done
 install -m 0755 "$bundle/activate.sh" "$target/activate"
 touch "$target/.complete"
-"$target/activate"
+# A package is only put together here.
+[ -n "${HOSTMESH_STAGE:-}" ] || "$target/activate"
