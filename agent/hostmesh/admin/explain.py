@@ -30,6 +30,9 @@ from hostmesh.telemetry.reasons import Reason, reason_of
 
 Weight = Literal["fine", "odd", "stops"]
 
+OPTED_OUT = "opted out"
+"""How a host says that the mesh's documents leave a workload of it out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -124,7 +127,7 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
 def _capture(walk: _Walk) -> Step:
     source, host = walk.source, walk.world.host
     workload, captured = source.workload, source.captured
-    if captured is not None and host is not None:
+    if captured is not None and host is not None and captured.capture != OPTED_OUT:
         whom = f"{captured.namespace}/{captured.name} ({captured.unit or 'network namespace'})"
         blocking = [name for name in host.pending if name != "certificates"]
         if captured.capture != "captured":

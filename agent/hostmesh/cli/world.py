@@ -91,7 +91,7 @@ def from_control_plane(client: Client) -> World:
         for item in client.objects(kind, None, None):
             (read_again,) = read(json.dumps(item["object"]), item["where"])
             objects.append(read_again)
-            sources |= dict.fromkeys(policy_sources([read_again]), item["where"])
+            sources |= dict.fromkeys(policy_sources([read_again]), str(item["where"]))
     status = client.status()
     mesh = MeshConfig(trust_domain=status["trustDomain"], cluster_id=status["clusterId"])
     revoked = frozenset(Identity.parse(one["identity"]) for one in client.ca_revoked()["identities"])

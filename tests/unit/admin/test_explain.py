@@ -174,6 +174,14 @@ FAULTS = {
         opted_out,
         target="10.0.0.2:8080",
     ),
+    "the client opted out on its host": Fault(
+        Reason.NOT_CAPTURED,
+        (*GOOD, STRICT),
+        lambda seen: with_workload("sleep", protocol=Protocol.TCP)(
+            with_host(captured=(replace(HOST.captured[0], capture="opted out"),))(seen)
+        ),
+        target="10.0.0.2:8080",
+    ),
     "the drop-in is missing": Fault(
         Reason.CAPTURE_INCOMPLETE, change=with_host(captured=(replace(HOST.captured[0], capture="drop-in missing"),))
     ),

@@ -1,4 +1,4 @@
-"""What the documents tell people to type exists: commands, options, playbooks, units."""
+"""What the documents tell people to type exists: commands, options, playbooks, units, pages that they link to."""
 
 from __future__ import annotations
 
@@ -89,3 +89,18 @@ def test_the_tests_see_commands() -> None:
     assert sum(len(list(typed(page))) for page in PAGES) > 50
     assert complaint("hostmesh workload --nonsense") == "no option --nonsense"
     assert complaint("hostmesh netpoll check") == "no command 'netpoll'"
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    """To files of this repository, and to headings that are there."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, target
