@@ -238,6 +238,24 @@ def test_doctor_finds_nothing_wrong(watch: Watch) -> None:
     watch.unharmed("doctor")
 
 
+def test_what_an_operator_looks_at() -> None:
+    """On a real host: the reason of a connection, and a report in which none of the host's keys is."""
+    explained = json.loads(HOSTS.must("mesh2", "hostmesh", "explain", "load.service", "echo:7000", "-o", "json"))
+    assert (explained["allowed"], explained["reason"]) == (True, "MUTUAL_TLS")
+    assert any(step["about"] == "reach" and "answers" in step["text"] for step in explained["steps"])
+    HOSTS.must("mesh1", "hostmesh", "bug-report", "-o", "/root/report.tar.gz")
+    HOSTS.must("mesh1", "sh", "-ec", "cd /root && mkdir report && tar -xzf report.tar.gz -C report")
+    keys = HOSTS.must(
+        "mesh1", "sh", "-c", "cat $(find /var/lib/hostmesh* /etc/ssh -name '*key*' ! -name '*.pub' -type f)"
+    )
+    secrets = {line for line in keys.splitlines() if len(line) > 40 and not line.startswith("-")}
+    assert len(secrets) > 5
+    report = HOSTS.must("mesh1", "sh", "-c", "find /root/report -type f -exec cat {} +")
+    assert "table inet hostmesh" in report
+    assert not [line for line in secrets if line in report]
+    HOSTS.must("mesh1", "rm", "-r", "/root/report", "/root/report.tar.gz")
+
+
 def test_a_restart_refuses_nobody(watch: Watch) -> None:
     """Connections wait in the listeners, which systemd keeps; long ones end after their time."""
     for host in ("mesh2", "mesh1"):
