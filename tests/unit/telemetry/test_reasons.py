@@ -41,6 +41,10 @@ TEXTS = {
     "http status: 401 Unauthorized": Reason.PEER_DECLINED,
     "connection failed: Connection refused (os error 111)": Reason.APPLICATION_REFUSED,
     "attempted recursive call to ourselves": Reason.RECURSIVE_CALL,
+    "SOCKS5 is for captured workloads: the caller is none": Reason.NOT_CAPTURED,
+    "prod/web is on network 'east', and its subjectAltNames do not say who may answer": Reason.NETWORK_UNREACHABLE,
+    "dns lookup: no such name": Reason.NO_ADDRESS,
+    "unknown network gateway: network gateway prod/east not found": Reason.NETWORK_UNREACHABLE,
     "failed to fetch information about local workload: sleep.prod (sleep)": Reason.SOURCE_UNKNOWN,
 }
 
