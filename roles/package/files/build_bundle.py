@@ -76,10 +76,11 @@ def python_version() -> str:
 
 
 def content_hash(source: Path) -> str:
-    """A hash of everything that decides what is in the archive."""
+    """A hash of everything that decides what is in the archive, wherever it lies."""
     digest = hashlib.sha256(f"{python_version()} {platform.machine()}".encode())
     for path in content(source):
-        digest.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
+        name = path.relative_to(source) if path.is_relative_to(source) else path.name
+        digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
