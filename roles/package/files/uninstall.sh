@@ -23,7 +23,10 @@ for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf; do
 done
 for unit in "$units"/hostmesh-*; do
   [ -e "$unit" ] || continue
-  systemctl disable --now --quiet "${unit##*/}" || systemctl stop "${unit##*/}"
+  case $unit in
+  *@*) systemctl stop "$(basename "${unit%@*}")@*" && systemctl disable --quiet "${unit##*/}" || true ;;
+  *) systemctl disable --now --quiet "${unit##*/}" || systemctl stop "${unit##*/}" ;;
+  esac
   removed=yes
 done
 for table in hostmesh hostmesh_firewall; do
@@ -52,7 +55,7 @@ for folder in $folders; do
   rmdir --ignore-fail-on-non-empty "$folder" 2>/dev/null || true
 done
 if [ "$purge" = --purge ]; then
-  remove /etc/hostmesh /var/lib/hostmesh /var/lib/hostmesh-control-plane
+  remove /etc/hostmesh /var/lib/hostmesh /var/lib/hostmesh-control-plane /var/lib/hostmesh-waypoint
   for user in hostmesh-agent hostmesh-netns hostmesh-proxy hostmesh-cp; do
     if id "$user" >/dev/null 2>&1; then
       userdel "$user"
