@@ -52,6 +52,8 @@ class Watch:
         self._names.update(unasked)
         self._must_answer = True
         self._shed = False
+        self._told: tuple[ResourceSet, Mapping[str, tuple[str, ...]]] | None = None
+        self._considered = self._told
         self._outstanding = ""
         self._rejected = False
 
@@ -94,12 +96,18 @@ class Watch:
         """
         if self._outstanding:
             return None
+        told, self._considered = self._told, (target, aliases)
+        if told is not None and told[0] is target and told[1] is aliases and not self._must_answer:
+            return None
         found = compare(self._held, target) if self.wildcard else self._named_difference(target, aliases)
         # The negative answer; also the answer to an alias. A difference of sets would copy all names there are.
         unknown = {name for name in self._asked if name not in target.versions}
         if unknown:
             found = Difference(found.changed, tuple(sorted(unknown.union(found.removed))))
-        return found if found or self._must_answer else None
+        if found or self._must_answer:
+            return found
+        self._told = self._considered
+        return None
 
     def sent(self, target: ResourceSet, found: Difference, nonce: str) -> None:
         """The client was sent this difference to `target`."""
@@ -112,6 +120,7 @@ class Watch:
         self._asked.clear()
         self._must_answer = False
         self._outstanding = nonce
+        self._told = self._considered
 
     def _subscribe(self, names: set[str]) -> None:
         if _EVERYTHING in names:

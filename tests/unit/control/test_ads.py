@@ -369,7 +369,7 @@ def test_bursts_are_joined() -> None:
     """After the first, publications wait for the quiet that the debounce asks for; the last one counts."""
 
     async def main() -> None:
-        ads = AdsService("cluster.local", debounce=Debounce(0.02, 0.1))
+        ads = AdsService("cluster.local", debounce=Debounce(1.0, 2.0))
         seen: list[object] = []
         async with background(ads.run()):
             first, *rest = [addresses(a=str(number)) for number in range(4)]
