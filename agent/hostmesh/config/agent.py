@@ -48,13 +48,25 @@ def _levels(value: str) -> str:
 class ControlPlane(_Strict):
     """Where xDS and the CA are. `server_name` overrides the name its certificate must carry.
 
-    `metadata` goes with this node's first xDS request, beside what is always there.
+    `kind` istiod is Istio's own: `xds_identity` (namespace/service account) is whose token or client certificate the
+    xDS stream uses, `tokens` and `client_certificates` hold those of all workloads, each at
+    `<namespace>/<service account>`. `metadata` goes with this node's first xDS request, beside what is always there.
     """
 
+    kind: Literal["hostmesh", "istiod"] = "hostmesh"
     address: str = "localhost:15012"
     server_name: str | None = None
     root_cert: Path = Path("/etc/hostmesh/root-cert.pem")
     metadata: dict[str, str] = Field(default_factory=dict)
+    xds_identity: str = Field(default="", pattern=r"^(?:[a-z0-9-]+/[a-z0-9.-]+)?$")
+    tokens: Path = Path("/etc/hostmesh/tokens")
+    client_certificates: Path = Path("/etc/hostmesh/client-certificates")
+
+    @model_validator(mode="after")
+    def _named(self) -> ControlPlane:
+        if self.kind == "istiod" and not self.xds_identity:
+            raise ValueError("istiod needs xds_identity: the namespace/service account whose token xDS uses")
+        return self
 
 
 class Certificates(_Strict):

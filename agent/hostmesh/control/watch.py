@@ -53,7 +53,7 @@ class Watch:
         self._must_answer = True
         self._shed = False
         self._told: tuple[ResourceSet, Mapping[str, tuple[str, ...]]] | None = None
-        self._considered = self._told
+        self._considered: tuple[ResourceSet, Mapping[str, tuple[str, ...]]] | None = None
         self._outstanding = ""
         self._rejected = False
 

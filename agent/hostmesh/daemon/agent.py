@@ -6,22 +6,22 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
-from hostmesh import __version__
 from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
-from hostmesh.config.agent import AgentConfig, Settings
+from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.cni_host import CniHost
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
+from hostmesh.daemon.istiod_mode import istiod_access
 from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.local_mode import NoMembership, local_mesh
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
+from hostmesh.daemon.mesh_source import Listeners, mesh_source
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.names import NameResolver
 from hostmesh.daemon.node import Membership
@@ -45,8 +45,7 @@ from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.wire.proto.handover_pb2 import KeptWorker
-from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
-from hostmesh.xds.codec import ENFORCING_TYPES, TYPES
+from hostmesh.xds.client import XdsClient, XdsStatus, XdsUpdate
 from hostmesh.xds.local_source import LocalSource
 
 _log = logging.getLogger("hostmesh.agent")
@@ -82,12 +81,13 @@ class Agent:
         endpoint = Endpoint.parse(settings.control_plane.address, settings.control_plane.server_name)
         root_cert = Roots(settings.control_plane.root_cert, settings.state_dir / "roots.json")
         self._trust = Trust(root_cert)
+        istiod = istiod_access(config, endpoint, root_cert)
         control_plane = ControlPlane(endpoint, root_cert, self._store.files)
-        self._ca = CaClient(control_plane, settings.certificates.ttl)
+        self._ca = istiod or CaClient(control_plane, settings.certificates.ttl)
         local = local_mesh(config)
         self._membership: Membership | NoMembership = (
             NoMembership()
-            if local is not None
+            if local is not None or istiod is not None
             else Membership(
                 ControlPlane(endpoint, root_cert),
                 self._store,
@@ -102,14 +102,7 @@ class Agent:
         self._xds: XdsClient | LocalSource = (
             LocalSource(local, self._on_update)
             if local is not None
-            else XdsClient(
-                control_plane,
-                NodeInfo(config.node, _own_address(endpoint), metadata=_metadata(settings)),
-                self._on_update,
-                on_status=self._on_status,
-                types=ENFORCING_TYPES if settings.network_policy.enforce else TYPES,
-                snapshot_path=settings.state_dir / "xds-snapshot",
-            )
+            else mesh_source(config, endpoint, control_plane, istiod, Listeners(self._on_update, self._on_status))
         )
         restored = self._xds.everything()
         self._mesh.apply(restored)  # what the disk had is known before this node has (re)joined
@@ -377,19 +370,3 @@ async def _feed_watchdog() -> None:
     while True:
         systemd.notify_watchdog()
         await asyncio.sleep(interval / 3)
-
-
-def _metadata(settings: Settings) -> dict[str, str]:
-    """What this node says of itself beside its name; the operator's words win."""
-    return {"CLUSTER_ID": settings.cluster_id, "HOSTMESH_VERSION": __version__, **settings.control_plane.metadata}
-
-
-def _own_address(endpoint: Endpoint) -> str:
-    """This host's address as the control plane would see it; no packet is sent to find out."""
-    try:
-        family, _, _, _, target = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(target)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"

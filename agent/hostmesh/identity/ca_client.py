@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.struct_pb2 import Struct
 
 from hostmesh.identity.failure import FetchFailed
@@ -34,16 +36,40 @@ class CaClient:
         Raises:
             FetchFailed: unreachable, refused or answered nonsense; the text says which.
         """
-        key_pem, csr_pem = new_key_and_csr(identity)
-        metadata = Struct()
+        return await request_certificate(self._control_plane, identity, self._ttl, impersonate=True)
+
+
+async def request_certificate(
+    control_plane: ControlPlane,
+    identity: Identity,
+    ttl: float,
+    *,
+    impersonate: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> Credentials:
+    """One request with a new key, over a connection of its own.
+
+    Args:
+        control_plane: with the caller's files, unless the headers say who calls.
+        identity: who is to be certified.
+        ttl: seconds asked for.
+        impersonate: whether the caller is somebody else.
+        headers: of the call.
+
+    Raises:
+        FetchFailed: unreachable, refused or answered nonsense; the text says which.
+    """
+    key_pem, csr_pem = new_key_and_csr(identity)
+    metadata = Struct()
+    if impersonate:
         metadata.update({IMPERSONATED: str(identity)})
-        request = IstioCertificateRequest(csr=csr_pem.decode(), validity_duration=int(self._ttl), metadata=metadata)
-        try:
-            async with self._control_plane.connect() as channel:
-                stub = IstioCertificateServiceStub(channel)
-                response = await stub.CreateCertificate(request, timeout=CALL_TIMEOUT)
-            return credentials(identity, key_pem, response.cert_chain)
-        except ControlPlaneError as error:
-            raise FetchFailed(str(error), error.failure) from error
-        except BadCertificate as error:
-            raise FetchFailed(str(error)) from error
+    request = IstioCertificateRequest(csr=csr_pem.decode(), validity_duration=int(ttl), metadata=metadata)
+    try:
+        async with control_plane.connect() as channel:
+            stub = IstioCertificateServiceStub(channel)
+            response = await stub.CreateCertificate(request, timeout=CALL_TIMEOUT, metadata=dict(headers or {}))
+        return credentials(identity, key_pem, response.cert_chain)
+    except ControlPlaneError as error:
+        raise FetchFailed(str(error), error.failure) from error
+    except BadCertificate as error:
+        raise FetchFailed(str(error)) from error

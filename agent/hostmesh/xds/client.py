@@ -87,6 +87,7 @@ class XdsClient:
         types: what to subscribe to, in that order.
         snapshot_path: where the state is cached between starts; None keeps none.
         backoff: between connections that fail.
+        headers: what goes with each call; may raise ControlPlaneError.
         now: seconds since the epoch.
     """
 
@@ -100,8 +101,10 @@ class XdsClient:
         types: Sequence[str] = TYPES,
         snapshot_path: Path | None = None,
         backoff: Backoff | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self._headers = headers
         self._control_plane = control_plane
         self._node = node
         self._on_update = on_update
@@ -188,7 +191,7 @@ class XdsClient:
     async def _one_connection(self) -> None:
         async with self._control_plane.connect() as channel:
             stub = AggregatedDiscoveryServiceStub(channel)
-            async with stub.DeltaAggregatedResources.open() as stream:
+            async with stub.DeltaAggregatedResources.open(metadata=dict(self._headers())) as stream:
                 node = self._node.message()
                 for subscription in self._subscriptions.values():
                     await stream.send_message(subscription.first_request(node))

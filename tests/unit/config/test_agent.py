@@ -60,6 +60,16 @@ def test_a_mistake_names_its_place(tmp_path: Path, text: str, environment: dict[
     assert complaint in str(caught.value)
 
 
+def test_istiod_needs_to_know_who_asks(tmp_path: Path) -> None:
+    """Each identity has its own credentials there, so one must be named for the stream."""
+    path = tmp_path / "agent.yaml"
+    path.write_text("control_plane: {kind: istiod}\n")
+    with pytest.raises(InvalidYaml, match="istiod needs xds_identity"):
+        load(path, {})
+    path.write_text("control_plane: {kind: istiod, xds_identity: vms/agent}\n")
+    assert load(path, {}).settings.control_plane.xds_identity == "vms/agent"
+
+
 def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     """Only the default file may be missing."""
     with pytest.raises(InvalidYaml, match="no such file"):
