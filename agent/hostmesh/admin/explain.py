@@ -243,6 +243,9 @@ def _way(walk: _Walk, caller: Workload, found: Route) -> Iterator[Step]:
     else:
         text = f"{who} speaks HBONE and has no waypoint: HBONE to {found.connect}, CONNECT {found.authority}"
         yield Step("route", text, "fine", Reason.MUTUAL_TLS)
+    if found.or_host:
+        text = f"no service maps port {destination.port} to {who}: if its agent says that the port is no workload's,"
+        yield Step("route", f"{text} the connection passes through to the host")
     yield from _certificates(walk, caller, found)
     if caller.trust_domain != workload.trust_domain:
         text = f"{caller.identity} calls {workload.identity}: another trust domain"
