@@ -189,9 +189,14 @@ class InboundStream:
 
     @property
     def _perhaps_hosts(self) -> bool:
-        """Whether the port may be that of a service of the host that is no workload: then the guard says so."""
-        place = self._place
-        return place is not None and place.destination.connect.port in self._context.locals.host_ports
+        """Whether the port may be that of a service of the host that is no workload: then the guard says so.
+
+        In a network namespace of its own a workload has no neighbours.
+        """
+        place, context = self._place, self._context
+        return (
+            place is not None and not context.namespace and place.destination.connect.port in context.locals.host_ports
+        )
 
     def _answer(self, connect: Connect, number: int) -> None:
         if number == errno.ECONNREFUSED and self._perhaps_hosts:

@@ -101,3 +101,12 @@ def test_the_workloads_own_port_goes_on_as_ever(mesh: Mesh) -> None:
             sock.sendall(b"hi")
             assert sock.recv(2) == b"hi"
         assert outcome(mesh)["dst.identity"] == str(BOB)
+
+
+def test_in_a_network_namespace_of_its_own_a_workload_has_no_neighbours(mesh: Mesh, closed: int) -> None:
+    """The host's listeners are elsewhere: a port where nobody listens there is refused."""
+    hosts(mesh, closed)
+    inbound = mesh.server.server._host.inbound
+    inbound.context = replace(inbound.context, namespace=1)
+    assert_reset(lambda: mesh.connect(closed))
+    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable"
