@@ -214,7 +214,7 @@ class OutboundConnection:
         context = self._context
         self._prepared = prepared
         tunnelled = prepared.tunnelled
-        if prepared.beyond is None and prepared.otherwise is None:
+        if prepared.beyond is None and prepared.otherwise is None and prepared.following is None:
             self._open_account(prepared, prepared.traffic, prepared.parties)
         else:
             self._began = context.loop.now()
@@ -272,9 +272,11 @@ class OutboundConnection:
             return
         assert self._prepared is not None
         if status != 200:
-            otherwise = self._prepared.otherwise
-            if otherwise is not None and hbone.is_hosts_port(fields):
-                self._pass_through(otherwise)
+            # A peer whose identity is proven may say that at this port of its host listens nobody of the mesh.
+            theirs = self._prepared.otherwise if hbone.is_hosts_port(fields) else None
+            instead = theirs or self._prepared.following
+            if instead is not None:
+                self._go_instead(instead)
             else:
                 self._fail(failures.http_status(status))
             return
@@ -293,12 +295,11 @@ class OutboundConnection:
         )
         self._splice.start(peer_ended=end)
 
-    def _pass_through(self, otherwise: Prepared) -> None:
-        """A peer whose identity is proven says that at this port of its host listens nobody of the mesh."""
+    def _go_instead(self, prepared: Prepared) -> None:
         tunnel, self._tunnel = self._tunnel, None
         assert tunnel is not None
         tunnel.abandon(self._stream, ErrorCode.CANCEL)
-        self._go(otherwise)
+        self._go(prepared)
 
     def _enter(self, beyond: Beyond, peer_ended: bool) -> None:
         """The gateway is there: inside of this stream, reach who serves behind it."""

@@ -45,7 +45,8 @@ class Beyond:
 class Prepared:
     """An outbound route. `tunnelled` is None for plain TCP, `beyond` unless it leads into another network.
 
-    `otherwise` is the way to the host itself, if its proxy says that the port is no workload's.
+    `otherwise` is the way to the host itself, if its proxy says that the port is no workload's; `following` leads to a
+    neighbour that is tried if this one refuses.
     """
 
     connect: SocketAddress
@@ -58,6 +59,7 @@ class Prepared:
     cacheable: bool
     beyond: Beyond | None = None
     otherwise: Prepared | None = None
+    following: Prepared | None = None
 
 
 def prepare(context: Context, source: Workload, route: Route) -> Prepared:
@@ -89,6 +91,7 @@ def prepare(context: Context, source: Workload, route: Route) -> Prepared:
         cacheable=route.cacheable,
         beyond=_beyond(source, route) if route.kind == "double" else None,
         otherwise=_otherwise(context, source, route) if route.or_host else None,
+        following=prepare(context, source, route.following) if route.following is not None else None,
     )
 
 

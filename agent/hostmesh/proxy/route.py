@@ -26,7 +26,7 @@ from hostmesh.proxy.upstream import (
     Upstream,
     choose_ip,
     draw_ip,
-    host_spokesman,
+    host_spokesmen,
     is_nobodys,
     workload_at,
 )
@@ -54,7 +54,8 @@ class Route:
     `passthrough` (nobody of the mesh) dial `connect` in plaintext and leave these empty. `workload` is who is dialled,
     perhaps a waypoint or gateway; `service` is what the application addressed. A `cacheable` route is what every equal
     question gets until the state changes. With `or_host` nobody has registered the port: only the peer knows whether it
-    is the workload's, and if it says that it is not, the connection passes through to the host.
+    is the workload's, and if it says that it is not, the connection passes through to the host; if it refuses, the
+    `following` one may be the workload's neighbour whose port it is.
     """
 
     kind: Literal["hbone", "double", "tcp", "passthrough"]
@@ -67,6 +68,7 @@ class Route:
     cacheable: bool = True
     inner: tuple[Identity, ...] = ()
     or_host: bool = False
+    following: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,10 @@ def _select_upstream(call: _Call) -> Upstream | Refused | None:
         if chosen is not None:
             return chosen
     port = call.destination.port
-    found = workload_at(call.state, address, port) or host_spokesman(call.state, address)
+    found = workload_at(call.state, address, port)
+    if found is None:
+        asked = host_spokesmen(call.state, address)
+        return Upstream(asked[0], port, others=asked[1:]) if asked else None
     return Upstream(found, port) if isinstance(found, Workload) else found
 
 
@@ -196,8 +201,11 @@ def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route 
     if workload.protocol is Protocol.TCP:
         return Route("tcp", target, workload=workload, service=upstream.service, cacheable=cacheable)
     hbone = _hbone(SocketAddress(ip, HBONE_PORT), str(target), upstream, upstream.service, cacheable=cacheable)
-    nobodys = upstream.service is None and not call.registry_only and is_nobodys(call.state, workload, upstream.port)
-    return replace(hbone, or_host=True) if nobodys else hbone
+    if upstream.service is not None or not is_nobodys(call.state, workload, upstream.port):
+        return hbone
+    others = upstream.others
+    following = _towards(call, Upstream(others[0], upstream.port, others=others[1:]), None) if others else None
+    return replace(hbone, or_host=not call.registry_only, following=following if isinstance(following, Route) else None)
 
 
 def _hbone(connect: SocketAddress, authority: str, hop: Upstream, service: Service | None, *, cacheable: bool) -> Route:

@@ -14,6 +14,9 @@ from hostmesh.state.store import MeshState
 ILLEGAL_PORTS = (15001, 15006, 15008, 15080)
 """The proxy's own listeners: nobody may be proxied to them."""
 
+MAX_ASKED = 8
+"""Workloads of one host that a connection to an unregistered port is tried with."""
+
 RECURSIVE_CALL = "attempted recursive call to ourselves"
 
 
@@ -33,12 +36,16 @@ class Unresolved:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`service` is what the workload was chosen from; `random` says that another call may choose another one."""
+    """`service` is what the workload was chosen from; `random` says that another call may choose another one.
+
+    `others` may be meant as well: they share an address, and none has registered the port.
+    """
 
     workload: Workload
     port: int
     service: Service | None = None
     random: bool = False
+    others: tuple[Workload, ...] = ()
 
     @property
     def by_name(self) -> bool:
@@ -77,14 +84,13 @@ def workload_at(state: MeshState, address: NetworkAddress, port: int) -> Workloa
     return meant[0] if meant else None
 
 
-def host_spokesman(state: MeshState, address: NetworkAddress) -> Workload | None:
-    """Whom to ask about a port that none of several workloads at a host's address has registered.
+def host_spokesmen(state: MeshState, address: NetworkAddress) -> tuple[Workload, ...]:
+    """Whom to ask, one after the other, about a port that none of several workloads at a host's address has registered.
 
-    A workload that registers no ports at all may well be meant; for another one's port it answers with a refusal.
+    First those that register no ports at all: any port may be theirs. To another one's port they do not get.
     """
     speaking = [workload for workload in state.workloads_at(address) if workload.protocol is Protocol.HBONE]
-    silent = [workload for workload in speaking if not any(_served_ports(state, workload))]
-    return next(iter(silent or speaking), None)
+    return tuple(sorted(speaking, key=lambda workload: any(_served_ports(state, workload)))[:MAX_ASKED])
 
 
 def is_nobodys(state: MeshState, workload: Workload, port: int) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import Mesh, assert_reset, echo
+from tests.support.proxy import Mesh, assert_reset, echo, workload
 
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
+from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.service import Service
 from hostmesh.telemetry.metrics import CLOSED
@@ -101,6 +102,46 @@ def test_the_workloads_own_port_goes_on_as_ever(mesh: Mesh) -> None:
             sock.sendall(b"hi")
             assert sock.recv(2) == b"hi"
         assert outcome(mesh)["dst.identity"] == str(BOB)
+
+
+CAROL = Identity("cluster.local", "default", "carol")
+
+
+def test_neighbours_at_one_address_are_tried_one_after_the_other(mesh: Mesh) -> None:
+    """Neither has registered the port: bob's proxy does not get there, carol's does. The log names her."""
+    carol = workload("carol", CAROL, mesh.ip)
+    mesh.client.put(carol)
+    mesh.server.put(carol, replace(mesh.bob, authorization_policies=("default/not-bob",)))
+    mesh.server.put(Authorization("not-bob", "default", PolicyScope.WORKLOAD_SELECTOR, Action.DENY, ((),)))
+    here = [
+        LocalWorkload(1, "bob", "default", BOB, "bob.service"),
+        LocalWorkload(2, "carol", "default", CAROL, "carol.service"),
+    ]
+    mesh.server.call(lambda: mesh.server.server.set_local_workloads(here))
+    with mesh.app(echo) as app:
+        for _ in range(2):
+            with mesh.connect(app.port) as sock:
+                sock.sendall(b"hi")
+                assert sock.recv(2) == b"hi"
+        records = mesh.client.main.wait_logs(2)
+    assert [dict(record.fields)["dst.identity"] for record in records] == [str(CAROL)] * 2
+    ((labels, count),) = mesh.client.samples(CLOSED)
+    assert (labels["destination_workload"], count) == ("carol", 2)
+
+
+def test_when_no_neighbour_gets_there_the_last_refusal_counts(mesh: Mesh, closed: int) -> None:
+    """One connection, one record."""
+    carol = workload("carol", CAROL, mesh.ip)
+    mesh.client.put(carol)
+    mesh.server.put(carol)
+    here = [
+        LocalWorkload(1, "bob", "default", BOB, "bob.service"),
+        LocalWorkload(2, "carol", "default", CAROL, "carol.service"),
+    ]
+    mesh.server.call(lambda: mesh.server.server.set_local_workloads(here))
+    assert_reset(lambda: mesh.connect(closed))
+    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable"
+    assert sum(count for _, count in mesh.client.samples(CLOSED)) == 1
 
 
 def test_in_a_network_namespace_of_its_own_a_workload_has_no_neighbours(mesh: Mesh, closed: int) -> None:

@@ -783,3 +783,15 @@ def test_registry_only(rule: str, resources: tuple[Resource, ...], destination: 
     else:
         assert isinstance(found, Route)
         assert (found.kind, found.or_host) == (expected, False)
+
+
+def test_neighbours_are_asked_in_order() -> None:
+    """Who registers no ports first; each at most once, and none that does not speak HBONE."""
+    plain = replace(workload("plain", "10.0.0.2"), protocol=Protocol.TCP)
+    found = ask((API, ONE, workload("z", "10.0.0.2"), NEIGHBOUR, plain), "10.0.0.2:22")
+    asked = []
+    while isinstance(found, Route):
+        assert found.workload is not None
+        asked.append(found.workload.uid)
+        found = found.following  # type: ignore[assignment]
+    assert asked == ["z", "b", "one"]
