@@ -18,6 +18,8 @@ OUT_SIZE = (1 << 20) + (1 << 17)
 
 SPARE_BUFFERS = 1
 """More would only help when several tunnels are blocked at once, and stay in memory after it."""
+_WORTH_LENDING = 1 << 13
+
 _PIECE = 1 << 18
 """Plaintext given to the library at once: bounds what a connection's BIO keeps, and larger ones are slower."""
 
@@ -76,6 +78,7 @@ class BundledEngine:
         "_eof",
         "_failed",
         "_in",
+        "_lent",
         "_out",
         "_ssl",
         "_start",
@@ -89,6 +92,7 @@ class BundledEngine:
         self._done = False
         self._eof = False
         self._closed = False
+        self._lent = False
         self._ssl = ssl = ffi.gc(lib.SSL_new(context), lib.SSL_free)
         lib.SSL_clear_mode(ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)  # pyOpenSSL's; a write would stop at one record
         self._in = lib.BIO_new(lib.BIO_s_mem())
@@ -107,14 +111,22 @@ class BundledEngine:
             raise MemoryError("no memory for what a peer sent")
 
     def lend(self, data: memoryview) -> None:
-        """See `Engine`. A copy of the bytes would be a tenth of all that bulk costs."""
-        if lib.BIO_get_mem_data(self._in, ffi.NULL) > 0:
+        """See `Engine`. A copy of bulk would be a tenth of all that it costs; one of little costs less than lending."""
+        size = len(data)
+        if size < _WORTH_LENDING or lib.BIO_get_mem_data(self._in, ffi.NULL) > 0:
+            if self._lent:
+                self._read_from(lib.BIO_new(lib.BIO_s_mem()))
+                self._lent = False
             self.feed(data)
             return
-        source = lib.BIO_new_mem_buf(ffi.from_buffer(data), len(data))
+        source = lib.BIO_new_mem_buf(ffi.from_buffer(data), size)
         if source == ffi.NULL:
             raise MemoryError("no memory for what a peer sent")
         lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
+        self._read_from(source)
+        self._lent = True
+
+    def _read_from(self, source: Any) -> None:  # noqa: ANN401  cffi
         lib.SSL_set_bio(self._ssl, source, self._out)  # frees the one before
         self._in = source
 
