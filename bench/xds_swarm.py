@@ -68,6 +68,8 @@ class Swarm:
             for wants in self._order["agents"]:
                 group.create_task(self._one(Agent(tuple(wants)), turns))
         await self._synced.wait()
+        if self.ended:
+            raise ConnectionError(self.ended)
 
     def marked(self, mark: str) -> list[float]:
         """When the agents heard of it."""
@@ -129,6 +131,7 @@ class Swarm:
 
     def _end(self, why: str) -> None:
         self.ended = self.ended or why
+        self._synced.set()
 
 
 async def _main() -> None:

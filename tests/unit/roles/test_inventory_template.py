@@ -14,7 +14,7 @@ from hostmesh.control.translate import MeshConfig, translate
 TEMPLATE = Path(__file__).parents[3] / "roles" / "workload" / "templates" / "inventory.yaml.j2"
 
 
-def render(hosts: dict[str, dict[str, Any]]) -> str:
+def render(hosts: dict[str, dict[str, Any]], emit: str = "hostmesh") -> str:
     """The template with Ansible's ways of trimming, and the filters of Ansible that it uses."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
     environment.filters |= {
@@ -28,6 +28,7 @@ def render(hosts: dict[str, dict[str, Any]]) -> str:
         hostvars=hosts,
         workload_domain="mesh.internal",
         workload_withdrawn=[],
+        workload_emit=emit,
     )
 
 
@@ -57,6 +58,13 @@ def test_workloads_and_services_of_an_inventory() -> None:
     }
     assert [service.hostname for service in mesh.services] == ["web.default.mesh.internal"]
     assert not mesh.warnings
+
+
+def test_for_istiod_every_workload_asks_for_hbone() -> None:
+    """It knows nothing of hosts: the annotation is what makes other proxies use a tunnel."""
+    workloads = [one for one in read(render(HOSTS, "istio"), "mesh.yaml") if one.key.kind == "WorkloadEntry"]
+    assert len(workloads) == 3
+    assert all(one.resource.metadata.annotations == {"ambient.istio.io/redirection": "enabled"} for one in workloads)
 
 
 def test_an_inventory_without_workloads() -> None:
