@@ -18,6 +18,8 @@ _VERSIONS = {
     "RequestAuthentication": "security.istio.io/v1",
     "Gateway": "gateway.networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "WorkloadGroup": "networking.istio.io/v1",
+    "DestinationRule": "networking.istio.io/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "Service": "v1",
     "Namespace": "v1",

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse, suggest
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Finding, Resource, check_metadata
+from hostmesh.control.documents.destination_rule import DestinationRule, check_destination_rule
 from hostmesh.control.documents.gateway import Gateway, check_gateway
 from hostmesh.control.documents.http_route import HTTPRoute
 from hostmesh.control.documents.http_route_rules import check_http_route
@@ -21,6 +22,7 @@ from hostmesh.control.documents.request_authentication import RequestAuthenticat
 from hostmesh.control.documents.service import CoreService, check_service
 from hostmesh.control.documents.service_entry import ServiceEntry, check_service_entry
 from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
+from hostmesh.control.documents.workload_group import WorkloadGroup, check_workload_group
 
 DEFAULT_NAMESPACE = "default"
 
@@ -54,6 +56,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("RequestAuthentication", _SECURITY, RequestAuthentication, check_request_authentication),
         Kind("Gateway", _GATEWAY, Gateway, check_gateway),
         Kind("HTTPRoute", _GATEWAY, HTTPRoute, check_http_route),
+        Kind("WorkloadGroup", _NETWORKING, WorkloadGroup, check_workload_group),
+        Kind("DestinationRule", _NETWORKING, DestinationRule, check_destination_rule),
         Kind("NetworkPolicy", ("networking.k8s.io/v1",), NetworkPolicyDocument, check_network_policy),
         Kind("Service", ("v1",), CoreService, check_service),
         Kind("Namespace", ("v1",), Namespace, check_namespace, namespaced=False),

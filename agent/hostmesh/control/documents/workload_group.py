@@ -93,6 +93,8 @@ class WorkloadGroup(Resource):
 def check_workload_group(group: WorkloadGroup) -> Iterator[Finding]:
     """Rules beyond the shape."""
     spec, template = group.spec, ("spec", "template")
+    why = "registers no workload by itself: apply a WorkloadEntry for each, with the annotation " + GROUP
+    yield warning(("spec",), why)
     yield from check_labels(spec.metadata.labels, ("spec", "metadata", "labels"))
     yield from check_labels(spec.template.labels, (*template, "labels"))
     if spec.template.address:

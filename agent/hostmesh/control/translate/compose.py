@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.destination_rule import DestinationRule
 from hostmesh.control.documents.gateway import Gateway
 from hostmesh.control.documents.namespace import Namespace
 from hostmesh.control.documents.network_policy import NetworkPolicyDocument
@@ -18,6 +19,7 @@ from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.attachment import attach as attach_waypoints
 from hostmesh.control.translate.attachment import material
 from hostmesh.control.translate.namespaces import Namespaces
+from hostmesh.control.translate.near_first import near_first
 from hostmesh.control.translate.network_policies import (
     attach,
     from_document,
@@ -53,6 +55,7 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
     entries = of_kind(everything, ServiceEntry)
     namespaces = Namespaces(of_kind(everything, Namespace))
     services = derive(of_kind(everything, CoreService), entries, namespaces, mesh, vips or {})
+    services, unknown_hosts = near_first(services, of_kind(everything, DestinationRule))
     peers = convert(of_kind(everything, PeerAuthentication), mesh.root_namespace)
     around = Surroundings(mesh, namespaces, services, selections(policies, mesh.root_namespace), peers)
     described = [(item, from_workload_entry(item, around)) for item in of_kind(everything, WorkloadEntry)]
@@ -79,7 +82,7 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
     enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations, *in_tunnel.authorizations)
     warnings = [warning for item in everything for warning in item.warnings]
     warnings += [*services.warnings, *peers.warnings, *waypoints.missing(), *unresolved(told)]
-    warnings += _ambiguous_ports(described)
+    warnings += [*_ambiguous_ports(described), *unknown_hosts]
     warnings += network_policy_warnings(network_policies, known)
     return Translation(
         workloads=tuple(sorted(workloads, key=lambda workload: workload.uid)),
