@@ -92,6 +92,7 @@ lint: collection ## Ansible and YAML
 .PHONY: molecule
 molecule: collection ## Run the roles on hosts of their own: create, check, converge, idempotence, verify, destroy
 	NO_COLOR=1 COLUMNS=160 molecule test
+	NO_COLOR=1 COLUMNS=160 molecule test --scenario-name network_policy
 
 .PHONY: test
 test: prerequisites ## Everything that CI runs

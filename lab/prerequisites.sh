@@ -10,6 +10,7 @@ packages=(
   mmdebstrap systemd-container zstd                        # hosts of the lab
   containernetworking-plugins                              # containers of the tests
   chromium                                                 # looks at the web page
+  dnsmasq-base unbound                                     # resolvers of the tests
   iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
   etcd-server etcd-client                                  # the store that control planes share, in tests
 )

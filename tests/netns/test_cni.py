@@ -16,6 +16,9 @@ from tests.support.netns import Namespace, listen, make_socket, namespace
 from tests.support.netns_helper import running_helper
 from tests.support.pods import PodAgent, described, pod_agent, talk
 
+from hostmesh.enrolment.attachments import Attachment, Attachments, name_of
+from hostmesh.kernel import namespaces
+
 pytestmark = pytest.mark.netns
 
 CONFIGS = Path(__file__).parents[2] / "cni-config"
@@ -188,6 +191,48 @@ def test_what_is_removed_while_the_agent_is_away_is_gone_when_it_is_back(tmp_pat
             runtime.run("STATUS", lab.ours, cniVersion="1.1.0")
             assert [again.is_captured(f"prod/{name}") for name in ("a", "b")] == [False, True]
             again.close()
+
+
+def test_a_namespace_without_a_path_outlives_the_agent(tmp_path: Path) -> None:
+    """Known by a path below /proc alone: somebody else keeps it, and it is captured again; strangers are let go."""
+    kept: dict[str, int] = {}
+
+    class Kept:
+        def store(self, name: str, descriptor: int) -> None:
+            kept[name] = os.dup(descriptor)
+
+        def drop(self, name: str) -> None:
+            os.close(kept.pop(name))
+
+    def again() -> dict[str, int]:
+        return {name: os.dup(descriptor) for name, descriptor in kept.items()}
+
+    with namespace("c") as made:
+        path = made.path
+        (tmp_path / "cni.json").write_text('{"version": 1, "attachments": []}')
+        first = Attachments(tmp_path / "cni.json")
+        first.adopt(Kept(), {})
+        gone = Path("/proc/999999999/ns/net")
+        for number, name in enumerate(("a", "b")):
+            with path.open() as inside:
+                one = Attachment("oci", f"container-{name}", "all", "prod/a", "a", str(gone))
+                first.add(one, os.dup(inside.fileno()))
+                assert number or first.kept.keys() == kept.keys()
+        first.remove([("oci", "container-b", "all")])
+        stray = os.open(path, os.O_RDONLY)
+        kept["cni-stray"] = os.dup(stray)
+        os.close(stray)
+        first.close()
+        second = Attachments(tmp_path / "cni.json")
+        second.adopt(Kept(), again())
+        second.drop_dead()
+        assert list(kept) == list(second.kept) == [name_of(("oci", "container-a", "all"))]
+        (captured,), problems = second.captured((), {"prod/a": 1}, "cluster.local")
+        assert (problems, captured.path) == ([], gone)
+        assert captured.descriptor is not None
+        assert namespaces.inode(captured.descriptor) == (path.stat().st_dev, path.stat().st_ino)
+        second.remove([("oci", "container-a", "all")])
+        assert kept == {}
 
 
 def test_failure_policy_open(tmp_path: Path) -> None:

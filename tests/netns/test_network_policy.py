@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
-STRANGER = "10.77.0.9"
+STRANGER, PROBER = "10.77.0.9", "10.77.0.8"
 POLICY = """
 podSelector: {matchLabels: {app: web}}
 ingress:
@@ -67,6 +67,13 @@ class Mesh:
         except ConnectionResetError:
             return b""
 
+    def probe(self, port: int) -> bytes:
+        """What a health check hears, in plaintext."""
+        sock = self.lab.socket(self.lab.peer, self.lab.other)
+        sock.bind((PROBER, 0))
+        sock.connect((self.lab.host.v4, port))
+        return sock.recv(5)
+
     def rules(self) -> str:
         return self.lab.host.run("nft", "list", "ruleset")
 
@@ -79,7 +86,8 @@ def entry(name: str, address: str, node: str, more: str = "") -> str:
 @pytest.fixture
 def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
     device = lab.peer.run("ip", "-o", "-4", "addr", "show", "scope", "global").split()[1]
-    lab.peer.ip(f"addr add {STRANGER}/24 dev {device}")
+    for address in (STRANGER, PROBER):
+        lab.peer.ip(f"addr add {address}/24 dev {device}")
     with ExitStack() as stack:
         (tmp_path / "cp").mkdir()
         plane = stack.enter_context(control_plane(tmp_path / "cp", lab.peer))
@@ -98,6 +106,7 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
             (directory / "join-token").write_text(plane.client.token(node, 600)["token"])
             (made.workloads / "w.yaml").write_text(
                 f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
+                f"probes: [{{port: 8080, from: [{PROBER}/32]}}]\n"
             )
             made.configure(
                 node=node,
@@ -143,6 +152,9 @@ def test_from_the_control_plane_to_the_kernel(mesh: Mesh) -> None:
     assert mesh.meshed(9090) == b""
     until(lambda: mesh.web.counter("hostmesh_network_policy_dropped_packets_total") > 0)
     until(lambda: "NetworkPolicy prod/web: " in mesh.web.log)
+    assert mesh.probe(8080) == b"hello"
+    assert not mesh.reaches(9090, PROBER)
+    until(lambda: mesh.web.counter("hostmesh_probe_connections_total") == 1)
     explained = mesh.lab.host.run(sys.executable, "-m", "hostmesh", "netpol", "explain", "prod/web")
     assert "ip saddr { 10.77.0.1 } tcp dport { 8080, 15008 } return    # prod/web ingress[0]" in explained
     assert "not to port 8080" in explained

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,15 @@ case "$*" in
 *) for unit; do :; done; printf '%s\\n' "Id=$unit" LoadState=loaded ActiveState=active "ControlGroup=/{cgroup}";;
 esac
 """
+
+
+@cache
+def _compiled() -> str:
+    """Where the program is compiled to, once for all tests of this run, as it is once for an installation."""
+    directory = tempfile.mkdtemp(prefix="hostmesh-pycache-")
+    Path(directory).chmod(0o755)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 class RunningAgent:
@@ -128,7 +141,7 @@ def start(made: RunningAgent) -> None:
     """Start it and wait until it is ready and its workers serve."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-        "PYTHONPYCACHEPREFIX": str(made.directory / "pycache"),  # compiled once, as an installation is
+        "PYTHONPYCACHEPREFIX": _compiled(),
         "NOTIFY_SOCKET": str(made.directory / "notify"),
         "PATH": f"{made.directory / 'bin'}:{os.environ['PATH']}",
     }

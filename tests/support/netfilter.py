@@ -26,6 +26,7 @@ class _Table:
     chains: dict[str, list[str]] = field(default_factory=dict)
     hooks: dict[str, str] = field(default_factory=dict)
     elements: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 class FakeNetfilter:
@@ -65,6 +66,9 @@ class FakeNetfilter:
                     raise NetfilterError("No such file or directory")
         self._table = table
 
+    def counters(self) -> dict[str, int]:
+        return dict(self._table.counters) if self._table else {}
+
     def _existing(self) -> _Table:
         if self._table is None:
             raise NetfilterError("No such file or directory")
@@ -78,6 +82,8 @@ class FakeNetfilter:
             return
         name, text = rest[0], rest[1] if len(rest) > 1 else ""
         match verb, kind:
+            case "add", "counter":
+                self._existing().counters.setdefault(name, 0)
             case "add" | "delete", "map" | "set":
                 self._set(verb, kind, name, text)
             case "add" | "delete" | "flush", "chain":

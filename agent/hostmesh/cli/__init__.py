@@ -19,6 +19,7 @@ _COMMANDS = {
     "control-plane": ("hostmesh.cli.control_plane:control_plane", "Run the control plane."),
     "delete": ("hostmesh.cli.apply:delete", "Delete an object."),
     "diff": ("hostmesh.cli.apply:diff", "Show what apply would change."),
+    "dns": ("hostmesh.cli.dns:dns", "Let the resolver of this host find names of the mesh."),
     "explain": ("hostmesh.cli.explain:explain_command", "Explain what becomes of a connection, and why."),
     "get": ("hostmesh.cli.get:get", "Show objects."),
     "log": ("hostmesh.cli.log:log", "Show or change the agent's log levels."),

@@ -16,7 +16,9 @@ from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, read
 from hostmesh.control.explain import Unknown, explain
-from hostmesh.control.translate import MeshConfig
+from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.kernel.files import write_atomically
+from hostmesh.xds.compiled_policies import dump_policies
 
 
 @click.group()
@@ -72,6 +74,32 @@ def check_command(names: tuple[str, ...], ipv6: bool) -> None:
         click.echo("`hostmesh netpol adapt` adds what is missing", err=True)
         raise SystemExit(1)
     click.echo("nothing of the mesh is cut")
+
+
+@netpol.command("compile")
+@files_option
+@click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path), help="The file to write.")
+@click.option("--dry-run", is_flag=True, help="Only say whether the file would change.")
+def compile_command(names: tuple[str, ...], target: Path, dry_run: bool) -> None:
+    """Compile policies, and whom they can mean, for an agent without a control plane.
+
+    The files are NetworkPolicies, WorkloadEntries and Namespaces. What is wrong is named with file, line and field, and
+    nothing is written. Says `changed` or `unchanged`.
+    """
+    objects: list[Object[Resource]] = []
+    try:
+        for file in read_files(names):
+            objects += read(file["text"], file["source"])
+    except InvalidYaml as invalid:
+        raise click.ClickException(str(invalid)) from invalid
+    translation = translate(objects, MeshConfig())
+    for warning in translation.warnings:
+        click.echo(f"WARNING  {warning}", err=True)
+    text = dump_policies(translation.network_policies)
+    changed = not target.exists() or target.read_text() != text
+    if changed and not dry_run:
+        write_atomically(target, text.encode(), 0o644)
+    click.echo("changed" if changed else "unchanged")
 
 
 @netpol.command("explain")

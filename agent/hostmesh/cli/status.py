@@ -58,6 +58,7 @@ def render(facts: dict[str, Any], now: float) -> str:
         f"control plane   {plane['address']}: {connection}",
         f"node's own      {_certificate(facts['nodeCertificate'], now)}",
         f"mesh            {mesh['workloads']} workloads, {mesh['services']} services, {mesh['policies']} policies",
+        *_names(facts["dns"]),
         *_policies(facts["networkPolicy"]),
         f"proxy workers   {_workers(facts['workers'])}; TLS engine {facts['tlsEngine']}",
         "",
@@ -74,6 +75,13 @@ def render(facts: dict[str, Any], now: float) -> str:
         for w in facts["workloads"]
     ]
     return "\n".join(lines + table(rows) + _troubles(facts))
+
+
+def _names(dns: dict[str, Any]) -> list[str]:
+    if not dns["enabled"]:
+        return []
+    said = f"names of {', '.join(dns['domains'])} at {', '.join(dns['addresses'])} port {dns['port']}"
+    return [f"DNS             {'FAILED: ' + dns['problem'] if dns['problem'] else said}"]
 
 
 def _policies(policies: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from hostmesh.config import environment as variables
 from hostmesh.config import mesh_config
+from hostmesh.config.dns import Dns
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.layer import Layer
 from hostmesh.config.proxy import ProxyConfig
@@ -120,12 +121,14 @@ class NetworkPolicies(_Strict):
     """With `enforce` the kernel of this host holds workloads to the NetworkPolicies that select them.
 
     `host` is the registration (`namespace/name`) that the host itself is judged as, if any. `hbone` says who may open
-    tunnels to an isolated workload: the `peers` of rules that admit TCP, or `anybody`, to be judged inside.
+    tunnels to an isolated workload: the `peers` of rules that admit TCP, or `anybody`, to be judged inside. `file` is
+    where the policies are of a host without a control plane.
     """
 
     enforce: bool = False
     host: str = Field(default="", pattern=r"^$|^[a-z0-9-]+/[a-z0-9.-]+$")
     hbone: Literal["peers", "anybody"] = "peers"
+    file: Path | None = None
 
 
 class Ports(_Strict):
@@ -175,6 +178,7 @@ class Settings(_Strict):
     capture: Capture = Capture()
     network_policy: NetworkPolicies = NetworkPolicies()
     ports: Ports = Ports()
+    dns: Dns = Dns()
     http2: Http2 = Http2()
     sockets: Sockets = Sockets()
     ipv6: bool = True

@@ -13,16 +13,17 @@ from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
-from hostmesh.daemon.cni_host import CniHost
+from hostmesh.daemon.cni_host import CniHost, DescriptorStore, kept_namespaces
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
 from hostmesh.daemon.istiod_mode import istiod_access
 from hostmesh.daemon.listeners import open_listeners
-from hostmesh.daemon.local_mode import NoMembership, local_mesh
+from hostmesh.daemon.local_mode import NoMembership, local_mesh, local_policies
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.mesh_source import Listeners, mesh_source
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
+from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.names import NameResolver
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
@@ -100,7 +101,7 @@ class Agent:
         )
         self._mesh = Mesh(config.node)
         self._xds: XdsClient | LocalSource = (
-            LocalSource(local, self._on_update)
+            LocalSource(local, self._on_update, local_policies(config))
             if local is not None
             else mesh_source(config, endpoint, control_plane, istiod, Listeners(self._on_update, self._on_status))
         )
@@ -118,7 +119,9 @@ class Agent:
         self._policies.apply(restored)
         if local is not None or restored.network_policies:
             self._policies.known()
+        self._name_server = NameServer(config, self._mesh, self._mesh_known)
         self._quarters = Doors(self._capture.namespaces.supply)
+        self._capture.attachments.adopt(DescriptorStore(), kept_namespaces(before))
         self._cni = CniServer(
             settings.runtime_dir, self._capture.attachments, CniHost(self._capture, self._follow_workloads)
         )
@@ -144,6 +147,7 @@ class Agent:
             self._workers,
             self._capture,
             self._policies,
+            self._name_server,
             self._membership,
             self._stopping,
             known_before=before.synced,
@@ -172,6 +176,7 @@ class Agent:
                     tasks.create_task(self._workers.run(), name="proxy workers"),
                     tasks.create_task(self._capture.run(self._follow_workloads), name="capture"),
                     tasks.create_task(self._policies.run(), name="NetworkPolicies"),
+                    tasks.create_task(self._name_server.run(), name="DNS"),
                     tasks.create_task(self._quarters.run(), name="network namespaces"),
                     tasks.create_task(self._cni.run(), name="CNI"),
                     tasks.create_task(self._secrets.run(), name="certificates"),
@@ -276,6 +281,7 @@ class Agent:
             tuple(self._secrets.available()),
             self._workers.restarts,
             self._xds.synced or self._before.synced,
+            self._capture.attachments.kept,
         )
         environment = leave(handover, os.environ)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -292,6 +298,7 @@ class Agent:
             self._workers.broadcast(credentials_update(forgotten=gone))
         self._workers.broadcast(local_workloads_update(self._capture.workloads, self._capture.host_ports))
         self._quarters.follow(self._capture.namespaces.open)
+        self._name_server.follow(asker.workload for asker in self._capture.naming.askers)
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:
         """What a worker must know before it may serve; while the mesh is unknown it is not told to serve."""

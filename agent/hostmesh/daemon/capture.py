@@ -15,6 +15,7 @@ from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings, HostView, OptedOut, nobody
 from hostmesh.enrolment.namespaces import Namespaces
+from hostmesh.enrolment.naming import Naming
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.enrolment.policing import Policing
 from hostmesh.firewall.apply import Firewall
@@ -22,6 +23,7 @@ from hostmesh.firewall.chain import Hbone
 from hostmesh.firewall.plan import Options
 from hostmesh.kernel import cgroup
 from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.dns_apply import DnsRedirector
 from hostmesh.redirect.failsafe import DNS_PORT
 from hostmesh.rpc.endpoint import Endpoint
 
@@ -54,8 +56,15 @@ class CaptureKeeper:
             host=settings.network_policy.host,
             options=self._options,
         )
+        dns = settings.dns
+        self.naming = Naming(
+            DnsRedirector(cgroups, settings.runtime_dir),
+            dns.port if dns.enabled else 0,
+            plain=dns.plain,
+            cgroup_prefix=cgroups.nft_prefix,
+        )
         self.enforces = settings.network_policy.enforce
-        self._capture = Capture(self._settings, cgroups, view=self._host, policing=self.policing)
+        self._capture = Capture(self._settings, cgroups, view=self._host, policing=self.policing, naming=self.naming)
         self._opted_out = opted_out
         self._idle: frozenset[str] = frozenset()
         self._wake = asyncio.Event()
@@ -148,6 +157,14 @@ class CaptureKeeper:
         """
         async with self._lock:
             return await asyncio.to_thread(self._capture.police)
+
+    async def probes(self) -> dict[str, int]:
+        """Health probes that were let through in plaintext, by workload.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        return await asyncio.to_thread(self._capture.probes)
 
     def _options(self) -> Options:
         facts = self._host.failsafe()

@@ -3,8 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hostmesh.daemon.capture import CaptureKeeper
+from hostmesh.daemon.handover import Handover
+from hostmesh.enrolment.attachments import KEPT
+from hostmesh.kernel import systemd
+
+
+class DescriptorStore:
+    """systemd's, which keeps namespaces over a restart of the agent (FileDescriptorStoreMax=)."""
+
+    def store(self, name: str, descriptor: int) -> None:
+        """Keep another reference to it."""
+        systemd.store_fd(name, _Descriptor(descriptor))
+
+    def drop(self, name: str) -> None:
+        """Let go of it."""
+        systemd.remove_stored_fds(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Descriptor:
+    number: int
+
+    def fileno(self) -> int:
+        return self.number
+
+
+def kept_namespaces(before: Handover) -> dict[str, int]:
+    """What the program before this one in this process left, or systemd kept."""
+    stored = {name: fds[0] for name, fds in systemd.listen_fds().items() if name.startswith(KEPT)}
+    return {**stored, **before.namespaces}
 
 
 class CniHost:

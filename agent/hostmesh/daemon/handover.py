@@ -33,6 +33,7 @@ class Handover:
     credentials: tuple[Credentials, ...] = ()
     worker_restarts: int = 0
     synced: bool = False
+    namespaces: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def leave(handover: Handover, environment: Mapping[str, str]) -> dict[str, str]:
         credentials=credentials_update(handover.credentials).credentials.credentials,
         worker_restarts=handover.worker_restarts,
         synced=handover.synced,
+        namespaces=[kept.KeptListener(name=name, descriptor=fd) for name, fd in handover.namespaces.items()],
     )
     memory = os.memfd_create("hostmesh-handover", 0)
     with os.fdopen(memory, "wb", closefd=False) as file:
@@ -110,6 +112,7 @@ def receive(environment: MutableMapping[str, str]) -> Handover:
         tuple(read_credentials(one) for one in message.credentials),
         message.worker_restarts,
         message.synced,
+        {one.name: one.descriptor for one in message.namespaces},
     )
 
 
@@ -118,5 +121,5 @@ def _read(memory: int) -> kept.Handover:
 
 
 def _descriptors(message: kept.Handover) -> Iterable[int]:
-    yield from (one.descriptor for one in message.listeners)
+    yield from (one.descriptor for one in (*message.listeners, *message.namespaces))
     yield from (one.control for one in message.workers if one.control)

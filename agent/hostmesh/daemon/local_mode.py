@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
 from hostmesh.identity.manager import SecretStatus
+from hostmesh.xds.compiled_policies import load_policies
 from hostmesh.xds.local_file import LocalMesh, read_mesh
 
 
@@ -49,3 +50,15 @@ def local_mesh(config: AgentConfig) -> LocalMesh | None:
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidYaml([Problem(source, 0, "", f"cannot be read: {error}")]) from error
     return read_mesh(text, source, settings.trust_domain, settings.cluster_id)
+
+
+def local_policies(config: AgentConfig) -> Mapping[str, bytes]:
+    """NetworkPolicies of a host without a control plane, as xDS would bring them.
+
+    Raises:
+        InvalidYaml: the file is wrong or cannot be read.
+    """
+    settings = config.settings
+    if not settings.local or settings.network_policy.file is None or not settings.network_policy.enforce:
+        return {}
+    return load_policies(settings.network_policy.file)

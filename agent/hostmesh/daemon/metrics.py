@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from hostmesh import __version__
 from hostmesh.daemon.local_mode import NoMembership
+from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.workers import ProxyWorkers
@@ -25,10 +26,12 @@ def own_metrics(
     workers: ProxyWorkers,
     membership: Membership | NoMembership,
     policies: PolicyKeeper,
+    name_server: NameServer,
 ) -> CollectorRegistry:
     """A registry that reads main's parts when it is scraped."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Main(secrets, xds, workers, membership, policies))
+    registry.register(name_server.metrics)
     ProcessCollector(registry=registry)
     return registry
 
@@ -54,6 +57,7 @@ class _Main(Collector):
         yield build
         yield from self._certificates()
         yield self._dropped()
+        yield self._probes()
         status = self._xds.status()
         yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
         yield CounterMetricFamily("istio_xds_message", "Responses from the control plane (unstable).", status.responses)
@@ -76,6 +80,17 @@ class _Main(Collector):
             namespace, _, name = one.workload.partition("/")
             dropped.add_metric([namespace, name, one.direction.value], one.dropped)
         return dropped
+
+    def _probes(self) -> Metric:
+        probes = CounterMetricFamily(
+            "hostmesh_probe_connections",
+            "Health probes that were let through in plaintext.",
+            labels=["workload_namespace", "workload"],
+        )
+        for key, count in self._policies.probes.items():
+            namespace, _, name = key.partition("/")
+            probes.add_metric([namespace, name], count)
+        return probes
 
     def _certificates(self) -> Iterable[Metric]:
         """Of workloads and of the node itself, whose identity is in the namespace hostmesh-nodes."""

@@ -39,6 +39,7 @@ class PolicyKeeper:
         self._known = False
         self._error = ""
         self.counted: tuple[Isolated, ...] = ()
+        self.probes: dict[str, int] = {}
 
     @property
     def pending(self) -> bool:
@@ -128,8 +129,9 @@ class PolicyKeeper:
             before = {one.chain: one.dropped for one in self.counted}
             try:
                 self.counted = await asyncio.to_thread(self._capture.policing.count)
+                self.probes = await self._capture.probes()
             except OSError as error:
-                _log.error("what NetworkPolicies refuse cannot be counted: %s", error)
+                _log.error("what the kernel refuses and lets through cannot be counted: %s", error)
             for one in self.counted:
                 more = one.dropped - before.get(one.chain, 0)
                 if more > 0:

@@ -20,6 +20,7 @@ from hostmesh.daemon.local_mode import NoMembership
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.daemon.metrics import own_metrics
+from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.workers import ProxyWorkers
@@ -52,6 +53,7 @@ class View:
         workers: ProxyWorkers,
         capture: CaptureKeeper,
         policies: PolicyKeeper,
+        name_server: NameServer,
         membership: Membership | NoMembership,
         stopping: asyncio.Event,
         *,
@@ -66,17 +68,19 @@ class View:
         self._workers = workers
         self._capture = capture
         self._policies = policies
+        self._name_server = name_server
         self._membership = membership
         self._stopping = stopping
         self._known_before = known_before
         self._local = local or LocalMesh()
-        self._own_metrics = own_metrics(secrets, xds, workers, membership, policies)
+        self._own_metrics = own_metrics(secrets, xds, workers, membership, policies, name_server)
 
     def pending(self) -> list[str]:
         """Names of what is not ready yet, sorted."""
         waiting = {
             "enrolment": bool(self._membership.waiting_for),
             "state manager": not (self._xds.synced or self._known_before),
+            "dns proxy": self._name_server.pending,
             "network policies": self._policies.pending,
             "rules": not self._capture.in_place,
             "proxy": not self._workers.ready,
@@ -169,6 +173,7 @@ class View:
                 "services": len(state.services()),
                 "policies": len(state.policies()),
             },
+            "dns": self._name_server.summary(),
             "networkPolicy": self._policies.summary(),
             "workers": [
                 {"pid": link.process.pid, "ready": link.ready, "draining": link.draining}

@@ -6,12 +6,14 @@ workload; it is released with its last attachment.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Protocol
 
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.enrolment.namespaces import CapturedNamespace
@@ -22,6 +24,9 @@ from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 
 FILE = "cni.json"
+KEPT = "cni-"
+"""How names of kept namespaces begin."""
+
 _VERSION = 1
 
 Key = tuple[str, str, str]
@@ -73,6 +78,33 @@ class Attachment:
             raise AttachmentRefused("network, container, ifname and the path of the namespace must be given")
 
 
+class Keeper(Protocol):
+    """Who keeps descriptors while the agent is away; under names that `name_of` makes."""
+
+    def store(self, name: str, descriptor: int) -> None:
+        """Keep another reference to it."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Let go of it."""
+        ...
+
+
+class Nobody:
+    """Where nobody keeps anything, a namespace is found again by its path, or not at all."""
+
+    def store(self, name: str, descriptor: int) -> None:
+        """Nothing."""
+
+    def drop(self, name: str) -> None:
+        """Nothing."""
+
+
+def name_of(key: Key) -> str:
+    """How a namespace is called at the keeper."""
+    return f"{KEPT}{hashlib.sha256(repr(key).encode()).hexdigest()[:40]}"
+
+
 class Attachments:
     """Owns the file, and a descriptor of each namespace that a runtime has shown since the agent runs.
 
@@ -84,6 +116,33 @@ class Attachments:
         self._file = file
         self._known: dict[Key, Attachment] = {one.key: one for one in _load(file)}
         self._descriptors: dict[Key, int] = {}
+        self._keeper: Keeper = Nobody()
+
+    def adopt(self, keeper: Keeper, kept: Mapping[str, int]) -> None:
+        """Take over what was kept while the agent was away: paths below /proc lead nowhere for an unprivileged agent.
+
+        Args:
+            keeper: keeps them from now on.
+            kept: descriptors by name, which are this object's from now on.
+        """
+        self._keeper = keeper
+        names = {name_of(key): key for key in self._known}
+        for name, descriptor in kept.items():
+            key = names.get(name)
+            try:
+                namespaces.check(descriptor, name)
+            except OSError:
+                key = None
+            if key is None or key in self._descriptors:
+                os.close(descriptor)
+                keeper.drop(name)
+            else:
+                self._descriptors[key] = descriptor
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Descriptors by name, for the program that replaces this one."""
+        return {name_of(key): descriptor for key, descriptor in self._descriptors.items()}
 
     def find(self, key: Key) -> Attachment | None:
         """What is known by that key."""
@@ -109,6 +168,7 @@ class Attachments:
         self._forget(attachment.key)
         self._known[attachment.key] = attachment
         self._descriptors[attachment.key] = descriptor
+        self._keeper.store(name_of(attachment.key), descriptor)
         self._save()
 
     def remove(self, keys: Collection[Key]) -> bool:
@@ -200,6 +260,7 @@ class Attachments:
         descriptor = self._descriptors.pop(key, None)
         if descriptor is not None:
             os.close(descriptor)
+            self._keeper.drop(name_of(key))
 
     def _save(self) -> None:
         said = {"version": _VERSION, "attachments": [asdict(one) for one in self._known.values()]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ from hostmesh.enrolment import units as enrolled_units
 from hostmesh.enrolment import workloads_d
 from hostmesh.enrolment.attachments import FILE, Attachments
 from hostmesh.enrolment.namespaces import CapturedNamespace, Namespaces, OpenNamespace
+from hostmesh.enrolment.naming import Naming
 from hostmesh.enrolment.netns_client import NetnsHelper
 from hostmesh.enrolment.numbers import Numbers
 from hostmesh.enrolment.policing import Policing
@@ -23,9 +24,12 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.apply import Redirector
+from hostmesh.redirect.dns_plan import Asker
 from hostmesh.redirect.failsafe import Facts, lockouts, reserved
 from hostmesh.redirect.plan import Ruleset, compile_intent, unit_text
-from hostmesh.redirect.subjects import Intent, ListenerPorts, Network, Reserved
+from hostmesh.redirect.probes import ProbeRedirector
+from hostmesh.redirect.rules import probes_name
+from hostmesh.redirect.subjects import CapturedUnit, Intent, ListenerPorts, Network, Reserved
 
 OptedOut = Callable[[LocalWorkload], bool]
 """Whether a workload's registration says that it is not captured (istio.io/dataplane-mode)."""
@@ -98,6 +102,7 @@ class Reading:
     idle: tuple[LocalWorkload, ...]
     problems: tuple[Problem, ...]
     missing_drop_ins: tuple[str, ...]
+    askers: tuple[Asker, ...] = ()
 
 
 class Routing(Protocol):
@@ -131,6 +136,8 @@ class Capture:
         namespaces: made for this host when not given.
         policing: NetworkPolicies; none are enforced when not given.
         routing: this host's.
+        prober: health probes of containers.
+        naming: questions about names; none are captured when not given.
 
     Raises:
         NoCgroup2: this host cannot tell services apart.
@@ -145,6 +152,8 @@ class Capture:
         namespaces: Namespaces | None = None,
         policing: Policing | None = None,
         routing: Routing = source_routing,
+        naming: Naming | None = None,
+        prober: ProbeRedirector | None = None,
     ) -> None:
         self._routing = routing
         self._settings = settings
@@ -153,6 +162,8 @@ class Capture:
         self._view = view or HostView()
         self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports)
         self._policing = policing
+        self._prober = prober or ProbeRedirector(settings.runtime_directory)
+        self._naming = naming
         self._wanted: Reading | None = None
         self.host_ports: frozenset[int] = frozenset()
         self.attachments = Attachments(settings.state_directory / FILE)
@@ -205,6 +216,7 @@ class Capture:
             idle,
             (*located.problems, *others.mistakes, *clashes),
             located.missing_drop_ins,
+            tuple(_askers(units, [unit for unit in located.units if unit.workload not in idle])),
         )
 
     def complete(self, intent: Intent) -> Intent:
@@ -242,8 +254,7 @@ class Capture:
         self._write_unit_files(ruleset)
         changes = self._redirector.apply(ruleset)
         changes += self._route_replies()
-        if self._policing is not None:
-            changes += self._policing.apply()
+        changes += self._apply_others()
         changes += self._namespaces.refresh(reading.namespaces, self._settings.excluded_ports)
         return Captured(
             (*reading.intent.workloads, *(one.workload for one in reading.namespaces)),
@@ -265,10 +276,10 @@ class Capture:
         """
         if self._wanted is None:
             return self._namespaces.reassert()
-        policies = self._policing.apply() if self._policing is not None else ()
+        others = self._apply_others()
         changes = self._redirector.apply(compile_intent(self.complete(self._wanted.intent)))
         routing = self._routing.apply(PROXY_MARK) if self._settings.original_source else ()
-        return (*changes, *routing, *policies, *self._namespaces.reassert())
+        return (*changes, *routing, *others, *self._namespaces.reassert())
 
     def police(self) -> tuple[str, ...]:
         """Follow what has become known of NetworkPolicies since `refresh`; what differed, one line each.
@@ -296,6 +307,20 @@ class Capture:
         ruleset = compile_intent(intent)
         return Preview(ruleset, lockouts(intent, facts), self._redirector.differences(ruleset), reading.problems)
 
+    def probes(self) -> dict[str, int]:
+        """Health probes that were let through in plaintext, by workload.
+
+        Raises:
+            NetfilterError: the kernel refused.
+        """
+        if self._wanted is None:
+            return {}
+        intent = self._wanted.intent
+        host = (intent.host,) if intent.host is not None else ()
+        probed = [one.workload for one in (*intent.units, *intent.users, *host) if one.scope.probes]
+        counted = self._redirector.counters() if probed else {}
+        return {workload.key: counted.get(probes_name(workload), 0) for workload in probed}
+
     def verify(self) -> tuple[str, ...]:
         """What differs now, without correcting it.
 
@@ -321,6 +346,13 @@ class Capture:
         self._routing.remove(PROXY_MARK)
         return ()
 
+    def _apply_others(self) -> tuple[str, ...]:
+        policies = self._policing.apply() if self._policing is not None else ()
+        names = self._naming.apply() if self._naming is not None else ()
+        namespaces = self._wanted.namespaces if self._wanted is not None else ()
+        probes = self._prober.apply(address for one in namespaces for address in one.addresses)
+        return (*policies, *names, *probes)
+
     def _write_unit_files(self, ruleset: Ruleset) -> None:
         assert self._wanted is not None
         texts: dict[str, str] = {
@@ -330,14 +362,26 @@ class Capture:
         }
         texts |= {unit.workload.unit: unit_text(ruleset, unit) for unit in ruleset.units}
         if self._policing is not None:
-            self._policing.plan(ruleset.units, self._wanted.namespaces)
-            for unit, text in self._policing.unit_texts.items():
-                texts[unit] = texts.get(unit, "") + text
+            self._policing.plan(ruleset.units, self._wanted.namespaces, self._wanted.intent.host)
+            _add(texts, self._policing.unit_texts)
+        if self._naming is not None:
+            self._naming.plan(self._wanted.askers)
+            _add(texts, self._naming.unit_texts)
         enrolled_units.write_unit_files(self._settings.runtime_directory / "units", texts)
 
     def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
         workload = workload_of(one, numbers, self._settings.trust_domain)
         return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses)
+
+
+def _askers(enrolled: Iterable[workloads_d.Enrolled], units: Iterable[CapturedUnit]) -> Iterator[Asker]:
+    asking = {one.key for one in enrolled if one.dns}
+    return (Asker(unit.workload, unit.cgroup) for unit in units if unit.workload.key in asking)
+
+
+def _add(texts: dict[str, str], more: Mapping[str, str]) -> None:
+    for unit, text in more.items():
+        texts[unit] = texts.get(unit, "") + text
 
 
 def _without(intent: Intent, idle: Collection[LocalWorkload]) -> Intent:

@@ -17,7 +17,7 @@ from hostmesh.firewall.semantics import isolating_policies
 from hostmesh.firewall.services import Front
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
-from hostmesh.redirect.plan import CapturedUnit
+from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Network, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,18 @@ class Policing:
         """What holds from the next `plan` on. Before the first, the kernel keeps what an earlier agent left."""
         self._knowledge = knowledge
 
-    def plan(self, units: Iterable[CapturedUnit], namespaces: Iterable[CapturedNamespace]) -> None:
+    def plan(
+        self,
+        units: Iterable[CapturedUnit],
+        namespaces: Iterable[CapturedNamespace],
+        whole_host: CapturedHost | None = None,
+    ) -> None:
         """Compile the policies for these workloads of the host; what cannot be compiled leaves the last good plan."""
         knowledge = self._knowledge
         if not self._enforce or knowledge is None:
             return
         units = tuple(units)
-        subjects = list(self._subjects(knowledge, units, namespaces))
+        subjects = list(self._subjects(knowledge, units, namespaces, whole_host))
         try:
             ruleset = plan(knowledge.policies, knowledge.membership, subjects, knowledge.fronts, self._options())
         except ValueError as error:
@@ -141,7 +146,11 @@ class Policing:
         }
 
     def _subjects(
-        self, knowledge: Knowledge, units: Iterable[CapturedUnit], namespaces: Iterable[CapturedNamespace]
+        self,
+        knowledge: Knowledge,
+        units: Iterable[CapturedUnit],
+        namespaces: Iterable[CapturedNamespace],
+        whole_host: CapturedHost | None,
     ) -> Iterable[Subject]:
         members = {(member.key, member.service_account): member for member in knowledge.membership.members}
 
@@ -151,14 +160,19 @@ class Policing:
         for unit in units:
             member = member_of(unit.workload)
             if member is not None:
-                yield Subject(member, SubjectKind.UNIT, unit.cgroup)
+                yield Subject(member, SubjectKind.UNIT, unit.cgroup, _probes(unit.scope))
         for namespace in namespaces:
             member = member_of(namespace.workload)
             if member is not None:
                 yield Subject(member, SubjectKind.ADDRESSES)
-        host = next((member for member in knowledge.membership.members if member.key == self._host), None)
+        named = (member for member in knowledge.membership.members if member.key == self._host)
+        host = member_of(whole_host.workload) if whole_host is not None else next(named, None)
         if host is not None:
-            yield Subject(host)
+            yield Subject(host, probes=_probes(whole_host.scope) if whole_host is not None else ())
+
+
+def _probes(scope: Scope) -> tuple[tuple[Network, int], ...]:
+    return tuple((network, probe.port) for probe in scope.probes for network in probe.networks)
 
 
 def _isolated(policies: Sequence[NetworkPolicy], subjects: Iterable[Subject], ruleset: Ruleset) -> Iterable[Isolated]:

@@ -11,7 +11,7 @@ from hostmesh.enrolment.workloads_d import Enrolled, Inbound
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
-from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Exclusions, Intent, Scope
+from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Exclusions, Intent, Probe, Scope
 
 UidOf = Callable[[str], int | None]
 """The uid of a user by name or number, None for one that does not exist."""
@@ -83,7 +83,8 @@ def scope_of(one: Enrolled, uid: UidOf) -> tuple[Scope, tuple[Problem, ...]]:
         unknown_user(one, "capture.exclude.outbound.owners", name) for name, found in owners.items() if found is None
     )
     known = tuple(found for found in owners.values() if found is not None)
-    return Scope(_exclusions(outbound, known), _exclusions(inbound), one.bypass_inbound), unknown
+    probes = tuple(Probe(probe.port, tuple(probe.from_)) for probe in one.probes)
+    return Scope(_exclusions(outbound, known), _exclusions(inbound), one.bypass_inbound, probes), unknown
 
 
 def unknown_user(one: Enrolled, field: str, name: str) -> Problem:

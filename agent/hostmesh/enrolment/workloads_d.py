@@ -2,7 +2,8 @@
 
 A document has `workload: prod/web`, `serviceAccount: web` (default when left out) and one of
 `capture: {unit: web-api.service}`, also of a slice, `capture: {user: backup, ports: [8080]}`, `capture: {host: true}`
-and `capture: {netns: app1, addresses: [10.0.0.7]}`; `exclude` says what of it is not captured. With
+and `capture: {netns: app1, addresses: [10.0.0.7]}`; `exclude` says what of it is not captured, and
+`probes: [{port: 8080, from: [10.0.0.5/32]}]` whose health probes it takes in plaintext. With
 `outboundTrafficPolicy: {mode: REGISTRY_ONLY}` it reaches nothing that the mesh does not know.
 """
 
@@ -131,6 +132,13 @@ class Exclude(_Strict):
     outbound: Outbound = Outbound()
 
 
+class HealthProbe(_Strict):
+    """Who checks the health of a workload: from these networks to this port, in plaintext."""
+
+    port: Port
+    from_: Annotated[list[Network], Field(min_length=1)] = Field(alias="from")
+
+
 NOTHING = Exclude()
 
 
@@ -142,6 +150,7 @@ class _Capture(_Strict):
     addresses: list[Address] = []
     ports: list[Port] = []
     exclude: Exclude = NOTHING
+    dns: bool = False
 
     @property
     def way(self) -> str:
@@ -156,6 +165,8 @@ class _Capture(_Strict):
             raise ValueError("addresses are those of a network namespace, and only go with netns")
         if self.ports and self.user is None:
             raise ValueError("ports are those that a user listens on, and only go with user")
+        if self.dns and (self.unit is None or not self.unit.endswith(".service")):
+            raise ValueError("dns (questions about names are captured) only goes with the unit of a service")
         if self.netns is not None and self.exclude != NOTHING:
             raise ValueError("exclude does not go with netns: nothing but the workload is in its namespace")
         return self
@@ -178,11 +189,14 @@ class _Enrolment(_Strict):
     annotations: _Annotations = _Annotations.model_validate({})
     capture: _Capture
     outbound_traffic_policy: _OutboundTrafficPolicy | None = Field(None, alias="outboundTrafficPolicy")
+    probes: list[HealthProbe] = []
 
     @model_validator(mode="after")
     def _annotated(self) -> _Enrolment:
         if self.capture.netns is not None and self.annotations.bypass_inbound == "true":
             raise ValueError(f"{BYPASS_INBOUND} does not go with netns")
+        if self.capture.netns is not None and self.probes:
+            raise ValueError("probes do not go with netns: those of this host are known without being named")
         return self
 
 
@@ -202,7 +216,7 @@ class Enrolled:
     """One document: the unit `unit` is the workload `namespace/name`. `source` and `line` say where it is written.
 
     Or what is in the network namespace mounted at `netns` is, which must have `addresses`; or the processes of `user`,
-    who listen on `ports`; or the `host`: then `unit` is empty.
+    who listen on `ports`; or the `host`: then `unit` is empty. With `dns` its questions about names go to the agent.
     """
 
     namespace: str
@@ -219,6 +233,8 @@ class Enrolled:
     exclude: Exclude = NOTHING
     bypass_inbound: bool = False
     registry_only: bool = False
+    dns: bool = False
+    probes: tuple[HealthProbe, ...] = ()
 
     @property
     def key(self) -> str:
@@ -277,6 +293,8 @@ def _enrolled(document: Document) -> Enrolled:
         capture.exclude,
         written.annotations.bypass_inbound == "true",
         written.outbound_traffic_policy is not None and written.outbound_traffic_policy.mode == "REGISTRY_ONLY",
+        capture.dns,
+        tuple(written.probes),
     )
 
 

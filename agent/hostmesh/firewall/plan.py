@@ -35,7 +35,7 @@ from hostmesh.firewall.resolve import HBONE_PORT, Resolved, resolve
 from hostmesh.firewall.ruleset import TABLE, Dispatch, Ruleset
 from hostmesh.firewall.services import Front, service_elements
 from hostmesh.firewall.spans import FAMILIES, address_text, addresses
-from hostmesh.model.address import IPAddress, SocketAddress
+from hostmesh.model.address import IPAddress, IPNetwork, SocketAddress
 from hostmesh.model.local import PROXY_MARK
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
 
@@ -63,11 +63,15 @@ class SubjectKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`."""
+    """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`.
+
+    `probes` are networks and TCP ports from and to which health probes come.
+    """
 
     member: Member
     kind: SubjectKind = SubjectKind.HOST
     cgroup: str = ""
+    probes: tuple[tuple[IPNetwork, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,9 @@ def _subject(i: _Isolated, subjects: Iterable[Subject], options: Options, fronts
             own = [str(ip) for ip in member.addresses if ip.version == family]
             if own:
                 yield f"{_WORD[family]} {word} {{ {', '.join(own)} }} return", "itself"
+    if i.direction is _INGRESS:
+        for network, port in i.subject.probes:
+            yield f"{_WORD[network.version]} saddr {network} tcp dport {port} return", "health probes"
     if options.inside and i.direction is _INGRESS:
         yield from ((f"{_WORD[f]} saddr {PROBES[f]} meta l4proto tcp return", "health probes") for f in FAMILIES)
     yield from subject_rules(member, i.direction, i.rules, options.hbone, fronts)

@@ -111,6 +111,14 @@ class Redirector:
             self._set_mark_acceptance(self._sysctl_before.read_text().strip())
             self._sysctl_before.unlink()
 
+    def counters(self) -> dict[str, int]:
+        """Packets by the name of the counter; none when the table is not there.
+
+        Raises:
+            NetfilterError: as `apply`.
+        """
+        return self._netfilter.counters()
+
     def _look(self, ruleset: Ruleset) -> Seen:
         listing = self._netfilter.list_table()
         elements = self._netfilter.elements(ruleset.sets) if listing is not None else {}

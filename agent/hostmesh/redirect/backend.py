@@ -28,6 +28,10 @@ class Netfilter(Protocol):
         """Delete elements by key, in one transaction."""
         ...
 
+    def counters(self) -> dict[str, int]:
+        """Packets by the name of the counter; none when the table is not there."""
+        ...
+
 
 class KernelNetfilter:
     """The table in the network namespace of this process."""
@@ -47,3 +51,7 @@ class KernelNetfilter:
     def delete_elements(self, keys: Mapping[str, Iterable[bytes]]) -> None:
         """As the protocol says."""
         netlink.delete_elements(TABLE, keys)
+
+    def counters(self) -> dict[str, int]:
+        """As the protocol says."""
+        return netfilter.counters("inet", TABLE)

@@ -5,7 +5,8 @@ listener it comes to, and nobody is told apart by marks. What the proxy sends is
 captured.
 
   outbound   what a process connects to outside goes to the outbound port on loopback; its own addresses do not.
-  inbound    what arrives from outside goes to the plaintext inbound port; 15008 is where HBONE peers connect.
+  inbound    what arrives from outside goes to the plaintext inbound port; 15008 is where HBONE peers connect. Health
+             probes are let through: the host sees to it that nobody else has their address (redirect/probes.py).
   guard      the redirected ports are reached by redirection only: a process that connects to them is reset.
   leaving    the proxy's connections to the workload's own ports carry its number too, and must not leave.
 """
@@ -16,11 +17,13 @@ from collections.abc import Iterable
 
 from hostmesh.model.local import PROXY_MARK
 from hostmesh.redirect.plan import GUARD_PRIORITY, NAT_PRIORITY, TABLE, ListenerPorts
+from hostmesh.redirect.probes import SOURCES
 
 Rule = tuple[str, str]
 """Text and comment."""
 
 _OPEN = "released: what was captured before lives on"
+_WORD = ((4, "ip"), (6, "ip6"))
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"
 _OURS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} return"
 
@@ -78,6 +81,7 @@ def _inbound(ports: ListenerPorts, excluded: Iterable[int]) -> list[Rule]:
         ('iifname "lo" return', "never captured: the workload itself"),
         ("fib daddr type != local return", "forwarded, to no listener of this namespace"),
         (_OURS, "never captured: the proxy itself"),
+        *((f"{word} saddr {SOURCES[family]} meta l4proto tcp return", "probes of the host") for family, word in _WORD),
         (f"tcp dport {{ {never} }} return", "never captured: the proxy's own ports, and excluded ones"),
         (f"{_NEW} redirect to :{ports.inbound_plaintext}", "connects to the workload"),
     ]

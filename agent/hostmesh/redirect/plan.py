@@ -205,6 +205,7 @@ def compile_intent(intent: Intent) -> Ruleset:
         f"add table inet {TABLE}",
         *(line for level in levels for line in _declare(level)),
         *(f"add set inet {TABLE} {scope_name(one)} {{ type cgroupsv2; }}" for one in intent.units if one.scope),
+        *(f"add counter inet {TABLE} {rules.probes_name(workload)}" for workload in _probed(intent)),
         *(f"add {text.replace(' ', f' inet {TABLE} ', 1)}" for text in FIXED_SETS.values()),
         f"add chain inet {TABLE} outbound {{ type nat hook output priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} inbound {{ type nat hook prerouting priority {NAT_PRIORITY}; policy accept; }}",
@@ -218,6 +219,11 @@ def compile_intent(intent: Intent) -> Ruleset:
         *_chain("leaving", rules.leaving(intent)),
     ]
     return Ruleset("\n".join(lines) + "\n", levels, intent, dict(_fixed(intent)))
+
+
+def _probed(intent: Intent) -> Iterator[LocalWorkload]:
+    hosts = (intent.host,) if intent.host is not None else ()
+    return (one.workload for one in (*intent.units, *intent.users, *hosts) if one.scope.probes)
 
 
 def ordered(intent: Intent) -> Intent:

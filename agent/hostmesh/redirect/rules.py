@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
-from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Exclusions, Intent, ListenerPorts, Network
+from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Exclusions, Intent, ListenerPorts, Network, Scope
 
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"
 _ANSWER = "tcp flags & (fin | syn | rst | ack) == (syn | ack)"
@@ -33,6 +33,11 @@ def set_name(level: int) -> str:
 def scope_name(unit: CapturedUnit) -> str:
     """The set of the cgroups that the unit's own exclusions are about."""
     return f"unit_{unit.workload.number}"
+
+
+def probes_name(workload: LocalWorkload) -> str:
+    """The counter of health probes that were let through."""
+    return f"probes_{workload.number}"
 
 
 def never_inbound(intent: Intent) -> list[int]:
@@ -108,12 +113,14 @@ def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
         if unit.scope.bypass_inbound:
             yield f"{subject} return", f"{unit.workload.key}: inbound is not captured"
         yield from _excluded(subject, unit.workload, unit.scope.inbound, "iifname", "saddr")
+        yield from _probes(subject, unit.workload, unit.scope)
     for level in levels:
         yield f"{_NEW} {_capture(level, port)}", "connects to a workload"
     for user in intent.users:
         if user.ports:
             subject = f"tcp dport {_values(user.ports)}"
             yield from _excluded(subject, user.workload, user.scope.inbound, "iifname", "saddr")
+            yield from _probes(subject, user.workload, user.scope)
     yield (
         f"{_NEW} meta mark set tcp dport map @user_ports redirect to :{port}",
         "connects to a workload that is a user",
@@ -122,6 +129,7 @@ def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     if intent.host is not None and not intent.host.scope.bypass_inbound:
         host = intent.host
         yield from _excluded("", host.workload, host.scope.inbound, "iifname", "saddr")
+        yield from _probes("", host.workload, host.scope)
         yield (
             f"{_NEW} meta mark set {host.workload.mark:#x} redirect to :{port}",
             f"connects to {host.workload.key}: everybody else of this host",
@@ -185,6 +193,14 @@ def _excluded(subject: str, workload: LocalWorkload, what: Exclusions, interface
         yield f"{start}{interface} {{ {names} }} return", comment
     if what.owners:
         yield f"{start}meta skuid {_values(what.owners)} return", comment
+
+
+def _probes(subject: str, workload: LocalWorkload, scope: Scope) -> Iterator[Rule]:
+    start = f"{subject} " if subject else ""
+    for probe in scope.probes:
+        for network in probe.networks:
+            match = f"{start}{_family(network)} saddr {network} tcp dport {probe.port} {_NEW}"
+            yield f'{match} counter name "{probes_name(workload)}" return', f"health probe: {workload.key}"
 
 
 def _family(network: Network) -> str:

@@ -34,15 +34,24 @@ class Exclusions:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Health probes of a workload: what connects from these networks to this port is let through in plaintext."""
+
+    port: int
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """What of a workload is captured. `bypass_inbound` is Istio's ambient.istio.io/bypass-inbound-capture."""
 
     outbound: Exclusions = Exclusions()
     inbound: Exclusions = Exclusions()
     bypass_inbound: bool = False
+    probes: tuple[Probe, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.outbound or self.inbound or self.bypass_inbound)
+        return bool(self.outbound or self.inbound or self.bypass_inbound or self.probes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from hostmesh.xds.client import XdsStatus
 from hostmesh.xds.codec import encode_authorization, encode_service, encode_workload
@@ -18,12 +19,18 @@ class LocalSource:
     Args:
         mesh: what the file says.
         on_update: takes all of it, once.
+        network_policies: as the control plane would serve them.
     """
 
     connected = False
     synced = True
 
-    def __init__(self, mesh: LocalMesh, on_update: Callable[[XdsUpdate], None]) -> None:
+    def __init__(
+        self,
+        mesh: LocalMesh,
+        on_update: Callable[[XdsUpdate], None],
+        network_policies: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
         self._on_update = on_update
         self._since = time.time()
         self._everything = XdsUpdate(
@@ -32,6 +39,7 @@ class LocalSource:
                 **{one.key: encode_service(one).SerializeToString() for one in mesh.services},
             },
             authorizations={one.key: encode_authorization(one).SerializeToString() for one in mesh.policies},
+            network_policies=network_policies,
         )
 
     def everything(self) -> XdsUpdate:

@@ -29,9 +29,11 @@ for unit in "$units"/hostmesh-*; do
   esac
   removed=yes
 done
-for table in hostmesh hostmesh_firewall; do
-  if nft list table inet "$table" >/dev/null 2>&1; then
-    nft delete table inet "$table"
+for table in "inet hostmesh" "inet hostmesh_firewall" "inet hostmesh_dns" "inet hostmesh_probes" "bridge hostmesh_probes"; do
+  # shellcheck disable=SC2086 -- family and name
+  if nft list table $table >/dev/null 2>&1; then
+    # shellcheck disable=SC2086
+    nft delete table $table
     removed=yes
   fi
 done

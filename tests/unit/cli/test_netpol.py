@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
+import pytest
+from click import ClickException
 from click.testing import CliRunner
 from tests.support.documents import document
 
 from hostmesh.cli import main
+from hostmesh.cli.netpol import enforced
 
 POLICY = document(
     "NetworkPolicy",
@@ -98,3 +102,43 @@ def test_explain_somebody_unknown(tmp_path: Path) -> None:
     """With the names that there are."""
     said = run("explain", "default/wbe", "-f", written(tmp_path, *DOCUMENTS), status=1)
     assert "no workload 'default/wbe'; did you mean 'default/web'? allowed: default/client, default/web" in said
+
+
+def test_compile_for_a_host_without_a_control_plane(tmp_path: Path) -> None:
+    """Written once, told when it changes; a mistake is named with its place, and nothing is written."""
+    documents, target = tmp_path / "d.yaml", tmp_path / "p.json"
+    policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: prod}\nspec: SPEC\n"
+    documents.write_text(policy.replace("SPEC", "{podSelector: {}, ingress: [{ports: [{port: 80}]}]}"))
+    arguments = ["netpol", "compile", "-f", str(documents), "-o", str(target)]
+    dry = CliRunner().invoke(main, [*arguments, "--dry-run"])
+    assert (dry.stdout, target.exists()) == ("changed\n", False)
+    assert CliRunner().invoke(main, arguments).stdout == "changed\n"
+    again = CliRunner().invoke(main, arguments)
+    assert again.stdout == "unchanged\n"
+    assert f"{documents}:4: spec.podSelector: selects no workload" in again.stderr
+    before = target.read_text()
+    documents.write_text(
+        policy.replace("SPEC", "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/8}}]}]}")
+    )
+    wrong = CliRunner().invoke(main, arguments)
+    assert wrong.exit_code == 1
+    assert f"{documents}:4: spec.ingress[0].from[0].ipBlock.cidr" in wrong.stderr
+    assert target.read_text() == before
+
+
+def test_what_the_agent_of_a_host_says() -> None:
+    """Rules with what they dropped, the half inside, and what is wrong; a name that is none gets a suggestion."""
+    one = {"workload": "prod/web", "direction": "Ingress", "policies": ["prod/p"], "dropped": 2, "rules": ["drop"]}
+    inside = {"prod/web": ["  inside"], "b": []}
+    facts: dict[str, Any] = {"enforce": True, "error": "", "kernel": ["gone"], "isolated": [one], "inside": inside}
+    assert enforced(facts, "prod/web").splitlines() == [
+        "WARNING  the kernel is not as it should be: gone",
+        "prod/web: ingress is isolated by prod/p",
+        "  in the kernel of this host, for new connections (2 packets dropped so far):",
+        "    drop",
+        "  inside",
+    ]
+    assert enforced(facts | {"kernel": []}, "b") == "b: no NetworkPolicy holds, everything is allowed\n"
+    assert "does not enforce" in enforced(facts | {"enforce": False}, "b")
+    with pytest.raises(ClickException, match="prod/web"):
+        enforced(facts, "prod/wed")

@@ -16,6 +16,7 @@ FACTS: dict[str, Any] = {
     "controlPlane": {"address": "192.0.2.1:15012", "connected": True, "error": ""},
     "nodeCertificate": {"state": "Available", "expires": 1000.0 + 7200, "serial": "3", "lastError": ""},
     "mesh": {"workloads": 5, "services": 3, "policies": 4},
+    "dns": {"enabled": False, "domains": [], "addresses": [], "port": 15053, "problem": ""},
     "networkPolicy": {"enforce": False, "known": False, "error": "", "isolated": []},
     "workers": [{"pid": 11, "ready": True}, {"pid": 12, "ready": False}],
     "tlsEngine": "bundled",
@@ -88,6 +89,13 @@ def test_network_policies_of_a_host_that_enforces_them() -> None:
     assert line() == "NetworkPolicy   1 workloads isolated, 6 packets dropped"
     assert line(known=False) == "NetworkPolicy   the control plane has not told them yet"
     assert line(error="nft: no") == "NetworkPolicy   FAILED: nft: no"
+
+
+def test_names_where_they_are_answered() -> None:
+    """Which ones and where, or why not."""
+    dns = {"enabled": True, "domains": ["svc.x"], "addresses": ["127.0.0.1"], "port": 15053, "problem": ""}
+    assert "DNS             names of svc.x at 127.0.0.1 port 15053" in render(FACTS | {"dns": dns}, 0.0)
+    assert "DNS             FAILED: in use" in render(FACTS | {"dns": dns | {"problem": "in use"}}, 0.0)
 
 
 def test_an_agent_that_does_not_answer_is_told_with_the_next_step() -> None:

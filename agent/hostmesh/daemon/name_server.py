@@ -1,0 +1,85 @@
+"""Names of services on this host: the DNS server with what it needs, as the agent runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from typing import Any
+
+from hostmesh.config.agent import AgentConfig
+from hostmesh.daemon.dns import DnsServer, DnsSettings
+from hostmesh.daemon.dns_metrics import DnsMetrics
+from hostmesh.daemon.dns_upstream import ResolvConf, Upstream
+from hostmesh.daemon.mesh import Mesh
+from hostmesh.dns.answer import Client
+from hostmesh.model.address import IPAddress, SocketAddress
+from hostmesh.model.local import PROXY_MARK, LocalWorkload
+from hostmesh.redirect.dns_plan import PLAIN, address_of
+
+LINK = ip_address("169.254.7.53")
+"""Of the link that systemd-resolved has for the mesh's domains."""
+
+
+class NameServer:
+    """Does nothing where names are not enabled.
+
+    Args:
+        config: of the agent.
+        mesh: what main knows of it.
+        known: whether it does.
+    """
+
+    def __init__(self, config: AgentConfig, mesh: Mesh, known: Callable[[], bool]) -> None:
+        self._settings = settings = config.settings.dns
+        self._mesh = mesh
+        self._network = config.settings.network
+        self.metrics = DnsMetrics()
+        self.addresses: tuple[IPAddress, ...] = (ip_address("127.0.0.1"), LINK)
+        if config.settings.ipv6:
+            self.addresses += (ip_address("::1"),)
+        self._server = DnsServer(
+            mesh.state,
+            Upstream(
+                [SocketAddress.parse(text) for text in settings.upstreams],
+                ResolvConf(own=frozenset({LINK, PLAIN})),
+                PROXY_MARK,
+            ),
+            self.metrics,
+            DnsSettings(settings.domain, settings.split, settings.port, config.settings.ipv6),
+            Client(settings.namespace, config.settings.network),
+            known,
+        )
+
+    @property
+    def pending(self) -> bool:
+        """Whether names should be answered and are not."""
+        return self._settings.enabled and bool(self._server.problem)
+
+    def summary(self) -> dict[str, Any]:
+        """What `hostmesh status` shows."""
+        return {
+            "enabled": self._settings.enabled,
+            "domains": list(self._settings.split),
+            "addresses": [str(address) for address in self.addresses],
+            "port": self._settings.port,
+            "problem": self._server.problem if self._settings.enabled else "",
+        }
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        if self._settings.enabled:
+            await self._server.run(self.addresses)
+
+    def follow(self, workloads: Iterable[LocalWorkload]) -> None:
+        """Answer these at addresses of their own: their questions are captured."""
+        self._server.follow({address_of(workload): self._client(workload) for workload in workloads})
+
+    def _client(self, workload: LocalWorkload) -> Client:
+        known = self._mesh.registered(workload.identity, workload.name)
+        return Client(
+            workload.namespace,
+            known.network if known is not None else self._network,
+            workload.key,
+            known.canonical_name if known is not None else "",
+            known.canonical_revision if known is not None else "",
+        )

@@ -1,0 +1,1 @@
+"""Names of the mesh's services: what they resolve to, for whom (a pure function of the mesh's state)."""

@@ -1,0 +1,163 @@
+"""Health probes on the real kernel: in plaintext to the port and from the network that is named, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.netns.test_firewall import Bench
+from tests.support.netns import Namespace, connect, listen, make_socket, namespace
+from tests.support.netns_helper import running_helper
+
+from hostmesh.firewall.plan import Subject, SubjectKind
+from hostmesh.model.address import parse_ip
+from hostmesh.model.network_policy import NetworkPolicy
+from hostmesh.redirect.plan import ListenerPorts, compile_intent, plan
+from hostmesh.redirect.probes import SOURCES, ProbeRedirector
+from hostmesh.redirect.subjects import Probe, Scope
+
+if TYPE_CHECKING:
+    from tests.netns.conftest import Lab
+
+pytestmark = pytest.mark.netns
+
+STRANGER = "10.77.0.9"
+
+
+def test_probes_of_a_unit(lab: Lab, tmp_path: Path) -> None:
+    """From the prober to its port: direct, under a policy that isolates, too; all else is captured, or dropped."""
+    bench = Bench(lab, tmp_path)
+    prober = ip_network(lab.peer.v4)
+    unit = replace(lab.units[0], scope=Scope(probes=(Probe(8010, (prober, ip_network("fd77::1"))),)))
+    lab.apply(compile_intent(replace(plan([unit]).intent, cgroup_prefix=lab.cgroups.nft_prefix)))
+    app, other = (lab.listen(lab.host, "::", port, lab.a) for port in (8010, 8011))
+    proxy = lab.listen(lab.host, "::", 15006)
+    for listener in (app, other, proxy):
+        listener.settimeout(0.5)
+
+    def reached(port: int, source: str, *, v6: bool = False) -> int:
+        if not bench.reaches(port, source, v6=v6):
+            return 0
+        for listener in (app, other, proxy):
+            try:
+                return int(lab.accept(listener).getsockname()[1])
+            except TimeoutError:
+                continue
+        raise AssertionError
+
+    assert reached(8010, lab.peer.v4) == 8010
+    assert reached(8010, lab.peer.v6, v6=True) == 8010
+    assert reached(8010, STRANGER) == 15006
+    assert reached(8011, lab.peer.v4) == 15006
+    with lab.host.entered():
+        assert lab.redirector.counters() == {"probes_1": 2}
+        assert lab.redirector.verify() == ()
+    isolated = Subject(bench.a, SubjectKind.UNIT, lab.a.path, ((prober, 8010),))
+    bench.apply(bench.plan(NetworkPolicy("deny", "prod"), subject=isolated))
+    assert reached(8010, lab.peer.v4) == 8010
+    assert reached(8010, STRANGER) == 0
+    assert reached(8011, lab.peer.v4) == 0
+
+
+class Containers:
+    """A host with two captured containers on a bridge, and a machine beyond it."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        self.stack = stack
+        self.host, self.far = (stack.enter_context(namespace(hint)) for hint in ("host", "far"))
+        self.host, self.far = connect(self.host, self.far, 79)
+        self.far.ip(f"route add 10.99.0.0/24 via {self.host.v4}")
+        self.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.host.ip("link add br0 type bridge")
+        self.host.ip("addr add 10.99.0.1/24 dev br0")
+        self.host.ip("link set br0 up")
+        self.boxes = [self._box(number) for number in (2, 3)]
+        helper = stack.enter_context(running_helper(directory))
+        with self.boxes[0].path.open() as inside:
+            entered = helper.enter(inside.fileno(), ListenerPorts(), (), [parse_ip(self.boxes[0].v4)])
+        self.listeners = dict(entered.listeners)
+        for _, sock in entered.listeners:
+            stack.enter_context(sock)
+        self.app = stack.enter_context(listen(self.boxes[0], self.boxes[0].v4, 8080))
+        self.prober = ProbeRedirector(directory)
+
+    def _box(self, number: int) -> Namespace:
+        box = self.stack.enter_context(namespace(f"box{number}"))
+        self.host.ip(f"link add p{number} type veth peer name eth0 netns {box.name}")
+        self.host.ip(f"link set p{number} master br0 up")
+        box.ip(f"addr add 10.99.0.{number}/24 dev eth0")
+        box.ip("link set eth0 up")
+        box.ip("route add default via 10.99.0.1")
+        return Namespace(box.name, f"10.99.0.{number}")
+
+    def apply(self) -> tuple[str, ...]:
+        with self.host.entered():
+            return self.prober.apply([parse_ip(self.boxes[0].v4)])
+
+    def seen(self, where: Namespace, source: str = "") -> tuple[str, str]:
+        """Who took a connection to the container's application, and where it came from; empty: nobody did."""
+        with make_socket(where) as sock:
+            sock.settimeout(0.5)
+            if source:
+                where.run("ip", "addr", "replace", f"{source}/32", "dev", "lo")
+                sock.bind((source, 0))
+            try:
+                sock.connect((self.boxes[0].v4, 8080))
+            except TimeoutError:
+                return "", ""
+            for name, listener in (("app", self.app), ("proxy", self.listeners["inbound_plaintext"])):
+                listener.settimeout(0.2)
+                try:
+                    accepted, peer = listener.accept()
+                except TimeoutError:
+                    continue
+                accepted.close()
+                return name, str(peer[0]).removeprefix("::ffff:")
+        raise AssertionError
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Iterator[Containers]:
+    with ExitStack() as stack:
+        yield Containers(stack, tmp_path)
+
+
+def test_probes_of_a_container(containers: Containers) -> None:
+    """What the host itself sends is a probe; what it forwards, and what others forge, is not."""
+    host, far, neighbour = containers.host, containers.far, containers.boxes[1]
+    assert containers.seen(host) == ("proxy", "10.99.0.1")
+    assert containers.apply() == ("table inet hostmesh_probes laid out",)
+    assert containers.apply() == ()
+    assert containers.seen(host) == ("app", SOURCES[4])
+    assert containers.seen(far) == ("proxy", far.v4)
+    assert containers.seen(neighbour) == ("proxy", neighbour.v4)
+    assert containers.seen(far, SOURCES[4]) == ("", "")
+    assert containers.seen(neighbour, SOURCES[4]) == ("", "")
+    host.run("nft", "flush", "ruleset")
+    assert containers.apply() != ()
+    assert containers.seen(host) == ("app", SOURCES[4])
+
+
+def test_a_masquerade_does_not_come_first(containers: Containers) -> None:
+    """Container runtimes masquerade what the bridge sends; a probe is a probe all the same."""
+    containers.host.run(
+        "nft",
+        "add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; "
+        "add rule ip nat post oifname br0 masquerade",
+    )
+    containers.apply()
+    assert containers.seen(containers.host) == ("app", SOURCES[4])
+
+
+def test_nobody_is_probed(containers: Containers) -> None:
+    """Nothing stays, whatever was there."""
+    containers.apply()
+    with containers.host.entered():
+        assert containers.prober.apply(()) == ("table inet hostmesh_probes is gone",)
+        assert containers.prober.apply(()) == ()
+    assert containers.host.run("nft", "list", "ruleset") == ""
