@@ -1,4 +1,4 @@
-"""Twenty new connections a second and two hundred that stay, for ten minutes at most; says every second how it goes."""
+"""Twenty new connections a second and two hundred that stay, for half an hour at most; says every second how it goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 HOST = os.environ["TARGET"]
 PORT = 7000
-RATE, STREAMS, LIMIT, PATIENCE = 20, 200, 600, 15
+RATE, STREAMS, LIMIT, PATIENCE = 20, 200, 1800, 15
 STATE = Path("/run/load/state.json")
 
 
