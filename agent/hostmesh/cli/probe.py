@@ -110,12 +110,15 @@ def read_baseline(text: str) -> Mapping[str, str]:
 
 
 def probes(status: Json, dump: Json, node: str | None) -> list[Probe]:
-    """Every captured unit to every port of every service, or of every workload of a node."""
+    """Every captured service to every port of every service of the mesh, or of every workload of a node.
+
+    Slices, users and namespaces have no cgroup of their own that a process may enter for a moment.
+    """
     targets = list(_workload_targets(dump, node) if node is not None else _service_targets(dump))
     return [
         Probe(f"{one['namespace']}/{one['name']}", one["unit"], name, address)
         for one in status["workloads"]
-        if one["unit"] and one["capture"] == "captured"
+        if one["unit"].endswith(".service") and one["capture"] == "captured"
         for name, address in targets
     ]
 

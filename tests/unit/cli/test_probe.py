@@ -17,6 +17,7 @@ STATUS: dict[str, Any] = {
     "workloads": [
         {"namespace": "prod", "name": "sleep", "unit": "sleep.service", "capture": "captured"},
         {"namespace": "prod", "name": "app", "unit": "", "capture": "captured"},
+        {"namespace": "prod", "name": "many", "unit": "many.slice", "capture": "captured"},
         {"namespace": "prod", "name": "late", "unit": "late.service", "capture": "drop-in missing"},
     ]
 }
