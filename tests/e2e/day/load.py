@@ -1,4 +1,4 @@
-"""Twenty new connections a second and two hundred that stay, for half an hour at most; says every second how it goes."""
+"""Twenty new connections a second and two hundred that stay, half an hour at most; says every second how it goes."""
 
 from __future__ import annotations
 
