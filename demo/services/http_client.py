@@ -3,6 +3,7 @@
 
 Listens on the unix socket in $SOCKET; each line is a JSON command, each answer one line:
   {"get": URL}            one request                         -> {"code": 200, "body": "..."} or {"error": "..."}
+  {"post": URL}           the same, with the method POST
   {"load": URL}           requests without a pause until      -> {}
   {"stop": true}          this stops them                     -> {"sent": 120, "failed": 0, "errors": []}
   {"hold": URL, "n": 8}   opens n connections and keeps them  -> {"open": 8}
@@ -33,21 +34,21 @@ def connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT), parts.path or "/"
 
 
-def ask(connection: http.client.HTTPConnection, path: str) -> dict[str, Any]:
+def ask(connection: http.client.HTTPConnection, path: str, method: str = "GET") -> dict[str, Any]:
     """One request on a connection; an error is an answer too."""
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         response = connection.getresponse()
         return {"code": response.status, "body": response.read().decode()}
     except (OSError, http.client.HTTPException) as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def get(url: str) -> dict[str, Any]:
+def get(url: str, method: str = "GET") -> dict[str, Any]:
     """One request on a connection of its own."""
     connection, path = connect(url)
     try:
-        return ask(connection, path)
+        return ask(connection, path, method)
     finally:
         connection.close()
 
@@ -90,6 +91,8 @@ class Client:
         match command:
             case {"get": url}:
                 return get(url)
+            case {"post": url}:
+                return get(url, "POST")
             case {"load": url}:
                 self.stop()
                 self.load = Load(url)

