@@ -11,6 +11,7 @@ packages=(
   containernetworking-plugins                              # containers of the tests
   chromium                                                 # looks at the web page
   dnsmasq-base unbound                                     # resolvers of the tests
+  podman runc busybox-static                               # containers of the tests, by a runtime
   iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
   etcd-server etcd-client                                  # the store that control planes share, in tests
 )
