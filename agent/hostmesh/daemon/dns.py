@@ -194,21 +194,30 @@ class DnsServer:
     async def _converse(self, connection: socket.socket, client: Client) -> None:
         try:
             reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_MESSAGE + 2)
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                while True:
-                    async with asyncio.timeout(IDLE):
-                        length = int.from_bytes(await reader.readexactly(2), "big")
-                        data = await reader.readexactly(length)
-                    query = parse_query(data)
-                    reply = query.reply if isinstance(query, Refused) else await self._answer(query, client)
-                    if not reply:
-                        break
-                    writer.write(len(reply).to_bytes(2, "big") + reply)
-                    async with asyncio.timeout(IDLE):
-                        await writer.drain()
-            writer.close()
-        finally:
+        except OSError:
+            connection.close()
             self._connections -= 1
+            return
+        try:
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                while await self._exchange(reader, writer, client):
+                    pass
+        finally:
+            writer.close()
+            self._connections -= 1
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> bool:
+        """One question and its answer; False when nothing more is to be said to this client."""
+        async with asyncio.timeout(IDLE):
+            data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        query = parse_query(data)
+        reply = query.reply if isinstance(query, Refused) else await self._answer(query, client)
+        if not reply:
+            return False
+        writer.write(len(reply).to_bytes(2, "big") + reply)
+        async with asyncio.timeout(IDLE):
+            await writer.drain()
+        return True
 
     async def _answer(self, query: Query, client: Client) -> bytes:
         own = self._own_answer(query, client, MAX_MESSAGE, "tcp")

@@ -22,6 +22,8 @@ HEADER = 12
 PLAIN_UDP = 512
 """What a client without EDNS takes over UDP."""
 MAX_MESSAGE = 65535
+MAX_RECORDS = 2000
+"""Of one answer: so many fit into a message, whatever their names."""
 TTL = 30
 A, AAAA = int(dns.rdatatype.A), int(dns.rdatatype.AAAA)
 NOERROR, SERVFAIL, NXDOMAIN = int(dns.rcode.NOERROR), int(dns.rcode.SERVFAIL), int(dns.rcode.NXDOMAIN)
@@ -82,7 +84,9 @@ def answer(query: Query, addresses: Sequence[IPAddress], alias: str = "", limit:
         target = dns.name.from_text(f"{alias}.")
         response.answer.append(dns.rrset.from_text(owner, TTL, dns.rdataclass.IN, dns.rdatatype.CNAME, str(target)))
         owner = target
-    kept = [str(address) for address in addresses]
+    kept = [str(address) for address in addresses[:MAX_RECORDS]]
+    if len(kept) < len(addresses):
+        response.flags |= dns.flags.TC
     while True:
         if kept:
             found = dns.rrset.from_text(owner, TTL, dns.rdataclass.IN, dns.rdatatype.RdataType.make(query.type), *kept)

@@ -106,6 +106,13 @@ def test_as_many_records_as_fit(count: int, limit: int, ipv6: bool) -> None:
     assert found == count or len(data) + size > limit
 
 
+def test_more_records_than_a_message_holds() -> None:
+    """Over TCP too: as many as fit, and the client knows."""
+    data = answer(ask(kind="AAAA"), [ip_address((0x20010002 << 96) + n) for n in range(5000)])
+    said = dns.message.from_wire(data)
+    assert (len(said.answer[0]), said.flags & dns.flags.TC) == (2000, dns.flags.TC)
+
+
 def test_answers_of_strangers() -> None:
     """Another id, another question, no answer: none of them is taken."""
     query = ask("web.prod.")
