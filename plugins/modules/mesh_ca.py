@@ -74,12 +74,17 @@ STEPS = {"started": "start", "switched": "switch", "finished": "finish", "aborte
 
 
 def step_due(wanted: str, phase: str | None) -> bool:
-    """Whether a step is still to be taken; one that was taken or cannot be is not."""
-    if wanted == "started":
-        return phase is None
-    if wanted == "switched":
-        return phase is not None and phase != "switched"
-    return phase is not None
+    """Whether a step is still to be taken: by the rotation's phase, which is None when none goes on.
+
+    One that is aborted after the new root has signed stays, reverted, until it is finished.
+    """
+    taken = {
+        "started": phase is not None,
+        "switched": phase in (None, "switched", "reverted"),
+        "finished": phase is None,
+        "aborted": phase in (None, "reverted"),
+    }
+    return not taken[wanted]
 
 
 def rotate(module: AnsibleModule, plane: ControlPlane) -> None:
