@@ -23,7 +23,7 @@ from hostmesh.control.peer import (
     receive_bounded,
     send_serialized,
 )
-from hostmesh.control.responses import Responses, with_nonce
+from hostmesh.control.responses import Responses, nonce_field
 from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, news
 from hostmesh.control.watch import Watch
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceBase
@@ -297,7 +297,7 @@ class AdsService(AggregatedDiscoveryServiceBase):
         await self._send(stream, watch.type_url, target, found, nonce)
 
     async def _send(self, stream: _Stream, type_url: str, target: ResourceSet, found: Difference, nonce: str) -> None:
-        await send_serialized(stream, with_nonce(self._responses.body(type_url, target, found), nonce))
+        await send_serialized(stream, self._responses.body(type_url, target, found), nonce_field(nonce))
 
     async def _wait_for_quiet(self) -> None:
         wait = self._due() - time.monotonic()

@@ -20,6 +20,9 @@ from hostmesh.model.node import NODE_NAMESPACE, node_identity, node_of
 
 _Message = TypeVar("_Message", bound=Message)
 
+_SMALL = 16 << 10
+"""What is copied rather than sent in several frames."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodePeer:
@@ -159,10 +162,18 @@ async def receive_bounded(stream: Stream[_Message, Any], kind: type[_Message], l
         raise GRPCError(Status.INVALID_ARGUMENT, f"the message is not a {kind.DESCRIPTOR.full_name}") from error
 
 
-async def send_serialized(stream: Stream[Any, Any], message: bytes) -> None:
-    """Send a message that is serialized already; waits while the caller does not read."""
+async def send_serialized(stream: Stream[Any, Any], body: bytes, tail: bytes) -> None:
+    """Send one message that is serialized already, in two parts; waits while the caller does not read.
+
+    A large body is not copied: a thousand slow callers that are told the same wait on the same bytes.
+    """
     raw = stream._stream  # noqa: SLF001  # there is no public door to the bytes
-    await raw.send_data(struct.pack(">?I", False, len(message)) + message)
+    header = struct.pack(">?I", False, len(body) + len(tail))
+    if len(body) <= _SMALL:
+        await raw.send_data(header + body + tail)
+        return
+    for part in (header, body, tail):
+        await raw.send_data(part)
 
 
 def unavailable(error: Exception) -> GRPCError:

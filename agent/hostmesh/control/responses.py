@@ -44,9 +44,9 @@ class Responses:
         return body
 
 
-def with_nonce(body: bytes, nonce: str) -> bytes:
-    """The whole response."""
-    return body + DeltaDiscoveryResponse(nonce=nonce).SerializeToString()
+def nonce_field(nonce: str) -> bytes:
+    """What makes a body one client's response: it is to follow."""
+    return DeltaDiscoveryResponse(nonce=nonce).SerializeToString()
 
 
 def _make_room(kept: dict[tuple[int, int], _Kept]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from hostmesh.control.peer import NodePeer, authenticate, by_certificate, receive_bounded
+from hostmesh.control.peer import NodePeer, authenticate, by_certificate, receive_bounded, send_serialized
 from hostmesh.wire.proto.enrolment_pb2 import EnrolRequest
 
 NODE = "spiffe://cluster.local/ns/hostmesh-nodes/sa/mesh2"
@@ -24,6 +24,7 @@ class FakeStream:
         self._uris = uris
         self._data = data
         self.taken = 0
+        self.sent: list[bytes] = []
 
     def addr(self) -> tuple[str, int]:
         return ("10.0.0.2", 4711)
@@ -33,6 +34,9 @@ class FakeStream:
             return None
         names = (("DNS", "mesh2"), *(("URI", uri) for uri in self._uris))
         return {"subjectAltName": names, "notAfter": "Jan  1 00:00:10 1970 GMT", "serialNumber": "0AFF"}
+
+    async def send_data(self, data: bytes) -> None:
+        self.sent.append(data)
 
     async def recv_data(self, size: int) -> bytes:
         taken, self._data = self._data[:size], self._data[size:]
@@ -44,6 +48,15 @@ def test_a_node_is_who_its_certificate_says() -> None:
     """With its address, the end of its certificate, and that one's number."""
     peer = by_certificate("cluster.local")(FakeStream([NODE]))  # type: ignore[arg-type]
     assert peer == NodePeer("mesh2", "10.0.0.2:4711", 10.0, 0xAFF)
+
+
+@pytest.mark.parametrize("size", [0, 100, 1 << 20])
+def test_a_serialized_message_is_framed_and_a_large_one_not_copied(size: int) -> None:
+    """However many slow callers wait to be told the same, it is in memory once."""
+    stream, body = FakeStream(), b"x" * size
+    asyncio.run(send_serialized(stream, body, b"tail"))  # type: ignore[arg-type]
+    assert b"".join(stream.sent) == b"\0" + (size + 4).to_bytes(4, "big") + body + b"tail"
+    assert size < 1000 or any(part is body for part in stream.sent)
 
 
 def test_a_revoked_node_is_nobody() -> None:

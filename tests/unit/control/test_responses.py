@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostmesh.control.responses import Responses, with_nonce
+from hostmesh.control.responses import Responses, nonce_field
 from hostmesh.control.snapshot import ResourceSet
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryResponse
 
@@ -25,7 +25,7 @@ def test_pieces_are_one_message() -> None:
     target = ResourceSet.of({"a": b"1"})
     responses = Responses()
     found = responses.compare({"gone": "v"}, target)
-    message = DeltaDiscoveryResponse.FromString(with_nonce(responses.body("t", target, found), "n1"))
+    message = DeltaDiscoveryResponse.FromString(responses.body("t", target, found) + nonce_field("n1"))
     [resource] = message.resources
     assert (message.type_url, message.nonce, list(message.removed_resources)) == ("t", "n1", ["gone"])
     assert (resource.name, resource.version, resource.resource.type_url) == ("a", target.versions["a"], "t")
