@@ -37,6 +37,9 @@ options:
         description: Full name of the systemd service.
         type: str
         required: true
+      health:
+        description: How its health is probed, as Istio's C(ReadinessProbe).
+        type: dict
   drop_in:
     description: Text of the drop-in.
     type: str
@@ -81,6 +84,7 @@ withdrawn:
   returned: always
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -94,12 +98,13 @@ HEADER = "# Written by the Ansible collection hostmesh.mesh; changes are lost.\n
 UNIT_LINE = re.compile(r"^  unit: (\S+)$", re.MULTILINE)
 
 
-def enrolment(workload: dict[str, str]) -> str:
+def enrolment(workload: dict[str, Any]) -> str:
     """The text of one file of workloads.d."""
     return (
         f"{HEADER}workload: {workload['namespace']}/{workload['name']}\n"
         f"serviceAccount: {workload['service_account']}\n"
         f"capture:\n  unit: {workload['unit']}\n"
+        + (f"health: {json.dumps(workload['health'])}\n" if workload.get("health") else "")
     )
 
 
@@ -119,7 +124,7 @@ def drop_in_path(unit: str) -> Path:
     return UNITS / f"{unit}.d" / DROP_IN
 
 
-def plan(workloads: list[dict[str, str]], drop_in: str) -> dict[Path, str | None]:
+def plan(workloads: list[dict[str, Any]], drop_in: str) -> dict[Path, str | None]:
     """Every file that has to be as given; None for one that has to be absent."""
     before = written_before()
     wanted: dict[Path, str | None] = {
@@ -183,7 +188,10 @@ def check_duplicates(module: AnsibleModule, workloads: list[dict[str, str]]) -> 
 
 def main() -> None:
     """Answer Ansible's call."""
-    fields = {name: {"type": "str", "required": True} for name in ("name", "namespace", "service_account", "unit")}
+    fields: dict[str, Any] = {
+        name: {"type": "str", "required": True} for name in ("name", "namespace", "service_account", "unit")
+    }
+    fields["health"] = {"type": "dict"}
     module = AnsibleModule(
         argument_spec={
             "workloads": {"type": "list", "elements": "dict", "required": True, "options": fields},
@@ -191,7 +199,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    workloads: list[dict[str, str]] = module.params["workloads"]
+    workloads: list[dict[str, Any]] = module.params["workloads"]
     check_duplicates(module, workloads)
     units, before = {one["unit"] for one in workloads}, units_of(written_before())
     drop_in = module.params["drop_in"].rstrip("\n") + "\n"

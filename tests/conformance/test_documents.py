@@ -101,3 +101,27 @@ def test_addresses_stay_with_their_services(open_documents: OpenDocuments) -> No
     assert live(again)["a"] == before["a"]
     assert live(again)["c"] == before["c"]
     assert live(started(open_documents)) == live(again)
+
+
+def test_a_file_is_replaced_as_a_whole(open_documents: OpenDocuments) -> None:
+    """What it no longer holds is gone, other files are left alone, and the same again changes nothing."""
+    store = started(open_documents)
+    store.apply([Input("x", service("x"))], dry_run=False)
+    first = store.replace("inventory.yaml", Input("i", service("a") + "---\n" + service("b")), dry_run=False)
+    second = Input("i", service("b") + "---\n" + service("c"))
+    assert {outcome.action for outcome in first.outcomes} == {"created"}
+    said = store.replace("inventory.yaml", second, dry_run=False)
+    assert {(one.key.name, one.action) for one in said.outcomes} == {
+        ("a", "deleted"),
+        ("b", "unchanged"),
+        ("c", "created"),
+    }
+    again = store.replace("inventory.yaml", second, dry_run=False)
+    assert {one.action for one in again.outcomes} == {"unchanged"}
+    assert set(live(store)) == set(live(started(open_documents))) == {"x", "b", "c"}
+    with pytest.raises(InvalidYaml, match="x"):
+        store.replace("other.yaml", Input("o", service("x")), dry_run=False)
+    with pytest.raises(Refused, match="no name for a file"):
+        store.replace("../x.yaml", second, dry_run=False)
+    store.replace("inventory.yaml", Input("i", "# nothing\n"), dry_run=False)
+    assert set(live(store)) == {"x"}

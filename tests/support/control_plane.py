@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.netns import Namespace
 
@@ -52,7 +53,7 @@ class RunningControlPlane:
         return output
 
 
-def configure(directory: Path, port: int, address: str = "127.0.0.1") -> Path:
+def configure(directory: Path, port: int, address: str = "127.0.0.1", **further: Any) -> Path:
     """Write a configuration that stays inside `directory`."""
     config = directory / "control-plane.yaml"
     values = {
@@ -61,6 +62,7 @@ def configure(directory: Path, port: int, address: str = "127.0.0.1") -> Path:
         "state_dir": str(directory / "state"),
         "socket": str(directory / "control.sock"),
         "socket_group": "no-such-group",
+        **further,
     }
     config.write_text(json.dumps(values))
     return config
@@ -72,14 +74,22 @@ def command(config: Path) -> list[str]:
 
 
 @contextmanager
-def control_plane(directory: Path, where: Namespace | None = None) -> Iterator[RunningControlPlane]:
+def control_plane(directory: Path, where: Namespace | None = None, **further: Any) -> Iterator[RunningControlPlane]:
     """Start one, wait until it tells systemd (here: us) that it is ready, and end it in any case.
 
-    On loopback, or at a namespace's address and Istio's port.
+    On loopback, or at a namespace's address and Istio's port; `further` are more settings.
     """
     port = free_port() if where is None else 15012
-    config = configure(directory, port) if where is None else configure(directory, port, where.v4)
+    config = configure(directory, port, "127.0.0.1" if where is None else where.v4, **further)
+    with started(directory, config, port, where) as running:
+        yield running
+
+
+@contextmanager
+def started(directory: Path, config: Path, port: int, where: Namespace | None = None) -> Iterator[RunningControlPlane]:
+    """As `control_plane`, with the configuration that it has had before."""
     argv = command(config)
+    (directory / "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(directory / "notify"))
         process = subprocess.Popen(

@@ -21,7 +21,9 @@ from hostmesh.control.debounce import Debounce
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.grpc_server import GrpcServer
 from hostmesh.control.nodes import NodeRegistry
-from hostmesh.control.peer import by_certificate_or_token
+from hostmesh.control.peer import by_certificate, by_certificate_or_token
+from hostmesh.control.registry import Registry
+from hostmesh.control.registry_service import RegistryService
 from hostmesh.control.shelf import DirectoryShelf
 from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
@@ -62,10 +64,12 @@ class Mesh:
         self.bearers = BearerTokens(DirectoryShelf(self.directory / "ca"), TRUST_DOMAIN)
         authenticate = by_certificate_or_token(TRUST_DOMAIN, self.bearers.judge, revoked_nodes(self.ca))
         self.ads = AdsService(TRUST_DOMAIN, debounce=Debounce(0.01, 0.05), authenticate=authenticate)
+        self.registry = Registry(kept, "cp", 30.0, lambda: None)
         services = [
             self.ads,
             CertificateService(self.ca, lambda node: self.registered.get(node, set()), self.audit, authenticate),
             EnrolmentService(self.ca, self.tokens, self.audit, self.nodes, self.now),
+            RegistryService(self.registry, by_certificate(TRUST_DOMAIN, revoked_nodes(self.ca)), self.now),
         ]
         self.server = GrpcServer(self.ca, services, hosts=["127.0.0.1"], bind="127.0.0.1", port=self.port)
         self.trust = TrustKeeper(self.ca, self.ads, self.audit, reload_server=self.server.reload)

@@ -35,7 +35,7 @@ def _ztunnel(config: AgentConfig, settings: Settings, proxy: ProxyConfig) -> Jso
     ports: Ports = settings.ports
     control_plane = settings.control_plane
     everywhere = "[::]" if settings.ipv6 else "0.0.0.0"
-    address = "" if settings.local else f"https://{control_plane.address}"
+    address = "" if settings.local else f"https://{control_plane.everywhere[0]}"
     root: Json = {"File": str(control_plane.root_cert)}
     return {
         "proxy": True,

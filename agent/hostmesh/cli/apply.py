@@ -27,11 +27,19 @@ _output = click.option(
 @click.command()
 @files_option
 @click.option("--dry-run", is_flag=True, help="Check everything against what is live, change nothing.")
+@click.option(
+    "--as",
+    "file_name",
+    default="",
+    metavar="NAME.yaml",
+    help="Make the one file that is given this file of documents, as a whole: what it held before and does not now is "
+    "deleted.",
+)
 @_output
 @socket_option
-def apply(names: tuple[str, ...], dry_run: bool, output: str, path: Path) -> None:
+def apply(names: tuple[str, ...], dry_run: bool, file_name: str, output: str, path: Path) -> None:
     """Create or change objects: all of them, or on any mistake none."""
-    result = Client(path).apply(read_files(names), dry_run=dry_run)
+    result = Client(path).apply(read_files(names), dry_run=dry_run, file_name=file_name)
     _print(result, output, dry_run=dry_run)
 
 

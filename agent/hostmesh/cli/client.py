@@ -43,9 +43,9 @@ class Client:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def apply(self, files: list[dict[str, str]], *, dry_run: bool) -> Json:
-        """Create and change objects; `files` are `source` and `text`."""
-        return self._request("POST", "/v1/apply", {"files": files, "dry_run": dry_run})
+    def apply(self, files: list[dict[str, str]], *, dry_run: bool, file_name: str = "") -> Json:
+        """Create and change objects; `files` are `source` and `text`; with `file_name` one is to be just that file."""
+        return self._request("POST", "/v1/apply", {"files": files, "dry_run": dry_run, "file_name": file_name})
 
     def diff(self, files: list[dict[str, str]]) -> Json:
         """What apply would change."""

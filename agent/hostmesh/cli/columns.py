@@ -166,6 +166,17 @@ def _nodes(items: list[Json], wide: bool) -> list[Row]:
     return rows
 
 
+def _leases(items: list[Json], wide: bool) -> list[Row]:
+    del wide
+    rows: list[Row] = [("NODE", "ROTATION", "GONE SINCE", "NOT HEALTHY")]
+    for item in items:
+        gone = item["goneSince"]
+        since = datetime.fromtimestamp(gone, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if gone else _NONE
+        sick = "; ".join(f"{workload}: {why}" for workload, why in item["unhealthy"].items())
+        rows.append((item["name"], "out" if gone else "in", since, sick or _NONE))
+    return rows
+
+
 def _waypoint(item: Json, names: Mapping[str, str]) -> str:
     waypoint = item.get("waypoint")
     if not waypoint:
@@ -179,4 +190,5 @@ _MESH: Mapping[str, Callable[[list[Json], bool], list[Row]]] = {
     "meshservices": _services,
     "policies": _policies,
     "nodes": _nodes,
+    "leases": _leases,
 }

@@ -27,7 +27,8 @@ def get(kind: str, name: str | None, namespace: str | None, output: str, path: P
     """Show what is live.
 
     Documents: workloadentry, serviceentry, authorizationpolicy, peerauthentication, service, namespace.
-    What agents are told because of them: workloads, meshservices, policies. Agents that are connected: nodes.
+    What agents are told because of them: workloads, meshservices, policies. Agents that are connected: nodes. Hosts in
+    and out of rotation: leases.
     """
     client = Client(path)
     if kind in DERIVED:
@@ -46,6 +47,9 @@ def get(kind: str, name: str | None, namespace: str | None, output: str, path: P
 def _derived(client: Client, kind: str) -> list[dict[str, Any]]:
     if kind == "nodes":
         return [{"name": node["node"], **node} for node in client.status()["nodes"]]
+    if kind == "leases":
+        leases: list[dict[str, Any]] = client.status()["registry"]["leases"]
+        return leases
     items: list[dict[str, Any]] = client.mesh().get(_SECTIONS[kind], [])
     return items
 

@@ -29,6 +29,7 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
     "meshservices": ("meshservice", "meshservices", "ms"),
     "policies": ("policy", "policies", "pol"),
     "nodes": ("node", "nodes", "no"),
+    "leases": ("lease", "leases"),
 }
 """What agents are told, as istioctl ztunnel-config calls it."""
 

@@ -188,7 +188,8 @@ def _load(config: Path, *, broken_is_default: bool = False) -> AgentConfig:
 def _capture(config: AgentConfig, workloads_dir: Path | None = None) -> Capture:
     s = config.settings
     cgroups = find_root()
-    control_plane = ControlPlaneAddresses(None if s.local else Endpoint.parse(s.control_plane.address))
+    endpoints = () if s.local else tuple(map(Endpoint.parse, s.control_plane.everywhere))
+    control_plane = ControlPlaneAddresses(endpoints)
     view = HostView(failsafe=lambda: failsafe.read(cgroups, control_plane(), s.proxy_user))
     settings = capture_settings(config)
     if workloads_dir is not None:

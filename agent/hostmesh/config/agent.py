@@ -52,10 +52,13 @@ class ControlPlane(_Strict):
     `kind` istiod is Istio's own: `xds_identity` (namespace/service account) is whose token or client certificate the
     xDS stream uses, `tokens` and `client_certificates` hold those of all workloads, each at
     `<namespace>/<service account>`. `metadata` goes with this node's first xDS request, beside what is always there.
+    `addresses` are those of several control planes of one mesh, and go before `address`; hosts spread over them, and go
+    on to the next when one fails.
     """
 
     kind: Literal["hostmesh", "istiod"] = "hostmesh"
     address: str = "localhost:15012"
+    addresses: tuple[str, ...] = Field(default=(), max_length=16)
     server_name: str | None = None
     root_cert: Path = Path("/etc/hostmesh/root-cert.pem")
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -68,6 +71,11 @@ class ControlPlane(_Strict):
         if self.kind == "istiod" and not self.xds_identity:
             raise ValueError("istiod needs xds_identity: the namespace/service account whose token xDS uses")
         return self
+
+    @property
+    def everywhere(self) -> tuple[str, ...]:
+        """All of them; one at least."""
+        return self.addresses or (self.address,)
 
 
 class Certificates(_Strict):

@@ -1,6 +1,7 @@
 """The operator's door: HTTP with JSON on a unix socket, which the CLI speaks. Who may open the socket may do all.
 
-`POST /v1/apply` and `POST /v1/diff` take `{"files": [{"source", "text"}]}`; `GET /v1/objects/<kind>`, with
+`POST /v1/apply` and `POST /v1/diff` take `{"files": [{"source", "text"}]}`; with `"file_name"` applying one file makes
+it the whole content of that file of documents. `GET /v1/objects/<kind>`, with
 `namespace` and `name` as query; `DELETE /v1/objects/<kind>/<namespace or ->/<name>`; `GET /v1/mesh`; `GET /v1/status`.
 Errors are `{"error", "problems": [{"source", "line", "field", "why"}]}`.
 """
@@ -40,6 +41,7 @@ class _File(RequestModel):
 class _Apply(RequestModel):
     files: list[_File]
     dry_run: bool = False
+    file_name: str = ""
 
 
 class Api:
@@ -93,8 +95,14 @@ class Api:
                 uid=caller_uid(request),
                 files=", ".join(file.source for file in body.files),
             )
-        result = await self._live.apply(_inputs(body), dry_run=body.dry_run)
-        return web.json_response(_result(result))
+        return web.json_response(_result(await self._carry_out(body)))
+
+    async def _carry_out(self, body: _Apply) -> Result:
+        if not body.file_name:
+            return await self._live.apply(_inputs(body), dry_run=body.dry_run)
+        if len(body.files) != 1:
+            raise Refused(f"{body.file_name} can be one file, and {len(body.files)} were given")
+        return await self._live.replace(body.file_name, _inputs(body)[0], dry_run=body.dry_run)
 
     async def _diff(self, request: web.Request) -> web.Response:
         body = await read_body(request, _Apply)
@@ -123,8 +131,8 @@ class Api:
         return web.json_response(_result(await self._live.delete(key, dry_run=dry_run)))
 
     async def _mesh(self, _: web.Request) -> web.Response:
-        current = self._live.current
-        return web.json_response(_mesh(current.translation) if current else {})
+        told = self._live.told
+        return web.json_response(_mesh(told) if told else {})
 
     async def _get_status(self, _: web.Request) -> web.Response:
         current = self._live.current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from hostmesh.control.documents.read import Object, ObjectKey, check_together, r
 
 Contents = Mapping[Path, tuple[Object[Resource], ...]]
 """Every file's objects."""
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,200}\.ya?ml")
 
 
 class Refused(Exception):
@@ -88,6 +92,37 @@ def plan(directory: Path, contents: Contents, inputs: Sequence[Input]) -> Change
         raise InvalidYaml(problems)
     replaced = {**current, **{item.key: item for item in wanted}}
     return Change(files, _with_duplicates(contents, replaced), tuple(outcomes), frozenset(i.source for i in inputs))
+
+
+def replacement(directory: Path, contents: Contents, name: str, new: Input) -> Change:
+    """Plan one file as a whole: what it held and holds no longer is removed.
+
+    Args:
+        directory: of all files.
+        contents: as it is.
+        name: of the file.
+        new: what it is to hold.
+
+    Raises:
+        InvalidYaml: the input is wrong.
+        Refused: not a name for a file.
+    """
+    if not _FILE_NAME.fullmatch(name):
+        raise Refused(f"{name!r} is no name for a file of documents; use one like policies.yaml")
+    path = directory / name
+    wanted = read(new.text, new.source)
+    before = {item.key: item for item in contents.get(path, ())}
+    after = {item.key: item for item in wanted}
+    outcomes = [Outcome(key, "deleted", path, difference(before[key], None)) for key in before if key not in after]
+    for key, item in after.items():
+        old = before.get(key)
+        if old is not None and old.document.value == item.document.value:
+            outcomes.append(Outcome(key, "unchanged", path))
+        else:
+            outcomes.append(Outcome(key, "configured" if old else "created", path, difference(old, item)))
+    others = tuple(item for other, items in contents.items() if other != path for item in items)
+    same = path in contents and all(outcome.action == "unchanged" for outcome in outcomes)
+    return Change({} if same else {path: new.text}, (*others, *wanted), tuple(outcomes), frozenset({new.source}))
 
 
 def removal(contents: Contents, key: ObjectKey) -> Change:

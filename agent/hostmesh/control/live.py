@@ -10,6 +10,7 @@ from typing import TypeVar
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.apply import Input, Result
 from hostmesh.control.documents.read import ObjectKey
+from hostmesh.control.presence import Presence, in_rotation
 from hostmesh.control.snapshot import Encodings, Snapshot
 from hostmesh.control.store import DocumentSet, DocumentStore
 from hostmesh.control.translate import Translation
@@ -27,13 +28,22 @@ class LiveDocuments:
     Args:
         store: used by nobody else.
         publish: called on the event loop.
+        presence: which hosts and workloads are not in rotation; call `look` when it has changed.
     """
 
-    def __init__(self, store: DocumentStore, publish: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        publish: Callable[[Snapshot], None],
+        presence: Callable[[], Presence] = Presence,
+    ) -> None:
         self._store = store
         self._publish = publish
+        self._presence = presence
         self._published: Translation | None = None
         self._encodings = Encodings()
+        self._absent = Presence()
+        self._told: Translation | None = None
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self.started = asyncio.Event()
@@ -47,6 +57,11 @@ class LiveDocuments:
     def problems(self) -> tuple[Problem, ...]:
         """What keeps the directory's present content from being live."""
         return self._store.problems
+
+    @property
+    def told(self) -> Translation | None:
+        """What agents are told: what is live, less who is not in rotation."""
+        return self._told
 
     def registered(self, node: str) -> frozenset[Identity]:
         """Identities that the node's agent may have certificates for."""
@@ -71,6 +86,10 @@ class LiveDocuments:
         """As DocumentStore.apply; what was applied is published when this returns."""
         return await self._do(lambda: self._store.apply(inputs, dry_run=dry_run))
 
+    async def replace(self, name: str, new: Input, *, dry_run: bool) -> Result:
+        """As DocumentStore.replace."""
+        return await self._do(lambda: self._store.replace(name, new, dry_run=dry_run))
+
     async def delete(self, key: ObjectKey, *, dry_run: bool) -> Result:
         """As DocumentStore.delete."""
         return await self._do(lambda: self._store.delete(key, dry_run=dry_run))
@@ -83,13 +102,14 @@ class LiveDocuments:
                 await self._publish_news()
 
     async def _publish_news(self) -> None:
-        current = self._store.current
-        if current is None or current.translation is self._published:
+        current, presence = self._store.current, self._presence()
+        if current is None or (current.translation is self._published and presence == self._absent):
             return
-        translation, before = current.translation, self._published
-        self._published = translation
-        if before is None or _told(before) != _told(translation):
-            self._publish(await asyncio.to_thread(_snapshot, translation, self._encodings))
+        self._published, self._absent = current.translation, presence
+        told, before = await asyncio.to_thread(in_rotation, current.translation, presence), self._told
+        self._told = told
+        if before is None or _told(before) != _told(told):
+            self._publish(await asyncio.to_thread(_snapshot, told, self._encodings))
 
 
 def _told(translation: Translation) -> tuple[object, ...]:

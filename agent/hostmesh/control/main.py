@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import signal
 import socket
 import time
@@ -31,8 +32,12 @@ from hostmesh.control.local_socket import SocketUnusable, listen
 from hostmesh.control.nodes import NodeRegistry
 from hostmesh.control.offload import Offload
 from hostmesh.control.open_store import open_store
-from hostmesh.control.peer import by_certificate_or_token
-from hostmesh.control.records import Record, RecordsBroken, StoreUnavailable
+from hostmesh.control.peer import by_certificate, by_certificate_or_token
+from hostmesh.control.planes import Planes
+from hostmesh.control.records import RecordsBroken, StoreUnavailable
+from hostmesh.control.registry import Registry
+from hostmesh.control.registry_service import RegistryService
+from hostmesh.control.revocations import PREFIX as REVOKED
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
@@ -89,13 +94,24 @@ class ControlPlane:
         authenticate = by_certificate_or_token(config.trust_domain, self._bearers.judge, revoked_nodes(self._ca))
         self._ads = AdsService(config.trust_domain, authenticate=authenticate)
         store = DocumentStore(self._store.documents, records, config.state_dir, config.mesh)
-        self._live = LiveDocuments(store, self._ads.publish)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._registry = Registry(
+            records,
+            self._store.name,
+            config.registry.lease,
+            self._look_again,
+            problem=self._store.problem,
+            run=self._offload,
+        )
+        self._planes = Planes(records, self._store.name, os.uname().nodename)
+        self._live = LiveDocuments(store, self._ads.publish, lambda: self._registry.presence)
         self._grpc = GrpcServer(
             self._ca,
             [
                 self._ads,
                 CertificateService(self._ca, self._live.registered, self._audit, authenticate, self._offload),
                 EnrolmentService(self._ca, self._tokens, self._audit, self._nodes, run=self._offload),
+                RegistryService(self._registry, by_certificate(config.trust_domain, revoked_nodes(self._ca))),
             ],
             hosts=config.server_names,
             bind=config.listen.address or None,
@@ -118,7 +134,9 @@ class ControlPlane:
         except SocketUnusable as error:
             self._store.close()
             raise CannotStart(str(error)) from error
-        self._follow_documents(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._store.records.follow(DOCUMENTS, lambda _key, _record: self._look_again())
+        self._store.records.follow(REVOKED, lambda _key, _record: self._look_at_revocations())
         try:
             self._trust.publish()
             await self._grpc.start()
@@ -140,12 +158,15 @@ class ControlPlane:
             await asyncio.to_thread(self._store.close)
             self._close(listener)
 
-    def _follow_documents(self, loop: asyncio.AbstractEventLoop) -> None:
-        def changed(key: str, record: Record | None) -> None:
-            del key, record
-            loop.call_soon_threadsafe(self._live.look)
+    def _look_at_revocations(self) -> None:
+        """In any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._trust.look)
 
-        self._store.records.follow(DOCUMENTS, changed)
+    def _look_again(self) -> None:
+        """In any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._live.look)
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -154,6 +175,8 @@ class ControlPlane:
                 tasks.create_task(self._ads.run(), name="xds"),
                 tasks.create_task(self._grpc.run(), name="server certificate"),
                 tasks.create_task(self._trust.run(), name="trust"),
+                tasks.create_task(self._registry.run(), name="registry"),
+                tasks.create_task(self._planes.run(), name="other control planes"),
                 tasks.create_task(_feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._announce(), name="readiness"),
             ]
@@ -189,6 +212,8 @@ class ControlPlane:
             "documentsDir": str(self._store.documents.path),
             "store": {"at": self._store.records.where, "problem": self._store.problem()},
             "rootCert": str(self._ca.root_path),
+            "controlPlanes": self._planes.describe(),
+            "registry": self._registry.describe(),
             "nodes": [dataclasses.asdict(node) for node in self._ads.connected_nodes()],
         }
 

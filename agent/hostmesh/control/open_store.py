@@ -61,7 +61,8 @@ def open_store(config: ControlPlaneConfig) -> Store:
 def _open_etcd(config: ControlPlaneConfig, etcd: EtcdStore, ca: Path) -> Store:
     endpoints = EtcdEndpoints(members(etcd.endpoints), etcd.root_cert, etcd.cert, etcd.key)
     name = _name(config.state_dir)
-    key = None if plugged_ca.is_plugged(ca) else read_encryption_key(etcd.encryption_key_file)
+    needless = plugged_ca.is_plugged(ca) and not etcd.encryption_key_file.exists()
+    key = None if needless else read_encryption_key(etcd.encryption_key_file)
     records = EtcdRecords(endpoints, prefix=etcd.prefix, writer=name, lease_ttl=config.registry.lease)
     records.start(START_TIMEOUT)
     return Store(

@@ -21,8 +21,8 @@ HOLD = "certificateHold"
 
 REASONS = tuple(flag.value for flag in x509.ReasonFlags if flag is not x509.ReasonFlags.remove_from_crl)
 
-_PREFIX = "revoked/"
-_IDENTITY, _SERIAL, _NUMBER = f"{_PREFIX}identity/", f"{_PREFIX}serial/", f"{_PREFIX}number"
+PREFIX = "revoked/"
+_IDENTITY, _SERIAL, _NUMBER = f"{PREFIX}identity/", f"{PREFIX}serial/", f"{PREFIX}number"
 _FORGET_AT_ONCE = 50
 _AT_ONCE = 64
 """etcd limits what a transaction may do; what is revoked first is the identity, which stops everything."""
@@ -70,7 +70,7 @@ class Revocations:
         self._identities: dict[Identity, RevokedIdentity] = {}
         self.number = 0
         """Grows with every change; the CRL number."""
-        records.follow(_PREFIX, self._changed)
+        records.follow(PREFIX, self._changed)
 
     @property
     def serials(self) -> tuple[RevokedSerial, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
-from hostmesh.control.apply import Change, Input, Refused, Result, plan, removal
+from hostmesh.control.apply import Change, Input, Refused, Result, plan, removal, replacement
 from hostmesh.control.directory import DirectoryUnusable
 from hostmesh.control.document_tree import DocumentTree
 from hostmesh.control.documents.base import Resource
@@ -132,6 +132,16 @@ class DocumentStore:
             DirectoryUnusable: it could not be written; nothing is changed.
         """
         return self._carry_out(lambda: plan(self._tree.path, self._contents(), inputs), dry_run=dry_run)
+
+    def replace(self, name: str, new: Input, *, dry_run: bool) -> Result:
+        """Make one file hold just this.
+
+        Raises:
+            InvalidYaml: the input is wrong, or the set would be.
+            Refused: not a name for a file.
+            DirectoryUnusable: it could not be written; nothing is changed.
+        """
+        return self._carry_out(lambda: replacement(self._tree.path, self._contents(), name, new), dry_run=dry_run)
 
     def delete(self, key: ObjectKey, *, dry_run: bool) -> Result:
         """Remove an object.

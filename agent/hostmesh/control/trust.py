@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cryptography import x509
@@ -38,7 +39,7 @@ from hostmesh.xds.codec import encode_trust
 
 _log = logging.getLogger(__name__)
 
-CHECK_INTERVAL = 0.5
+CHECK_INTERVAL = 1.0
 """Seconds between looks at who has confirmed, and at what others have changed: files or shared records."""
 
 REFRESH_INTERVAL = 86400.0
@@ -103,6 +104,7 @@ class TrustKeeper:
         self._signed_at = 0.0
         self._published_number = 0
         self._problem = ""
+        self._news = asyncio.Event()
 
     @property
     def problem(self) -> str:
@@ -268,7 +270,10 @@ class TrustKeeper:
     async def run(self) -> None:
         """Go on with a rotation when it is safe, follow a plugged-in authority's files, keep the lists fresh."""
         while True:
-            await asyncio.sleep(CHECK_INTERVAL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await self._news.wait()
+            self._news.clear()
             try:
                 self.check()
             except Overtaken:
@@ -277,6 +282,10 @@ class TrustKeeper:
                 if str(error) != self._problem:
                     self._problem = str(error)
                     _log.error("the authority's files are not usable, the last good state stays: %s", error)
+
+    def look(self) -> None:
+        """Another control plane has revoked something: do not wait until the next look."""
+        self._news.set()
 
     def check(self) -> None:
         """What `run` does again and again.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
@@ -17,6 +18,7 @@ from hostmesh.daemon.cni_host import CniHost, DescriptorStore, kept_namespaces
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
 from hostmesh.daemon.istiod_mode import istiod_access
+from hostmesh.daemon.lease import LeaseClient
 from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.local_mode import NoMembership, local_mesh, local_policies
 from hostmesh.daemon.logs import LogSink
@@ -33,6 +35,7 @@ from hostmesh.daemon.view import View
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.cni_server import CniServer
 from hostmesh.enrolment.numbers import NumbersUnreadable
+from hostmesh.health.keeper import HealthKeeper
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.files import FileCertificates
 from hostmesh.identity.host_key import HostKeySigner
@@ -79,18 +82,18 @@ class Agent:
         self._stopping = asyncio.Event()
         self._hangup = asyncio.Event()
         self._store = NodeStore(settings.state_dir)
-        endpoint = Endpoint.parse(settings.control_plane.address, settings.control_plane.server_name)
+        endpoints = _endpoints(config)
         root_cert = Roots(settings.control_plane.root_cert, settings.state_dir / "roots.json")
         self._trust = Trust(root_cert)
-        istiod = istiod_access(config, endpoint, root_cert)
-        control_plane = ControlPlane(endpoint, root_cert, self._store.files)
+        istiod = istiod_access(config, endpoints, root_cert)
+        control_plane = ControlPlane(endpoints, root_cert, self._store.files)
         self._ca = istiod or CaClient(control_plane, settings.certificates.ttl)
         local = local_mesh(config)
         self._membership: Membership | NoMembership = (
             NoMembership()
             if local is not None or istiod is not None
             else Membership(
-                ControlPlane(endpoint, root_cert),
+                ControlPlane(endpoints, root_cert),
                 self._store,
                 config.node,
                 settings.trust_domain,
@@ -99,11 +102,19 @@ class Agent:
                 fetch=self._ca.fetch,
             )
         )
+        self._health = HealthKeeper(self._on_health)
+        self._lease = LeaseClient(self._health.standings)
         self._mesh = Mesh(config.node)
         self._xds: XdsClient | LocalSource = (
             LocalSource(local, self._on_update, local_policies(config))
             if local is not None
-            else mesh_source(config, endpoint, control_plane, istiod, Listeners(self._on_update, self._on_status))
+            else mesh_source(
+                config,
+                endpoints[0],
+                control_plane,
+                istiod,
+                Listeners(self._on_update, self._on_status, self._lease.keep),
+            )
         )
         restored = self._xds.everything()
         self._mesh.apply(restored)  # what the disk had is known before this node has (re)joined
@@ -114,7 +125,7 @@ class Agent:
         )
         for credentials in before.credentials:
             self._secrets.adopt(credentials)
-        self._capture = CaptureKeeper(config, endpoint, self._mesh.opted_out)
+        self._capture = CaptureKeeper(config, endpoints, self._mesh.opted_out)
         self._policies = PolicyKeeper(self._capture, self._mesh.state)
         self._policies.apply(restored)
         if local is not None or restored.network_policies:
@@ -181,6 +192,7 @@ class Agent:
                     tasks.create_task(self._cni.run(), name="CNI"),
                     tasks.create_task(self._secrets.run(), name="certificates"),
                     tasks.create_task(self._names.run(), name="names"),
+                    tasks.create_task(self._health.run(), name="health"),
                     tasks.create_task(_feed_watchdog(), name="watchdog"),
                     tasks.create_task(self._reload_on_hangup(tasks), name="reload"),
                 ]
@@ -299,6 +311,7 @@ class Agent:
         self._workers.broadcast(local_workloads_update(self._capture.workloads, self._capture.host_ports))
         self._quarters.follow(self._capture.namespaces.open)
         self._name_server.follow(asker.workload for asker in self._capture.naming.askers)
+        self._health.follow(self._capture.checks)
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:
         """What a worker must know before it may serve; while the mesh is unknown it is not told to serve."""
@@ -342,6 +355,9 @@ class Agent:
         if status.synced:
             self._workers.broadcast(pb.ToWorker(serve=pb.Serve()))
 
+    def _on_health(self) -> None:
+        self._lease.tell()
+
     def _on_node_renewed(self) -> None:
         """What had to wait for this node's own certificate need not wait longer."""
         self._xds.retry()
@@ -377,3 +393,11 @@ async def _feed_watchdog() -> None:
     while True:
         systemd.notify_watchdog()
         await asyncio.sleep(interval / 3)
+
+
+def _endpoints(config: AgentConfig) -> tuple[Endpoint, ...]:
+    """All control planes, in an order of this node's own, so that a fleet spreads over them."""
+    where = config.settings.control_plane
+    found = [Endpoint.parse(text, where.server_name) for text in where.everywhere]
+    first = zlib.crc32(config.node.encode()) % len(found)
+    return (*found[first:], *found[:first])

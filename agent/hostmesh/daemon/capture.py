@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from hostmesh.config.agent import AgentConfig
@@ -22,6 +22,7 @@ from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.chain import Hbone
 from hostmesh.firewall.plan import Options
 from hostmesh.kernel import cgroup
+from hostmesh.model.health import Check
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.dns_apply import DnsRedirector
 from hostmesh.redirect.failsafe import DNS_PORT
@@ -38,16 +39,16 @@ class CaptureKeeper:
 
     Args:
         config: of the agent.
-        endpoint: the control plane.
+        endpoints: the control planes.
         opted_out: who is not captured, though enrolled, as the mesh says now.
     """
 
-    def __init__(self, config: AgentConfig, endpoint: Endpoint, opted_out: OptedOut = nobody) -> None:
+    def __init__(self, config: AgentConfig, endpoints: Sequence[Endpoint], opted_out: OptedOut = nobody) -> None:
         settings = config.settings
         cgroups = cgroup.find_root()
         self._hbone = Hbone(settings.network_policy.hbone)
         self._cgroup_prefix = cgroups.nft_prefix
-        self._control_plane = ControlPlaneAddresses(None if settings.local else endpoint)
+        self._control_plane = ControlPlaneAddresses(() if settings.local else endpoints)
         self._host = HostView(failsafe=lambda: failsafe.read(cgroups, self._control_plane(), settings.proxy_user))
         self._settings = capture_settings(config)
         self.policing = Policing(
@@ -81,6 +82,11 @@ class CaptureKeeper:
     def opted_out(self) -> tuple[LocalWorkload, ...]:
         """Who is enrolled here, but not captured as the registration says so."""
         return tuple(one for one in self._captured.enrolled if one.key in self._idle)
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What to probe, by `namespace/name`."""
+        return self._captured.checks
 
     @property
     def namespaces(self) -> Namespaces:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hostmesh.config.agent import AgentConfig
 from hostmesh.identity.istiod import IstiodAccess
 from hostmesh.model.identity import Identity
@@ -10,13 +12,13 @@ from hostmesh.rpc.roots import Roots
 from hostmesh.xds.client import NodeInfo
 
 
-def istiod_access(config: AgentConfig, endpoint: Endpoint, roots: Roots) -> IstiodAccess | None:
+def istiod_access(config: AgentConfig, endpoints: Endpoint | Sequence[Endpoint], roots: Roots) -> IstiodAccess | None:
     """How this host's workloads reach istiod; None where the control plane is hostmesh's."""
     settings = config.settings
     if settings.local or settings.control_plane.kind != "istiod":
         return None
     return IstiodAccess(
-        endpoint,
+        endpoints,
         roots,
         tokens=settings.control_plane.tokens,
         certificates=settings.control_plane.client_certificates,

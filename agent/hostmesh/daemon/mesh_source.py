@@ -13,7 +13,7 @@ from hostmesh.daemon.istiod_mode import istiod_node, xds_identity
 from hostmesh.identity.istiod import IstiodAccess
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
-from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
+from hostmesh.xds.client import Companion, NodeInfo, XdsClient, XdsStatus, XdsUpdate
 from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, ENFORCING_TYPES, TYPES
 
 ISTIO_TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)
@@ -21,10 +21,11 @@ ISTIO_TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who is told of changes, and of the connection."""
+    """Who is told of changes, and of the connection, and what else hostmesh's own is used for (`companion`)."""
 
     on_update: Callable[[XdsUpdate], None]
     on_status: Callable[[XdsStatus], None]
+    companion: Companion | None = None
 
 
 def mesh_source(
@@ -61,6 +62,7 @@ def mesh_source(
         NodeInfo(config.node, address, metadata=_metadata(settings)),
         listeners.on_update,
         on_status=listeners.on_status,
+        companion=listeners.companion,
         types=ENFORCING_TYPES if settings.network_policy.enforce else TYPES,
         snapshot_path=snapshot,
     )

@@ -163,7 +163,7 @@ class View:
             "ready": not pending,
             "pending": pending,
             "controlPlane": {
-                "address": self._config.settings.control_plane.address,
+                "address": ", ".join(self._config.settings.control_plane.everywhere),
                 "connected": self._xds.connected,
                 "error": self._membership.waiting_for or self._xds.status().error,
             },

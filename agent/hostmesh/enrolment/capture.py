@@ -22,6 +22,7 @@ from hostmesh.kernel import listeners as kernel_listeners
 from hostmesh.kernel import units as systemd_units
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
+from hostmesh.model.health import Check
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.apply import Redirector
 from hostmesh.redirect.dns_plan import Asker
@@ -90,6 +91,8 @@ class Captured:
     changes: tuple[str, ...]
     namespaces: tuple[OpenNamespace, ...] = ()
     enrolled: tuple[LocalWorkload, ...] = ()
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """What to probe, by `namespace/name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Reading:
     problems: tuple[Problem, ...]
     missing_drop_ins: tuple[str, ...]
     askers: tuple[Asker, ...] = ()
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
 class Routing(Protocol):
@@ -217,6 +221,7 @@ class Capture:
             (*located.problems, *others.mistakes, *clashes),
             located.missing_drop_ins,
             tuple(_askers(units, [unit for unit in located.units if unit.workload not in idle])),
+            {one.key: one.health for one in enrolled if one.health is not None},
         )
 
     def complete(self, intent: Intent) -> Intent:
@@ -263,6 +268,7 @@ class Capture:
             changes,
             self._namespaces.open,
             reading.enrolled,
+            reading.checks,
         )
 
     def reassert(self) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ A document has `workload: prod/web`, `serviceAccount: web` (default when left ou
 `capture: {unit: web-api.service}`, also of a slice, `capture: {user: backup, ports: [8080]}`, `capture: {host: true}`
 and `capture: {netns: app1, addresses: [10.0.0.7]}`; `exclude` says what of it is not captured, and
 `probes: [{port: 8080, from: [10.0.0.5/32]}]` whose health probes it takes in plaintext. With
-`outboundTrafficPolicy: {mode: REGISTRY_ONLY}` it reaches nothing that the mesh does not know.
+`outboundTrafficPolicy: {mode: REGISTRY_ONLY}` it reaches nothing that the mesh does not know. It may have a `health`
+that is probed, as in `health: {httpGet: {port: 8080, path: /healthz}}`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse
+from hostmesh.enrolment.probes import Health
 from hostmesh.kernel.namespaces import NAMED
+from hostmesh.model.health import Check
 from hostmesh.model.workload import DEFAULT_SERVICE_ACCOUNT
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -190,6 +193,7 @@ class _Enrolment(_Strict):
     capture: _Capture
     outbound_traffic_policy: _OutboundTrafficPolicy | None = Field(None, alias="outboundTrafficPolicy")
     probes: list[HealthProbe] = []
+    health: Health | None = None
 
     @model_validator(mode="after")
     def _annotated(self) -> _Enrolment:
@@ -235,6 +239,7 @@ class Enrolled:
     registry_only: bool = False
     dns: bool = False
     probes: tuple[HealthProbe, ...] = ()
+    health: Check | None = None
 
     @property
     def key(self) -> str:
@@ -295,6 +300,7 @@ def _enrolled(document: Document) -> Enrolled:
         written.outbound_traffic_policy is not None and written.outbound_traffic_policy.mode == "REGISTRY_ONLY",
         capture.dns,
         tuple(written.probes),
+        written.health.check() if written.health is not None else None,
     )
 
 

@@ -10,7 +10,7 @@ the last renewal having come in time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hostmesh.identity.ca_client import request_certificate
@@ -27,7 +27,7 @@ class IstiodAccess:
     """Finds credentials and gets certificates with them.
 
     Args:
-        endpoint: of istiod's port 15012.
+        endpoints: of istiod's port 15012.
         roots: that istiod's certificate must chain to.
         tokens: directory of token files.
         certificates: directory of client certificates to begin with.
@@ -39,7 +39,7 @@ class IstiodAccess:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoints: Endpoint | Sequence[Endpoint],
         roots: Roots,
         *,
         tokens: Path,
@@ -49,7 +49,7 @@ class IstiodAccess:
         ttl: float,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._endpoint = endpoint
+        self._endpoints = endpoints
         self._roots = roots
         self._tokens = tokens
         self._certificates = certificates
@@ -61,7 +61,7 @@ class IstiodAccess:
     def control_plane(self, identity: Identity) -> ControlPlane:
         """How to connect as this identity; call `headers` for each call."""
         token = _place(self._tokens, identity)
-        return ControlPlane(self._endpoint, self._roots, None if token.exists() else self._files(identity))
+        return ControlPlane(self._endpoints, self._roots, None if token.exists() else self._files(identity))
 
     def headers(self, identity: Identity) -> Mapping[str, str]:
         """What goes with each call: the token as it is now, if there is one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,9 @@ _CONFIGURATION = Configuration(
 )
 
 
+_FAILURES = (OSError, GRPCError, StreamTerminatedError, H2Error)
+
+
 @dataclass(frozen=True, slots=True)
 class NodeFiles:
     """PEM files of the node's own credentials; they need not exist yet."""
@@ -80,7 +83,7 @@ class _Channel(Channel):
 
     def __init__(self, endpoint: Endpoint, context: ssl.SSLContext) -> None:
         super().__init__(endpoint.host, endpoint.port, ssl=context, config=_CONFIGURATION)
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._context = context
         self.current: _Protocol | None = None
 
@@ -88,10 +91,10 @@ class _Channel(Channel):
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, self.current = await self._loop.create_connection(
                 lambda: _Protocol(self._config, self._h2_config),
-                self._endpoint.host,
-                self._endpoint.port,
+                self.endpoint.host,
+                self.endpoint.port,
                 ssl=self._context,
-                server_hostname=self._endpoint.server_name or self._endpoint.host,
+                server_hostname=self.endpoint.server_name or self.endpoint.host,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
             )
         return self.current
@@ -108,8 +111,10 @@ class ControlPlane:
 
     The files are read at each connection, so that a renewed node certificate or a new root needs no restart.
 
+    Of several control planes one is stayed with until a connection or a call to it fails; then the next is tried.
+
     Args:
-        endpoint: where to connect.
+        endpoints: where to connect: one, or several that serve the same mesh.
         root_cert: PEM file with the roots that the control plane's certificate must chain to, or those themselves.
         node: this node's credentials; None connects without (enrolment).
         now: this host's clock, seconds since the epoch.
@@ -117,13 +122,15 @@ class ControlPlane:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoints: Endpoint | Sequence[Endpoint],
         root_cert: Path | Roots,
         node: NodeFiles | None = None,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.endpoint = endpoint
+        self._endpoints = (endpoints,) if isinstance(endpoints, Endpoint) else tuple(endpoints)
+        assert self._endpoints, "a control plane is somewhere"
+        self._current = 0
         self._roots = root_cert if isinstance(root_cert, Roots) else Roots(root_cert)
         self._node = node
         self._now = now
@@ -135,14 +142,47 @@ class ControlPlane:
         Raises:
             ControlPlaneError: for every failure of connection or call.
         """
-        channel = _Channel(self.endpoint, self._context())
+        channel = await self._first_that_answers()
         try:
-            await channel.__connect__()
             yield channel
-        except (OSError, GRPCError, StreamTerminatedError, H2Error) as error:
-            raise await self._explain(error, channel) from error
+        except _FAILURES as error:
+            explained = await self._explain(error, channel)
+            self._leave(channel.endpoint, explained)
+            raise explained from error
         finally:
             await channel.end()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the last connection went, or the next one will."""
+        return self._endpoints[self._current]
+
+    async def _first_that_answers(self) -> _Channel:
+        """A connection to the present endpoint, or else to the first one after it that can be had."""
+        problems: list[ControlPlaneError] = []
+        for _ in self._endpoints:
+            channel = _Channel(self.endpoint, self._context())
+            try:
+                await channel.__connect__()
+            except _FAILURES as error:
+                explained = await self._explain(error, channel)
+                await channel.end()
+                self._leave(channel.endpoint, explained)
+                problems.append(explained)
+                continue
+            except BaseException:
+                channel.close()
+                raise
+            return channel
+        if len(problems) == 1:
+            raise problems[0] from problems[0].__cause__
+        told = next((one for one in problems if one.failure is not Failure.UNREACHABLE), problems[0])
+        raise ControlPlaneError(told.failure, "\n".join(str(one) for one in problems), told.status, told.detail)
+
+    def _leave(self, endpoint: Endpoint, why: ControlPlaneError) -> None:
+        """The next connection is another control plane's, unless they would all say the same."""
+        if endpoint == self.endpoint and why.failure not in (Failure.REFUSED, Failure.LOCAL):
+            self._current = (self._current + 1) % len(self._endpoints)
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -175,44 +215,32 @@ class ControlPlane:
             error = lost
         match error:
             case GRPCError():
-                return self._explain_status(error)
+                return _explain_status(error, channel.endpoint)
             case ssl.SSLCertVerificationError():
-                return await self._explain_verification(error)
+                return await self._explain_verification(error, channel.endpoint)
             case ssl.SSLError():
-                text = alert_text(str(self.endpoint), error, self._node_validity(), self._now())
+                text = alert_text(str(channel.endpoint), error, self._node_validity(), self._now())
                 if text is not None:
                     return ControlPlaneError(Failure.NOT_ADMITTED, text)
-                return self._lost(f"TLS failed: {error.reason or error}")
+                return _lost(channel.endpoint, f"TLS failed: {error.reason or error}")
             case OSError() if channel.current is None:
-                return ControlPlaneError(Failure.UNREACHABLE, connect_text(str(self.endpoint), error))
+                return ControlPlaneError(Failure.UNREACHABLE, connect_text(str(channel.endpoint), error))
             case TimeoutError():
-                text = f"the control plane {self.endpoint} did not answer in time; look at its log"
+                text = f"the control plane {channel.endpoint} did not answer in time; look at its log"
                 return ControlPlaneError(Failure.LOST, text)
             case _ if self._node is not None and channel.current is not None and not channel.current.heard:
-                text = hung_up_text(str(self.endpoint), self._node_validity(), self._now())
+                text = hung_up_text(str(channel.endpoint), self._node_validity(), self._now())
                 return ControlPlaneError(Failure.NOT_ADMITTED, text)
             case _:
-                return self._lost(str(lost or error) or type(error).__name__)
+                return _lost(channel.endpoint, str(lost or error) or type(error).__name__)
 
-    def _lost(self, why: str) -> ControlPlaneError:
-        return ControlPlaneError(Failure.LOST, f"the connection to the control plane {self.endpoint} was lost: {why}")
-
-    def _explain_status(self, error: GRPCError) -> ControlPlaneError:
-        if error.status in _NOT_ADMITTED:
-            failure = Failure.NOT_ADMITTED
-        else:
-            failure = Failure.REFUSED if error.status in _REFUSED else Failure.BROKEN
-        text = f"the control plane {self.endpoint} answered {error.status.name}: {error.message or 'no reason given'}"
-        return ControlPlaneError(failure, text, error.status, error.message)
-
-    async def _explain_verification(self, error: ssl.SSLCertVerificationError) -> ControlPlaneError:
-        endpoint = str(self.endpoint)
+    async def _explain_verification(self, error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> ControlPlaneError:
         if is_clock(error):
-            shown = await _presented(self.endpoint)
+            shown = await _presented(endpoint)
             text = clock_text(f"the certificate of the control plane {endpoint}", shown, self._now()) if shown else None
             if text is not None:
                 return ControlPlaneError(Failure.CLOCK, text)
-        return ControlPlaneError(Failure.UNTRUSTED, untrusted_text(endpoint, str(self._roots.given), error))
+        return ControlPlaneError(Failure.UNTRUSTED, untrusted_text(str(endpoint), str(self._roots.given), error))
 
     def _node_validity(self) -> Validity | None:
         if self._node is None:
@@ -221,6 +249,19 @@ class ControlPlane:
             return _validity(x509.load_pem_x509_certificate(self._node.chain.read_bytes()))
         except (OSError, ValueError):
             return None
+
+
+def _lost(endpoint: Endpoint, why: str) -> ControlPlaneError:
+    return ControlPlaneError(Failure.LOST, f"the connection to the control plane {endpoint} was lost: {why}")
+
+
+def _explain_status(error: GRPCError, endpoint: Endpoint) -> ControlPlaneError:
+    if error.status in _NOT_ADMITTED:
+        failure = Failure.NOT_ADMITTED
+    else:
+        failure = Failure.REFUSED if error.status in _REFUSED else Failure.BROKEN
+    text = f"the control plane {endpoint} answered {error.status.name}: {error.message or 'no reason given'}"
+    return ControlPlaneError(failure, text, error.status, error.message)
 
 
 def _validity(certificate: x509.Certificate) -> Validity:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from grpclib.client import Stream
+from grpclib.client import Channel, Stream
 
 from hostmesh.model.node import NODE_NAMESPACE
 from hostmesh.rpc.channel import ControlPlane
@@ -32,6 +33,9 @@ _HEALTHY = 5.0
 """A stream that lived so long was no failure: the next one is opened after the shortest back-off."""
 _CHUNK = 256
 """Resources judged between two turns of the event loop: a push of 10,000 must not stall the rest of the agent."""
+
+Companion = Callable[[Channel], Coroutine[Any, Any, None]]
+"""What else is done on a connection."""
 
 _Stream = Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
 
@@ -88,6 +92,7 @@ class XdsClient:
         snapshot_path: where the state is cached between starts; None keeps none.
         backoff: between connections that fail.
         headers: what goes with each call; may raise ControlPlaneError.
+        companion: what else is to be done on each connection that the control plane has admitted, until it ends.
         now: seconds since the epoch.
     """
 
@@ -102,6 +107,7 @@ class XdsClient:
         snapshot_path: Path | None = None,
         backoff: Backoff | None = None,
         headers: Callable[[], Mapping[str, str]] = dict,
+        companion: Companion | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._headers = headers
@@ -110,6 +116,7 @@ class XdsClient:
         self._on_update = on_update
         self._on_status = on_status
         self._backoff = backoff or Backoff(BACKOFF_INITIAL, BACKOFF_MAXIMUM)
+        self._companion = companion
         self._now = now
         self._held = load_snapshot(snapshot_path) if snapshot_path is not None else Held()
         self._restored = any(self._held.counts()) or bool(self._held.by_type[WAYPOINT_TYPE])
@@ -197,9 +204,20 @@ class XdsClient:
                     await stream.send_message(subscription.first_request(node))
                 await stream.recv_initial_metadata()
                 self._admitted()
+                await self._follow(stream, channel)
+                await stream.end()  # or leaving would be taken for a breach of the protocol
+
+    async def _follow(self, stream: _Stream, channel: Channel) -> None:
+        """To the end of the stream, with the companion beside it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(self._companion(channel), name="beside xds")] if self._companion else []
                 while (response := await stream.recv_message()) is not None:
                     await self._respond(stream, response)
-                await stream.end()  # or leaving would be taken for a breach of the protocol
+                for task in beside:
+                    task.cancel()
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     async def _respond(self, stream: _Stream, response: DeltaDiscoveryResponse) -> None:
         self._responses += 1

@@ -94,6 +94,7 @@ def test_output_for_programs(run: Run, tmp_path: Path) -> None:
     assert yaml.safe_load(run("get", "we", "web", "-o", "yaml").stdout) == yaml.safe_load(ENTRY)
     assert json.loads(run("get", "workloads", "web", "-o", "json").stdout)["serviceAccount"] == "web"
     assert json.loads(run("get", "nodes", "-o", "json").stdout) == {"items": []}
+    assert json.loads(run("get", "leases", "-o", "json").stdout) == {"items": []}
 
 
 def test_what_is_not_there(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.enrolment.workloads_d import Enrolled, read, read_text
+from hostmesh.model.health import Check, ExecProbe, HttpProbe, TcpProbe
 
 WEB = "workload: prod/web\nserviceAccount: web\ncapture:\n  unit: web-api.service\n"
 NETNS = "workload: prod/app\ncapture: {netns: app1, addresses: [10.0.0.7, 'fd00::7']}\n"
@@ -177,3 +179,45 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing but InvalidYaml comes out of a parser of what users write."""
     with suppress(InvalidYaml):
         assert isinstance(read_text(text, "any.yaml"), list)
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [
+        ("{tcpSocket: {port: 5432}}", Check(TcpProbe(5432))),
+        (
+            (
+                "{httpGet: {port: 8080, path: /healthz, host: '::1', scheme: HTTPS}, periodSeconds: 2, "
+                "failureThreshold: 1}"
+            ),
+            Check(HttpProbe(8080, "::1", "/healthz", tls=True), period=2, failure_threshold=1),
+        ),
+        ("{exec: {command: [/bin/true, -x]}, timeoutSeconds: 3.5}", Check(ExecProbe(("/bin/true", "-x")), timeout=3.5)),
+    ],
+)
+def test_health_is_read_in_istio_s_words(health: str, expected: Check) -> None:
+    """With the defaults of a ReadinessProbe."""
+    text = f"workload: prod/web\ncapture: {{unit: web.service}}\nhealth: {health}\n"
+    (enrolled,) = read_text(text, "w.yaml")
+    assert enrolled.health == expected
+
+
+@pytest.mark.parametrize(
+    ("health", "problem"),
+    [
+        ("{}", "must have exactly one of httpGet, tcpSocket and exec"),
+        ("{tcpSocket: {port: 1}, exec: {command: [x]}}", "must have exactly one of"),
+        ("{tcpSocket: {port: 0}}", "health.tcpSocket.port"),
+        ("{httpGet: {port: 1, path: 'a b'}}", "must be a path like /healthz"),
+        ("{httpGet: {port: 1, httpHeaders: [{name: 'x y', value: z}]}}", "is not the name of a header"),
+        ('{httpGet: {port: 1, httpHeaders: [{name: x, value: "a\\r\\nb"}]}}', "must be printable ASCII"),
+        ("{exec: {command: []}}", "health.exec.command"),
+        ("{tcpSocket: {port: 1}, periodSeconds: 0}", "health.periodSeconds"),
+    ],
+)
+def test_health_that_cannot_be_probed_is_refused(health: str, problem: str) -> None:
+    """With the line and the field."""
+    text = f"workload: prod/web\ncapture: {{unit: web.service}}\nhealth: {health}\n"
+    with pytest.raises(InvalidYaml, match=re.escape(problem)) as caught:
+        read_text(text, "w.yaml")
+    assert str(caught.value).startswith("w.yaml:3")

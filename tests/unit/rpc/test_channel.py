@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.control_plane import free_port
 from tests.support.mesh import Mesh, until
 from tests.support.records import records
 
@@ -165,5 +166,43 @@ def test_a_silent_server_is_given_up(tmp_path: Path) -> None:
             host = await mesh.host("mesh2")
             with pytest.raises(ControlPlaneError, match=r"DEADLINE_EXCEEDED|did not answer in time"):
                 await wait_in_vain(host.control_plane)
+
+    asyncio.run(main())
+
+
+def test_of_several_control_planes_the_next_one_is_tried(tmp_path: Path) -> None:
+    """A dead one costs one attempt to connect; then the one that answered is stayed with."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            plane = ControlPlane([Endpoint("127.0.0.1", free_port()), mesh.endpoint], mesh.ca.root_path)
+            for _ in range(2):
+                async with plane.connect():
+                    assert plane.endpoint == mesh.endpoint
+
+    asyncio.run(main())
+
+
+def test_a_control_plane_that_is_lost_is_left(tmp_path: Path) -> None:
+    """What the connection was used for fails, and the next one goes elsewhere; if all are gone, all are named."""
+
+    async def main() -> None:
+        dead = Endpoint("127.0.0.1", free_port())
+        async with Mesh(tmp_path).serving() as mesh:
+            plane = ControlPlane([mesh.endpoint, dead], mesh.ca.root_path)
+
+            async def lose() -> None:
+                async with plane.connect() as channel:
+                    await mesh.server.stop()
+                    await IstioCertificateServiceStub(channel).CreateCertificate(IstioCertificateRequest(), timeout=5)
+
+            with pytest.raises(ControlPlaneError):
+                await lose()
+            assert plane.endpoint == dead
+        kind, text = await failure(plane)
+        assert kind is Failure.UNREACHABLE
+        assert text.count("is unreachable") == 2
+        assert str(mesh.endpoint) in text
+        assert str(dead) in text
 
     asyncio.run(main())

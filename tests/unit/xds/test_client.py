@@ -215,3 +215,23 @@ def test_what_the_node_says_of_itself() -> None:
         "NODE_NAME": "mesh2",
         "CLUSTER_ID": "c1",
     }
+
+
+def test_connections_that_are_cut_are_made_again(tmp_path: Path) -> None:
+    """A control plane that is killed says no farewell; the client waits its time and comes back, however often."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            agent = Agent((await mesh.host("mesh2")).control_plane)
+            mesh.ads.publish(Snapshot.of([WEB], [SERVICE], [DENY]))
+            async with agent.running():
+                for connections in range(1, 5):
+                    await until(lambda wanted=connections: agent.client.status().connections == wanted)
+                    await until(lambda: agent.client.connected)
+                    assert mesh.server._server is not None
+                    for protocol in list(mesh.server._server._protocols):
+                        if (transport := getattr(protocol.connection, "_transport", None)) is not None:
+                            transport.abort()
+                    await until(lambda: not agent.client.connected)
+
+    asyncio.run(main())

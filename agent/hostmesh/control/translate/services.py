@@ -94,6 +94,7 @@ def derive(
             warnings.append(candidate.source.document.problem(("spec", "hosts"), why))
     backed = _canonical(winners.values())
     vips = allocate({b.service.key: b.recorded for b in backed if b.auto_address}, _user_addresses(backed), kept, mesh)
+    warnings += _unplaced(backed, vips, mesh)
     placed = [replace(b, service=_with_vips(b.service, vips.get(b.service.key, ()), mesh)) for b in backed]
     placed.sort(key=lambda b: b.service.key)
     selecting: dict[str, tuple[Backed, ...]] = {}
@@ -103,6 +104,19 @@ def derive(
         if b.selector:
             selecting[b.service.namespace] = (*selecting.get(b.service.namespace, ()), b)
     return Services(tuple(placed), selecting, by_source, vips, tuple(warnings))
+
+
+def _unplaced(backed: Iterable[Backed], vips: Vips, mesh: MeshConfig) -> Iterator[Problem]:
+    """Services that should have an address and have none, because a range is used up."""
+    for b in backed:
+        given = {address.version for address in vips.get(b.service.key, ())}
+        for network, setting in ((mesh.vip4, "vips.ipv4"), (mesh.vip6, "vips.ipv6")):
+            if b.auto_address and network.version not in given:
+                why = (
+                    f"{b.service.hostname} gets no IPv{network.version} address: {network} is used up; set a larger "
+                    f"{setting} in control-plane.yaml"
+                )
+                yield b.source.document.problem(("spec", "hosts"), why)
 
 
 def _canonical(winners: Iterable[Backed]) -> list[Backed]:

@@ -24,19 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hostmesh/wire/proto/registry.proto\x12\x14hostmesh.registry.v1\"C\n\x0eWorkloadHealth\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"X\n\x0cRenewRequest\x12\x37\n\tworkloads\x18\x01 \x03(\x0b\x32$.hostmesh.registry.v1.WorkloadHealth\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\"3\n\rRenewResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\x01\x12\x0b\n\x03now\x18\x02 \x01(\x01\x32\\\n\x08Registry\x12P\n\x05Renew\x12\".hostmesh.registry.v1.RenewRequest\x1a#.hostmesh.registry.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hostmesh/wire/proto/registry.proto\x12\x14hostmesh.registry.v1\"\xa2\x01\n\x0eWorkloadHealth\x12\x10\n\x08workload\x18\x01 \x01(\t\x12;\n\x06status\x18\x02 \x01(\x0e\x32+.hostmesh.registry.v1.WorkloadHealth.Status\x12\x0e\n\x06reason\x18\x03 \x01(\t\"1\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\"G\n\x0cRenewRequest\x12\x37\n\tworkloads\x18\x01 \x03(\x0b\x32$.hostmesh.registry.v1.WorkloadHealth\"3\n\rRenewResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\x01\x12\x0b\n\x03now\x18\x02 \x01(\x01\x32\\\n\x08Registry\x12P\n\x05Renew\x12\".hostmesh.registry.v1.RenewRequest\x1a#.hostmesh.registry.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hostmesh.wire.proto.registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKLOADHEALTH']._serialized_start=60
-  _globals['_WORKLOADHEALTH']._serialized_end=127
-  _globals['_RENEWREQUEST']._serialized_start=129
-  _globals['_RENEWREQUEST']._serialized_end=217
-  _globals['_RENEWRESPONSE']._serialized_start=219
-  _globals['_RENEWRESPONSE']._serialized_end=270
-  _globals['_REGISTRY']._serialized_start=272
-  _globals['_REGISTRY']._serialized_end=364
+  _globals['_WORKLOADHEALTH']._serialized_start=61
+  _globals['_WORKLOADHEALTH']._serialized_end=223
+  _globals['_WORKLOADHEALTH_STATUS']._serialized_start=174
+  _globals['_WORKLOADHEALTH_STATUS']._serialized_end=223
+  _globals['_RENEWREQUEST']._serialized_start=225
+  _globals['_RENEWREQUEST']._serialized_end=296
+  _globals['_RENEWRESPONSE']._serialized_start=298
+  _globals['_RENEWRESPONSE']._serialized_end=349
+  _globals['_REGISTRY']._serialized_start=351
+  _globals['_REGISTRY']._serialized_end=443
 # @@protoc_insertion_point(module_scope)

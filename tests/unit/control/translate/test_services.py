@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 from tests.support.documents import document, objects
 
@@ -188,3 +190,16 @@ def test_balancing_is_inherited_from_the_namespace() -> None:
     annotations = "annotations: {networking.istio.io/traffic-distribution: PreferSameZone}"
     service = only(document("Namespace", "", f"name: default, {annotations}"), document("Service", "clusterIP: None"))
     assert service.load_balancing == LoadBalancing(LoadBalancingMode.FAILOVER, ZONE)
+
+
+def test_a_service_without_an_address_is_told_so() -> None:
+    """When the range is used up: which family, which range, and what to set."""
+    few = MeshConfig(vip4=ip_network("240.240.0.0/30"))
+    texts = [
+        document("ServiceEntry", f"hosts: [{name}.example]\nresolution: STATIC", f"name: {name}") for name in "abc"
+    ]
+    found = translate(objects(*texts), few)
+    assert [len(service.vips) for service in found.services] == [2, 2, 1]
+    assert [said for warning in found.warnings if (said := str(warning).partition(": spec.hosts: ")[2])] == [
+        "c.example gets no IPv4 address: 240.240.0.0/30 is used up; set a larger vips.ipv4 in control-plane.yaml"
+    ]
