@@ -40,6 +40,11 @@ options:
       health:
         description: How its health is probed, as Istio's C(ReadinessProbe).
         type: dict
+      outbound_traffic_policy:
+        description: Whether it may reach what the mesh does not know.
+        type: str
+        choices: [ALLOW_ANY, REGISTRY_ONLY]
+        default: ALLOW_ANY
   drop_in:
     description: Text of the drop-in.
     type: str
@@ -100,11 +105,14 @@ UNIT_LINE = re.compile(r"^  unit: (\S+)$", re.MULTILINE)
 
 def enrolment(workload: dict[str, Any]) -> str:
     """The text of one file of workloads.d."""
+    policy = workload.get("outbound_traffic_policy", "ALLOW_ANY")
+    closed = "" if policy == "ALLOW_ANY" else f"outboundTrafficPolicy:\n  mode: {policy}\n"
     return (
         f"{HEADER}workload: {workload['namespace']}/{workload['name']}\n"
         f"serviceAccount: {workload['service_account']}\n"
         f"capture:\n  unit: {workload['unit']}\n"
         + (f"health: {json.dumps(workload['health'])}\n" if workload.get("health") else "")
+        + closed
     )
 
 
@@ -192,6 +200,11 @@ def main() -> None:
         name: {"type": "str", "required": True} for name in ("name", "namespace", "service_account", "unit")
     }
     fields["health"] = {"type": "dict"}
+    fields["outbound_traffic_policy"] = {
+        "type": "str",
+        "choices": ["ALLOW_ANY", "REGISTRY_ONLY"],
+        "default": "ALLOW_ANY",
+    }
     module = AnsibleModule(
         argument_spec={
             "workloads": {"type": "list", "elements": "dict", "required": True, "options": fields},

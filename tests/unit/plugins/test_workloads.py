@@ -48,6 +48,17 @@ def test_enrolments_are_what_the_agent_reads(module: ModuleType) -> None:
     }
 
 
+def test_a_workload_may_be_kept_to_the_mesh(module: ModuleType) -> None:
+    """As the agent reads it; what says nothing stays as it was before there was the choice."""
+    before = module.enrolment(WEB)
+    assert module.enrolment({**WEB, "outbound_traffic_policy": "ALLOW_ANY"}) == before
+    converge(module, {**WEB, "outbound_traffic_policy": "REGISTRY_ONLY"}, BATCH)
+    assert {(e.key, e.registry_only) for e in read(module.WORKLOADS)} == {
+        ("default/web-mesh1", True),
+        ("jobs/batch-mesh1", False),
+    }
+
+
 def test_the_list_is_all_there_is(module: ModuleType) -> None:
     """A second call changes nothing; what leaves the list leaves the host, drop-in and its folder included."""
     assert converge(module, WEB, BATCH) == {
