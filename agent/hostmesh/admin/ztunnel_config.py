@@ -51,6 +51,7 @@ def _ztunnel(config: AgentConfig, settings: Settings, proxy: ProxyConfig) -> Jso
         "inboundAddr": f"{everywhere}:15008",
         "inboundPlaintextAddr": f"{everywhere}:15006",
         "outboundAddr": "127.0.0.1:15001",
+        "socks5Addr": "127.0.0.1:15080" if settings.socks5 else None,
         "illegalPorts": sorted(proxy.illegal_ports),
         "localNode": config.node,
         "proxyMode": "Shared",
@@ -67,7 +68,7 @@ def _ztunnel(config: AgentConfig, settings: Settings, proxy: ProxyConfig) -> Jso
         "selfTerminationDeadline": _duration(settings.drain_deadline),
         "proxyMetadata": dict(control_plane.metadata),
         "numWorkerThreads": config.workers,
-        "requireOriginalSource": False,
+        "requireOriginalSource": proxy.original_source,
         "packetMark": proxy.mark,
         "socketConfig": {
             "keepaliveTime": _duration(proxy.tcp_keepalive_time),

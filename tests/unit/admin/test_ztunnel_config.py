@@ -34,6 +34,14 @@ def test_without_a_control_plane_there_is_no_address() -> None:
     assert (found["xdsAddress"], found["caAddress"], found["inboundAddr"]) == ("", "", "0.0.0.0:15008")
 
 
+def test_what_is_offered_is_shown() -> None:
+    """Tools see whether applications learn their clients' addresses, and where they may ask by name."""
+    names = ("requireOriginalSource", "socks5Addr")
+    assert [config()[name] for name in names] == [False, None]
+    asked = config(original_source=True, socks5=True)
+    assert [asked[name] for name in names] == [True, "127.0.0.1:15080"]
+
+
 def test_version() -> None:
     """Ours, with what it is made of."""
     assert version_json("1.2.3")["version"] == "1.2.3"
