@@ -9,6 +9,7 @@ packages=(
   python3-venv python3-dev gcc pkg-config libsystemd-dev   # wheels of python-iptables and systemd-python
   mmdebstrap systemd-container zstd                        # hosts of the lab
   containernetworking-plugins                              # containers of the tests
+  redis-tools ufw firewalld                                # a database of the tests (its server is in the tools); firewalls
   chromium                                                 # looks at the web page
   dnsmasq-base unbound                                     # resolvers of the tests
   podman runc busybox-static                               # containers of the tests, by a runtime
@@ -26,6 +27,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   echo "prerequisites: installing packages: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
+  # The tests need its programs, and this machine not its rules.
+  [ -e /lib/systemd/system/firewalld.service ] || ln -sf /dev/null /etc/systemd/system/firewalld.service
   # Lists that are younger than a day are good enough, and fetching them takes a while.
   if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -1 -print -quit 2>/dev/null)" ]; then
     apt-get -q update

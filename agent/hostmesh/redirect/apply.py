@@ -10,6 +10,7 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.redirect.backend import KernelNetfilter, Netfilter
 from hostmesh.redirect.compare import Applied, Differences, Seen, compare, is_complete, transaction
+from hostmesh.redirect.namespace_plan import no_rules
 from hostmesh.redirect.plan import TABLE, Ruleset
 
 FWMARK_ACCEPT = "net.ipv4.tcp_fwmark_accept"
@@ -94,10 +95,23 @@ class Redirector:
         setting = () if self._marks_accepted() else (f"{FWMARK_ACCEPT} is not 1",)
         return (*setting, *compare(ruleset, self._look(ruleset), self._remembered()).describe())
 
+    def release(self) -> None:
+        """Capture nothing any more, and let connections that were captured live on as long as the proxy does.
+
+        What stays is a table that captures nothing: without it the kernel would stop to translate what is still open.
+
+        Raises:
+            NetfilterError: as `apply`.
+        """
+        self._netfilter.run(no_rules())
+        self._ruleset = None
+        self._record.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Delete the table with everything in it, and give the kernel setting its former value back.
 
-        Connections that were captured live on as long as the proxy does. Foreign rules are not touched.
+        Connections that were captured are cut off where nobody else's rules need conntrack; `release` comes before, and
+        this when they have ended. Foreign rules are not touched.
 
         Raises:
             NetfilterError: as `apply`.
