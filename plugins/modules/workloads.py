@@ -34,9 +34,19 @@ options:
         type: str
         required: true
       unit:
-        description: Full name of the systemd service.
+        description: Full name of the systemd service, where a service is captured.
         type: str
-        required: true
+        default: ""
+      capture:
+        description:
+          - What is captured instead (C(user), C(host)), and what of it is not (C(exclude)), as C(workloads.d) has it.
+        type: dict
+        default: {}
+      on_capture_failure:
+        description: Whether a service that cannot be captured does not start, or starts outside the mesh.
+        type: str
+        choices: [fail, start]
+        default: fail
       health:
         description: How its health is probed, as Istio's C(ReadinessProbe).
         type: dict
@@ -49,6 +59,10 @@ options:
     description: Text of the drop-in.
     type: str
     required: true
+  drop_in_start_anyway:
+    description: Text of the drop-in for services that start although they cannot be captured.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Says what would change.
@@ -91,6 +105,7 @@ withdrawn:
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +118,29 @@ HEADER = "# Written by the Ansible collection hostmesh.mesh; changes are lost.\n
 UNIT_LINE = re.compile(r"^  unit: (\S+)$", re.MULTILINE)
 
 
+HOSTMESH = Path("/usr/local/bin/hostmesh")
+
+
+def unit_of(workload: dict[str, Any]) -> str:
+    """The unit that is captured, empty where something else is."""
+    capture = workload.get("capture") or {}
+    other = any(way in capture for way in ("user", "host", "netns"))
+    return "" if other else str(capture.get("unit") or workload["unit"])
+
+
 def enrolment(workload: dict[str, Any]) -> str:
     """The text of one file of workloads.d."""
     policy = workload.get("outbound_traffic_policy", "ALLOW_ANY")
     closed = "" if policy == "ALLOW_ANY" else f"outboundTrafficPolicy:\n  mode: {policy}\n"
+    unit = unit_of(workload)
+    others = {name: value for name, value in (workload.get("capture") or {}).items() if name != "unit"}
+    lines = [f"unit: {unit}"] if unit else []
+    lines += [f"{name}: {json.dumps(value)}" for name, value in others.items()]
     return (
         f"{HEADER}workload: {workload['namespace']}/{workload['name']}\n"
         f"serviceAccount: {workload['service_account']}\n"
-        f"capture:\n  unit: {workload['unit']}\n"
+        "capture:\n"
+        + "".join(f"  {line}\n" for line in lines)
         + (f"health: {json.dumps(workload['health'])}\n" if workload.get("health") else "")
         + closed
     )
@@ -132,16 +162,20 @@ def drop_in_path(unit: str) -> Path:
     return UNITS / f"{unit}.d" / DROP_IN
 
 
-def plan(workloads: list[dict[str, Any]], drop_in: str) -> dict[Path, str | None]:
+def plan(workloads: list[dict[str, Any]], drop_in: str, start_anyway: str = "") -> dict[Path, str | None]:
     """Every file that has to be as given; None for one that has to be absent."""
     before = written_before()
     wanted: dict[Path, str | None] = {
         WORKLOADS / f"{one['namespace']}.{one['name']}.yaml": enrolment(one) for one in workloads
     }
-    units = {one["unit"] for one in workloads}
-    wanted |= {drop_in_path(unit): drop_in for unit in units}
+    units = {unit_of(one): one for one in workloads if unit_of(one)}
+    wanted |= {
+        drop_in_path(unit): start_anyway if one.get("on_capture_failure") == "start" else drop_in
+        for unit, one in units.items()
+        if not unit.endswith(".slice")
+    }
     gone = [path for path in before if path not in wanted]
-    return {**wanted, **dict.fromkeys([*gone, *map(drop_in_path, units_of(before) - units)])}
+    return {**wanted, **dict.fromkeys([*gone, *map(drop_in_path, units_of(before) - set(units))])}
 
 
 def current(path: Path) -> str | None:
@@ -183,13 +217,35 @@ def check_units(module: AnsibleModule, units: set[str]) -> None:
         module.fail_json(msg=text)
 
 
-def check_duplicates(module: AnsibleModule, workloads: list[dict[str, str]]) -> None:
+def check_lockout(module: AnsibleModule, changes: dict[Path, str | None]) -> None:
+    """Refuse what the agent would refuse, and what would take ssh away; a check says it."""
+    if not HOSTMESH.exists():
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        for path in WORKLOADS.glob("*.y*ml"):
+            if path not in changes:
+                Path(directory, path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        for path, text in changes.items():
+            if path.parent == WORKLOADS and text is not None:
+                Path(directory, path.name).write_text(text, encoding="utf-8")
+        command = [str(HOSTMESH), "rules", "plan", "--check-lockout", "--workloads-dir", directory]
+        status, _, complaint = module.run_command(command)
+    if status == 0:
+        return
+    text = complaint.removeprefix("Error: ").replace(directory, str(WORKLOADS)).strip()
+    if module.check_mode:
+        module.warn(text)
+    else:
+        module.fail_json(msg=text)
+
+
+def check_duplicates(module: AnsibleModule, workloads: list[dict[str, Any]]) -> None:
     """Refuse two workloads for one unit, and one workload twice."""
     for field, why in (("unit", "a unit has one identity"), ("name", "a workload is one unit")):
         seen: set[str] = set()
         for one in workloads:
-            key = one["unit"] if field == "unit" else f"{one['namespace']}/{one['name']}"
-            if key in seen:
+            key = unit_of(one) if field == "unit" else f"{one['namespace']}/{one['name']}"
+            if key and key in seen:
                 module.fail_json(msg=f"{key} is listed twice; {why}: remove one of them from the inventory")
             seen.add(key)
 
@@ -197,9 +253,12 @@ def check_duplicates(module: AnsibleModule, workloads: list[dict[str, str]]) -> 
 def main() -> None:
     """Answer Ansible's call."""
     fields: dict[str, Any] = {
-        name: {"type": "str", "required": True} for name in ("name", "namespace", "service_account", "unit")
+        **{name: {"type": "str", "required": True} for name in ("name", "namespace", "service_account")},
+        "unit": {"type": "str", "default": ""},
+        "capture": {"type": "dict", "default": {}},
+        "on_capture_failure": {"type": "str", "choices": ["fail", "start"], "default": "fail"},
+        "health": {"type": "dict"},
     }
-    fields["health"] = {"type": "dict"}
     fields["outbound_traffic_policy"] = {
         "type": "str",
         "choices": ["ALLOW_ANY", "REGISTRY_ONLY"],
@@ -209,16 +268,19 @@ def main() -> None:
         argument_spec={
             "workloads": {"type": "list", "elements": "dict", "required": True, "options": fields},
             "drop_in": {"type": "str", "required": True},
+            "drop_in_start_anyway": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     workloads: list[dict[str, Any]] = module.params["workloads"]
     check_duplicates(module, workloads)
-    units, before = {one["unit"] for one in workloads}, units_of(written_before())
-    drop_in = module.params["drop_in"].rstrip("\n") + "\n"
-    changes = {path: text for path, text in plan(workloads, drop_in).items() if current(path) != text}
+    units, before = {unit_of(one) for one in workloads} - {""}, units_of(written_before())
+    drop_in, start_anyway = (module.params[name].rstrip("\n") + "\n" for name in ("drop_in", "drop_in_start_anyway"))
+    changes = {path: text for path, text in plan(workloads, drop_in, start_anyway).items() if current(path) != text}
     if units - before:
         check_units(module, units - before)
+    if any(path.parent == WORKLOADS for path in changes):
+        check_lockout(module, changes)
     diff: list[dict[str, Any]] = [
         {"before_header": str(path), "after_header": str(path), "before": current(path) or "", "after": text or ""}
         for path, text in changes.items()

@@ -86,16 +86,20 @@ def test_drop_in_path() -> None:
 
 def test_the_role_ships_this_drop_in() -> None:
     """What Ansible installs is what the agent looks for."""
-    assert (ROOT / "roles/workload/files" / DROP_IN_NAME).read_text() == drop_in()
+    files = ROOT / "roles/workload/files"
+    assert (files / DROP_IN_NAME).read_text() == drop_in()
+    assert (files / "50-hostmesh-start-anyway.conf").read_text() == drop_in(start_anyway=True)
 
 
-def run_condition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nft: str) -> subprocess.CompletedProcess[str]:
+def run_condition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nft: str, *, start_anyway: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run the drop-in's command as systemd would, with an `nft` and a `sleep` of the test's own."""
     for name, script in (("nft", nft), ("sleep", f"echo >> {tmp_path}/slept")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    line = next(line for line in drop_in().splitlines() if line.startswith("ExecCondition=+"))
+    line = next(line for line in drop_in(start_anyway=start_anyway).splitlines() if line.startswith("ExecCondition=+"))
     script = line.split("-c '")[1].removesuffix("'").replace("%n", "web.service")
     assert not any(special in script for special in "$%\\'")
     return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
@@ -122,4 +126,13 @@ def test_drop_in_fails_closed_and_says_why(tmp_path: Path, monkeypatch: pytest.M
     assert done.stderr == (
         "Error: No such file\n"
         "hostmesh cannot capture web.service, so it is not started; next: systemctl status hostmesh-agent\n"
+    )
+
+
+def test_drop_in_of_who_rather_starts_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the workload's choice, and it is told."""
+    done = run_condition(tmp_path, monkeypatch, "exit 1", start_anyway=True)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "hostmesh cannot capture web.service, so it starts outside the mesh; next: systemctl status hostmesh-agent\n"
     )

@@ -30,7 +30,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return loaded
 
 
-def converge(module: ModuleType, *workloads: Mapping[str, str]) -> set[str]:
+def converge(module: ModuleType, *workloads: Mapping[str, object]) -> set[str]:
     """What one call of the module changes, by file name."""
     plan = module.plan(list(workloads), DROP_IN)
     changes = {path: text for path, text in plan.items() if module.current(path) != text}
@@ -94,3 +94,23 @@ def test_what_others_wrote_is_left_alone(module: ModuleType) -> None:
     converge(module)
     assert by_hand.exists()
     assert other.exists()
+
+
+def test_other_ways_of_capture(module: ModuleType) -> None:
+    """A user, the host, and what is excluded; a slice has no drop-in, and the choice of a service is its own."""
+    common = {"namespace": "default", "service_account": "x", "unit": "x.service"}
+    excluded = {"exclude": {"inbound": {"ports": [9100]}}}
+    workloads = (
+        {**common, "name": "user", "capture": {"user": "backup", "ports": [8080]}},
+        {**common, "name": "host", "capture": {"host": True}},
+        {**common, "name": "slice", "capture": {"unit": "app.slice"}},
+        {**common, "name": "unit", "capture": excluded, "on_capture_failure": "start"},
+    )
+    for path, text in module.plan(list(workloads), "closed\n", "open\n").items():
+        module.put(path, text)
+    found = {one.name: one for one in read(module.WORKLOADS)}
+    assert (found["user"].user, found["user"].ports, found["host"].host) == ("backup", (8080,), True)
+    assert (found["slice"].unit, found["unit"].unit) == ("app.slice", "x.service")
+    assert found["unit"].exclude.inbound.ports == [9100]
+    assert [path.parent.name for path in module.UNITS.rglob("*.conf")] == ["x.service.d"]
+    assert module.drop_in_path("x.service").read_text() == "open\n"
