@@ -1,0 +1,148 @@
+"""A process without privileges beside workload b, even under b's own user id: it never is b, whatever it tries."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hostmesh.kernel.sockets import get_mark, original_destination
+from hostmesh.redirect.plan import compile_intent
+from hostmesh.redirect.subjects import Intent
+
+if TYPE_CHECKING:
+    from tests.netns.conftest import Lab
+    from tests.support.netns import Cgroup
+
+pytestmark = pytest.mark.netns
+
+UID = 20001
+"""Of b's processes, and of the neighbour's."""
+SOCKS = 15080
+NUMBER_OF_B = 2
+
+
+@contextmanager
+def process(lab: Lab, cgroup: Cgroup) -> Iterator[None]:
+    """Sockets made meanwhile are those of an unprivileged process there."""
+    with lab.host.entered(), cgroup.entered():
+        os.seteuid(UID)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+
+def tcp(lab: Lab, cgroup: Cgroup) -> socket.socket:
+    with process(lab, cgroup):
+        sock = lab.stack.enter_context(socket.socket())
+    sock.settimeout(2)
+    return sock
+
+
+@pytest.fixture(autouse=True)
+def capture(lab: Lab) -> None:
+    """Units a, b and deep are captured, and offered SOCKS."""
+    lab.apply(compile_intent(Intent(lab.units, cgroup_prefix=lab.cgroups.nft_prefix, socks5=SOCKS)))
+
+
+def attributed(lab: Lab, port: int, sock: socket.socket, target: tuple[str, int]) -> int:
+    """Whose connection the proxy takes it for; 0 is nobody's, -1 that it does not come there."""
+    with lab.listen(lab.host, "127.0.0.1", port) as proxy:
+        sock.connect_ex(target)
+        proxy.settimeout(0.3)
+        try:
+            accepted = lab.accept(proxy)
+        except TimeoutError:
+            return -1
+        return get_mark(accepted) >> 12
+
+
+def test_b_itself_is_b(lab: Lab) -> None:
+    """Or the others would prove nothing."""
+    assert attributed(lab, 15001, tcp(lab, lab.b), (lab.peer.v4, 8080)) == NUMBER_OF_B
+    assert attributed(lab, SOCKS, tcp(lab, lab.b), ("127.0.0.1", SOCKS)) == NUMBER_OF_B
+
+
+def test_by_user_id(lab: Lab) -> None:
+    """The cgroup is the service, not the user that it runs as."""
+    lab.listen(lab.peer, lab.peer.v4, 8080)
+    assert attributed(lab, 15001, tcp(lab, lab.other), (lab.peer.v4, 8080)) == -1
+
+
+def test_by_source_port(lab: Lab) -> None:
+    """From the very port that b has just used, to the same destination."""
+    lab.listen(lab.peer, lab.peer.v4, 8080)
+    mine = tcp(lab, lab.b)
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    mine.bind((lab.host.v4, 40000))
+    assert attributed(lab, 15001, mine, (lab.peer.v4, 8080)) == NUMBER_OF_B
+    mine.close()
+    thief = tcp(lab, lab.other)
+    thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    thief.bind((lab.host.v4, 40000))
+    assert attributed(lab, 15001, thief, (lab.peer.v4, 8080)) <= 0
+
+
+def test_by_socks(lab: Lab) -> None:
+    """The name in the request is not asked; the proxy serves nobody who is nobody."""
+    assert attributed(lab, SOCKS, tcp(lab, lab.other), ("127.0.0.1", SOCKS)) <= 0
+
+
+def test_by_mark(lab: Lab) -> None:
+    """It takes a capability to mark a socket."""
+    sock = tcp(lab, lab.other)
+    os.seteuid(UID)
+    try:
+        with pytest.raises(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, 36, NUMBER_OF_B << 12)
+    finally:
+        os.seteuid(0)
+
+
+def test_by_the_proxys_own_ports(lab: Lab) -> None:
+    """Without capture behind it, a connection to them is refused."""
+    for port in (15001, 15006):
+        with lab.listen(lab.host, "0.0.0.0", port), pytest.raises(ConnectionRefusedError):
+            tcp(lab, lab.other).connect(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_by_listening_at_bs_port(lab: Lab, shared: bool) -> None:
+    """While b is away, or beside it (SO_REUSEPORT, which one user may share): what is meant for b never gets there."""
+    listeners = [tcp(lab, cgroup) for cgroup in ((lab.b, lab.other) if shared else (lab.other,))]
+    for listener in listeners:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((lab.host.v4, 8020))
+        listener.listen(64)
+    thief = listeners[-1]
+    reached = 0
+    for _ in range(20):
+        # the proxy, on behalf of somebody whom b's policy admits
+        sock = lab.socket(lab.host)
+        sock.setsockopt(socket.SOL_SOCKET, 36, NUMBER_OF_B << 12 | 0x539)
+        reached += sock.connect_ex((lab.host.v4, 8020)) == 0
+    assert (reached > 0) == shared
+    # plaintext from outside is judged as b's where b would get it
+    with lab.listen(lab.host, "::", 15006) as proxy:
+        for _ in range(20):
+            lab.connect(lab.peer, (lab.host.v4, 8020))
+        taken = everything(lab, proxy)
+    assert {(get_mark(one) >> 12, original_destination(one).port) for one in taken} <= {(NUMBER_OF_B, 8020)}
+    peers = {one.getpeername()[0] for one in everything(lab, thief)}
+    assert peers <= {lab.peer.v4}, "the proxy's connection has reached the neighbour"
+
+
+def everything(lab: Lab, listener: socket.socket) -> list[socket.socket]:
+    """All that waits to be accepted."""
+    listener.settimeout(0.3)
+    found: list[socket.socket] = []
+    try:
+        while True:
+            found.append(lab.accept(listener))
+    except TimeoutError:
+        return found
