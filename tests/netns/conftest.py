@@ -5,17 +5,21 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from tests.support.netns import Cgroup, Namespace, linked, listen, make_socket, slice_of_cgroups
 
+from hostmesh.enrolment.subjects import with_ports
 from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.kernel.iptables import Iptables, Variant
+from hostmesh.kernel.listeners import listeners
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
-from hostmesh.redirect.plan import Ruleset, plan
+from hostmesh.redirect.iptables_apply import IptablesRedirector
+from hostmesh.redirect.plan import Ruleset, compile_intent, plan
 from hostmesh.redirect.subjects import CapturedUnit, Scope
 
 WHOLE = Scope()
@@ -32,9 +36,10 @@ class Lab:
     b: Cgroup
     deep: Cgroup
     other: Cgroup
-    redirector: Redirector
+    redirector: Redirector | IptablesRedirector
     runtime: Path
     stack: ExitStack = field(default_factory=ExitStack)
+    applied: Ruleset | None = None
 
     @property
     def units(self) -> tuple[CapturedUnit, ...]:
@@ -45,15 +50,31 @@ class Lab:
         return plan(self.units, cgroup_prefix=self.cgroups.nft_prefix)
 
     def apply(self, ruleset: Ruleset | None = None) -> tuple[str, ...]:
+        self.applied = ruleset or self.ruleset
+        return self.look()
+
+    def look(self) -> tuple[str, ...]:
+        """What the agent does every few seconds: where ports must be known, it sees who listens."""
+        if self.applied is None:
+            return ()
         with self.host.entered():
-            return self.redirector.apply(ruleset or self.ruleset)
+            if isinstance(self.redirector, IptablesRedirector):
+                intent = self.applied.intent
+                ids = {unit.cgroup: self.cgroups.id(unit.cgroup) for unit in intent.units}
+                running = {path: found for path, found in ids.items() if found is not None}
+                users, listening = with_ports(intent.users, intent.units, running, listeners())
+                self.applied = compile_intent(replace(intent, users=users, listening=listening))
+            return self.redirector.apply(self.applied)
 
     def verify(self) -> tuple[str, ...]:
         with self.host.entered():
             return self.redirector.verify()
 
     def listen(self, where: Namespace, address: str, port: int, cgroup: Cgroup | None = None) -> socket.socket:
-        return self.stack.enter_context(listen(where, address, port, cgroup))
+        opened = self.stack.enter_context(listen(where, address, port, cgroup))
+        if where == self.host and isinstance(self.redirector, IptablesRedirector):
+            self.look()
+        return opened
 
     def socket(self, where: Namespace, cgroup: Cgroup | None = None, like: str = "") -> socket.socket:
         family = socket.AF_INET6 if ":" in like else socket.AF_INET
@@ -86,8 +107,9 @@ def captured(cgroup: Cgroup, number: int, scope: Scope = WHOLE) -> CapturedUnit:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """The host is not captured yet: a test calls `apply`."""
+def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The host is not captured yet: a test calls `apply`. Its parameter is the backend, nft where there is none."""
+    backend = getattr(request, "param", "nft")
     with ExitStack() as stack:
         peer, host = stack.enter_context(linked("peer", "host"))
         root, top = stack.enter_context(slice_of_cgroups())
@@ -95,6 +117,11 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         a, b, deep, other = (Cgroup(root, f"{top}/{name}") for name in names)
         for cgroup in (a, b, deep, other):
             cgroup.start()
-        made = Lab(peer, host, root, a, b, deep, other, Redirector(root, tmp_path), tmp_path)
+        redirector = (
+            Redirector(root, tmp_path)
+            if backend == "nft"
+            else IptablesRedirector(root, tmp_path, Iptables(Variant.LEGACY if backend == "legacy" else Variant.NFT))
+        )
+        made = Lab(peer, host, root, a, b, deep, other, redirector, tmp_path)
         stack.enter_context(made.stack)
         yield made

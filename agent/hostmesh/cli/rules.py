@@ -64,7 +64,7 @@ def plan(config: Path, workloads_dir: Path | None, check_lockout: bool, output: 
     if output == "json":
         click.echo(json.dumps(_json(preview), indent=1))
     elif not check_lockout:
-        click.echo(_text(preview), nl=False)
+        click.echo(preview.text, nl=False)
     for problem in preview.problems:
         click.echo(f"warning: {problem}", err=True)
     if check_lockout:
@@ -248,7 +248,9 @@ def _apply(config: AgentConfig, capture: Capture) -> tuple[str, ...]:
 def _hand_over(directory: Path) -> None:
     """What was written here as root is the agent's, as its folder is."""
     owner = directory.stat()
-    for file in (directory / "marks.json", directory / "capture.json", directory / "units"):
+    for file in (
+        directory / name for name in ("marks.json", "backend", "capture.json", "capture-iptables.json", "units")
+    ):
         if file.exists():
             os.chown(file, owner.st_uid, owner.st_gid)
 
@@ -258,7 +260,7 @@ def _before(confirmation: Confirmation, preview: Preview, config: Path) -> Files
     before = confirmation.remembered
     if before is not None:
         return before
-    if not any("is not there" in line for line in preview.differences):
+    if not any(("is not there" in line or "or of none" in line) for line in preview.differences):
         raise NothingPending(
             "it is not known what was applied before this change; next: put it back, `hostmesh rules hold`, "
             "change it again, systemctl reload hostmesh-agent, `hostmesh rules confirm`"
@@ -279,13 +281,6 @@ def _revert(config: AgentConfig, path: Path) -> Iterator[str]:
         yield f"what was before cannot be applied ({error}): nothing is captured now"
 
 
-def _text(preview: Preview) -> str:
-    ruleset = preview.ruleset
-    elements = [ruleset.elements_text(unit) for unit in ruleset.units]
-    elements += [ruleset.fixed_text(name, one) for name, ones in ruleset.fixed.items() for one in ones]
-    return ruleset.rules + "".join(elements)
-
-
 def _json(preview: Preview) -> dict[str, object]:
     intent = preview.ruleset.intent
     return {
@@ -301,7 +296,7 @@ def _json(preview: Preview) -> dict[str, object]:
         },
         "lockouts": list(preview.lockouts),
         "differences": list(preview.differences),
-        "rules": _text(preview).splitlines(),
+        "rules": preview.text.splitlines(),
     }
 
 

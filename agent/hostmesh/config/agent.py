@@ -123,6 +123,7 @@ class Capture(_Strict):
     excluded_inbound_ports: tuple[Port, ...] = ()
     excluded_outbound_cidrs: tuple[Network, ...] = ()
     ssh_ports: tuple[Port, ...] | None = None
+    backend: Literal["auto", "nft", "iptables-nft", "iptables-legacy"] = "auto"
 
 
 class NetworkPolicies(_Strict):

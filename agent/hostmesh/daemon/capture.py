@@ -224,6 +224,7 @@ def capture_settings(config: AgentConfig) -> CaptureSettings:
         ssh_ports=s.capture.ssh_ports,
         excluded_ports=s.capture.excluded_inbound_ports,
         excluded_networks=s.capture.excluded_outbound_cidrs,
+        backend=s.capture.backend,
         original_source=s.original_source,
         socks5=SOCKS5.port if s.socks5 else 0,
     )

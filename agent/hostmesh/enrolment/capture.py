@@ -24,10 +24,11 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.health import Check
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
-from hostmesh.redirect.apply import Redirector
+from hostmesh.redirect import choose
+from hostmesh.redirect.choose import AnyRedirector
 from hostmesh.redirect.dns_plan import Asker
 from hostmesh.redirect.failsafe import Facts, lockouts, reserved
-from hostmesh.redirect.plan import Ruleset, compile_intent, unit_text
+from hostmesh.redirect.plan import Ruleset, compile_intent
 from hostmesh.redirect.probes import ProbeRedirector
 from hostmesh.redirect.rules import probes_name
 from hostmesh.redirect.subjects import CapturedUnit, Intent, ListenerPorts, Network, Reserved
@@ -45,6 +46,7 @@ def nobody(_: LocalWorkload) -> bool:
 class CaptureSettings:
     """Directories, listeners, and what is never captured.
 
+    `backend` is one of redirect/choose.py's, or `auto`.
     `ssh_ports` are sshd's where the operator says them, None: those found. `excluded_ports` are further ports of this
     host, `excluded_networks` further destinations that a captured host reaches directly. `socks5` is the port of that
     proxy, 0 where there is none.
@@ -58,6 +60,7 @@ class CaptureSettings:
     ssh_ports: tuple[int, ...] | None = None
     excluded_ports: tuple[int, ...] = ()
     excluded_networks: tuple[Network, ...] = ()
+    backend: str = "auto"
     original_source: bool = False
     socks5: int = 0
 
@@ -127,6 +130,7 @@ class Preview:
     lockouts: tuple[str, ...]
     differences: tuple[str, ...]
     problems: tuple[Problem, ...]
+    text: str
 
 
 class Capture:
@@ -151,7 +155,7 @@ class Capture:
         self,
         settings: CaptureSettings,
         cgroups: CgroupRoot | None = None,
-        redirector: Redirector | None = None,
+        redirector: AnyRedirector | None = None,
         view: HostView | None = None,
         namespaces: Namespaces | None = None,
         policing: Policing | None = None,
@@ -162,7 +166,7 @@ class Capture:
         self._routing = routing
         self._settings = settings
         self._cgroups = cgroups or cgroup.find_root()
-        self._redirector = redirector or Redirector(self._cgroups, settings.runtime_directory)
+        self._redirector = redirector or self._chosen()
         self._view = view or HostView()
         self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports)
         self._policing = policing
@@ -171,6 +175,11 @@ class Capture:
         self._wanted: Reading | None = None
         self.host_ports: frozenset[int] = frozenset()
         self.attachments = Attachments(settings.state_directory / FILE)
+
+    def _chosen(self) -> AnyRedirector:
+        s = self._settings
+        backend = choose.choose(s.state_directory / choose.FILE, s.backend)
+        return choose.redirector(backend, self._cgroups, s.runtime_directory)
 
     @property
     def namespaces(self) -> Namespaces:
@@ -311,7 +320,8 @@ class Capture:
         facts = self._view.failsafe()
         intent = replace(self.complete(reading.intent), reserved=self._settings.reserved(facts))
         ruleset = compile_intent(intent)
-        return Preview(ruleset, lockouts(intent, facts), self._redirector.differences(ruleset), reading.problems)
+        text, differences = self._redirector.text(ruleset), self._redirector.differences(ruleset)
+        return Preview(ruleset, lockouts(intent, facts), differences, reading.problems, text)
 
     def probes(self) -> dict[str, int]:
         """Health probes that were let through in plaintext, by workload.
@@ -361,12 +371,13 @@ class Capture:
 
     def _write_unit_files(self, ruleset: Ruleset) -> None:
         assert self._wanted is not None
+        ending, fate = self._redirector.ending, "has opted out of the mesh, and starts outside it"
         texts: dict[str, str] = {
-            one.unit: f"# {one.key} has opted out of the mesh, and {one.unit} starts outside it.\n"
-            for one in self._wanted.idle
-            if one.unit
+            f"{one.unit}.{ending}": f"# {one.key} {fate}.\n" for one in self._wanted.idle if one.unit
         }
-        texts |= {unit.workload.unit: unit_text(ruleset, unit) for unit in ruleset.units}
+        for unit in ruleset.units:
+            files = self._redirector.start_files(ruleset, unit)
+            texts |= {f"{unit.workload.unit}.{ending}": text for ending, text in files.items()}
         if self._policing is not None:
             self._policing.plan(ruleset.units, self._wanted.namespaces, self._wanted.intent.host)
             _add(texts, self._policing.unit_texts)
@@ -386,8 +397,9 @@ def _askers(enrolled: Iterable[workloads_d.Enrolled], units: Iterable[CapturedUn
 
 
 def _add(texts: dict[str, str], more: Mapping[str, str]) -> None:
+    """What is not capture is nftables' alone."""
     for unit, text in more.items():
-        texts[unit] = texts.get(unit, "") + text
+        texts[f"{unit}.nft"] = texts.get(f"{unit}.nft", "") + text
 
 
 def _without(intent: Intent, idle: Collection[LocalWorkload]) -> Intent:

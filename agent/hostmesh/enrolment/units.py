@@ -24,6 +24,8 @@ DROP_IN_NAME = "50-hostmesh.conf"
 DROP_IN_TRIES = 10
 """Seconds that a start waits for rules which another tool has flushed: the agent puts them back sooner."""
 
+_ENDINGS = (".nft", ".iptables-nft", ".iptables-legacy")
+
 Show = Callable[[Sequence[str]], Mapping[str, Unit]]
 
 
@@ -80,26 +82,25 @@ def locate(
     return Located(tuple(units), (*mistakes, *problems), tuple(missing), tuple(mistakes))
 
 
-def write_unit_files(directory: Path, texts: Mapping[str, str]) -> None:
-    """Write what each unit's start gives to nft, and remove files of units that are no workloads any more.
+def write_unit_files(directory: Path, wanted: Mapping[str, str]) -> None:
+    """Write what each unit's start gives to its tools, and remove files of units that are no workloads any more.
 
     Args:
         directory: where the drop-in looks.
-        texts: by unit.
+        wanted: by name: of the unit, and for which tools.
 
     Raises:
         OSError: the directory cannot be written.
     """
     directory.mkdir(mode=0o755, exist_ok=True)
-    wanted = {f"{unit}.nft": text for unit, text in texts.items()}
     for name, text in wanted.items():
         file = directory / name
         if not file.exists() or file.read_text() != text:
             fresh = directory / f".{name}.new"
             fresh.write_text(text)
             fresh.replace(file)
-    for file in directory.glob("*.nft"):
-        if file.name not in wanted:
+    for file in directory.iterdir():
+        if file.suffix in _ENDINGS and file.name not in wanted:
             file.unlink()
 
 
@@ -115,12 +116,18 @@ def drop_in(*, start_anyway: bool = False) -> str:
         start_anyway: what a unit that cannot be captured does; it does not start unless this is true.
     """
     file = f'"{UNITS_DIRECTORY}/%n.nft"'
+    ways = []
+    for variant, options in (("nft", "--noflush"), ("legacy", "--wait 10 --noflush")):
+        old = f'"{UNITS_DIRECTORY}/%n.iptables-{variant}"'
+        tools = [f"{family}-{variant}-restore {options} {old}" for family in ("iptables", "ip6tables")]
+        ways.append(" && ".join([f"[ -e {old} ]", *tools]))
+    capture = " || ".join([*(f"{{ {way}; }}" for way in ways), f"nft -f {file}"])
     tries = " ".join(map(str, range(1, DROP_IN_TRIES + 1)))
     fate = "so it starts outside the mesh" if start_anyway else "so it is not started"
     complaint = f"hostmesh cannot capture %n, {fate}; next: systemctl status hostmesh-agent"
     script = (
-        f"for try in {tries}; do nft -f {file} 2>/dev/null && exit 0; sleep 1; done; "
-        f'nft -f {file} || {{ echo "{complaint}" >&2; exit {0 if start_anyway else 255}; }}'
+        f"capture() {{ {capture}; }}; for try in {tries}; do capture 2>/dev/null && exit 0; sleep 1; done; "
+        f'capture || {{ echo "{complaint}" >&2; exit {0 if start_anyway else 255}; }}'
     )
     return f"""\
 # Every start of this unit is captured by hostmesh before anything of it runs{", or fails" if not start_anyway else ""}.

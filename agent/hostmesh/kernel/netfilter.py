@@ -35,6 +35,15 @@ def run(transaction: str) -> None:
     _nft(["-f", "-"], transaction)
 
 
+def check(transaction: str) -> None:
+    """Let nft and the kernel judge a transaction, and apply nothing of it.
+
+    Raises:
+        NetfilterUnavailable, NetfilterError: as `run`.
+    """
+    _nft(["--check", "-f", "-"], transaction)
+
+
 def list_table(family: str, name: str, *, elements: bool = False) -> str | None:
     """A table without counters and handles, as nft prints it; None when there is no such table.
 

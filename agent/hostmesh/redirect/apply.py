@@ -11,7 +11,8 @@ from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.redirect.backend import KernelNetfilter, Netfilter
 from hostmesh.redirect.compare import Applied, Differences, Seen, compare, is_complete, transaction
 from hostmesh.redirect.namespace_plan import no_rules
-from hostmesh.redirect.plan import TABLE, Ruleset
+from hostmesh.redirect.plan import TABLE, Ruleset, unit_text
+from hostmesh.redirect.subjects import CapturedUnit
 
 FWMARK_ACCEPT = "net.ipv4.tcp_fwmark_accept"
 """Makes an accepted socket carry the mark of its SYN, over IPv4 and IPv6."""
@@ -33,6 +34,9 @@ class Redirector:
         netfilter: nf_tables of this network namespace.
         proc_sys: /proc/sys.
     """
+
+    ending = "nft"
+    """Of the names of files that starts of units give to the tools."""
 
     def __init__(
         self,
@@ -69,6 +73,18 @@ class Redirector:
             if self._correct(ruleset, seen, differences):
                 return (*corrected, *differences.describe())
         raise CaptureFailed("units started and stopped all the while rules were prepared; next: try again")
+
+    @staticmethod
+    def start_files(ruleset: Ruleset, unit: CapturedUnit) -> dict[str, str]:
+        """What a start of the unit gives to the tools, by the ending of the file's name."""
+        return {Redirector.ending: unit_text(ruleset, unit)}
+
+    @staticmethod
+    def text(ruleset: Ruleset) -> str:
+        """The rules for people, as the tools take them."""
+        elements = [ruleset.elements_text(unit) for unit in ruleset.units]
+        elements += [ruleset.fixed_text(name, one) for name, ones in ruleset.fixed.items() for one in ones]
+        return ruleset.rules + "".join(elements)
 
     def reassert(self) -> tuple[str, ...]:
         """`apply` the plan last applied again; nothing when none was.

@@ -29,6 +29,10 @@ for unit in "$units"/hostmesh-*; do
   esac
   removed=yes
 done
+case "$(cat /var/lib/hostmesh/backend 2>/dev/null)" in
+iptables-*) /usr/local/bin/hostmesh rules remove && removed=yes ;;
+esac
+remove /var/lib/hostmesh/backend
 for table in "inet hostmesh" "inet hostmesh_firewall" "inet hostmesh_dns" "inet hostmesh_probes" "bridge hostmesh_probes"; do
   # shellcheck disable=SC2086 -- family and name
   if nft list table $table >/dev/null 2>&1; then

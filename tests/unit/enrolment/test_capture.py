@@ -208,7 +208,7 @@ def test_opted_out_and_in_again(host: Host) -> None:
     assert [one.key for one in captured.enrolled] == ["prod/a", "prod/b"]
     assert (host.marks, host.unit_files) == ({0x1000}, ["a.service.nft", "b.service.nft"])
     file = host.settings.runtime_directory / "units" / "b.service.nft"
-    assert file.read_text() == "# prod/b has opted out of the mesh, and b.service starts outside it.\n"
+    assert file.read_text() == "# prod/b has opted out of the mesh, and starts outside it.\n"
     capture.refresh()
     assert host.marks == {0x1000, 0x2000}
     assert "workloads_2" in file.read_text()

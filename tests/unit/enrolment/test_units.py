@@ -65,7 +65,7 @@ def test_problems_of_one_workload_do_not_stop_the_others(unit: str, complaint: s
 def test_unit_files_follow_the_plan(tmp_path: Path) -> None:
     """Written when they change, removed with their workload, foreign files left alone."""
     directory = tmp_path / "units"
-    texts = {"web.service": "# a\n"}
+    texts = {"web.service.nft": "# a\n"}
     write_unit_files(directory, texts)
     file = directory / "web.service.nft"
     assert file.read_text() == "# a\n"

@@ -1,0 +1,77 @@
+"""Which tools capture on this host: chosen once, recorded, never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+from hostmesh.kernel import netfilter
+from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.kernel.files import write_atomically
+from hostmesh.kernel.iptables import Family, Iptables, Variant
+from hostmesh.kernel.netfilter import NetfilterError, NetfilterUnavailable
+from hostmesh.redirect.apply import CaptureFailed, Redirector
+from hostmesh.redirect.iptables_apply import IptablesRedirector
+from hostmesh.redirect.plan import plan
+
+FILE = "backend"
+AnyRedirector = Redirector | IptablesRedirector
+
+
+class Backend(Enum):
+    """In the order in which they are tried."""
+
+    NFT = "nft"
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+
+
+def works(backend: Backend) -> bool:
+    """Whether the tools are there, and the kernel has what they need; changes nothing."""
+    try:
+        if backend is Backend.NFT:
+            netfilter.check(plan([]).rules)
+        else:
+            Iptables(Variant(backend.value.removeprefix("iptables-"))).save(Family.V4, "nat")
+    except NetfilterError:
+        return False
+    return True
+
+
+def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] = works) -> Backend:
+    """The backend of this host.
+
+    Args:
+        record: the file that says what was chosen.
+        wanted: a backend, or `auto` for the first that works.
+        works: asks this host.
+
+    Raises:
+        CaptureFailed: another one is recorded: its rules must go first.
+        NetfilterUnavailable: none works.
+        OSError: the record cannot be written.
+    """
+    recorded = record.read_text().strip() if record.exists() else ""
+    if recorded:
+        if wanted not in ("auto", recorded):
+            raise CaptureFailed(
+                f"this host's rules are {recorded}'s, and backends are never mixed; next: "
+                f"hostmesh rules remove, rm {record}, and start the agent again"
+            )
+        return Backend(recorded)
+    candidates = list(Backend) if wanted == "auto" else [Backend(wanted)]
+    found = next((backend for backend in candidates if works(backend)), None)
+    if found is None:
+        raise NetfilterUnavailable(
+            f"none of {', '.join(one.value for one in candidates)} can be used here; next: apt install nftables"
+        )
+    write_atomically(record, f"{found.value}\n".encode(), 0o644)
+    return found
+
+
+def redirector(backend: Backend, cgroups: CgroupRoot, runtime: Path) -> AnyRedirector:
+    """The owner of the rules in the backend."""
+    if backend is Backend.NFT:
+        return Redirector(cgroups, runtime)
+    return IptablesRedirector(cgroups, runtime, Iptables(Variant(backend.value.removeprefix("iptables-"))))
