@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,16 @@ TRUST_DOMAIN = "cluster.local"
 class Istiod(AggregatedDiscoveryServiceBase, IstioCertificateServiceBase):
     """`tokens` are good for the service accounts that they name; `resources` are told to everybody."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1", port: int = 0) -> None:
         directory.mkdir()
+        self.address = address
         self.tokens: dict[str, Identity] = {}
         self.resources: dict[str, dict[str, bytes]] = {ADDRESS_TYPE: {}, AUTHORIZATION_TYPE: {}}
         self.asked: list[str] = []
         self.callers: list[tuple[str, Identity]] = []
         self.nodes: list[Node] = []
         self.ca = CertificateAuthority(directory / "ca", TRUST_DOMAIN, records(directory))
-        self.server = GrpcServer(self.ca, [self], hosts=["127.0.0.1"], bind="127.0.0.1", port=0)
+        self.server = GrpcServer(self.ca, [self], hosts=[address], bind=address, port=port)
 
     def __mapping__(self) -> dict[str, Any]:
         return {
@@ -61,7 +63,7 @@ class Istiod(AggregatedDiscoveryServiceBase, IstioCertificateServiceBase):
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint("127.0.0.1", self.server.port)
+        return Endpoint(self.address, self.server.port)
 
     @property
     def roots(self) -> Roots:
@@ -117,7 +119,8 @@ class Istiod(AggregatedDiscoveryServiceBase, IstioCertificateServiceBase):
     def _check(self, node: Node, identity: Identity) -> None:
         kind, ip, name, domain = node.id.split("~")
         said = {key: value.string_value for key, value in node.metadata.fields.items()}
-        assert (kind, ip, domain) == ("ztunnel", "127.0.0.1", f"{identity.namespace}.svc.cluster.local")
+        assert (kind, domain) == ("ztunnel", f"{identity.namespace}.svc.cluster.local")
+        assert ip_address(ip)
         assert name.endswith(f".{identity.namespace}")
         if said.get("NAMESPACE") != identity.namespace:
             raise GRPCError(Status.PERMISSION_DENIED, "no identities matched the namespace")
