@@ -103,6 +103,9 @@ def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Itera
     yield f"-j {STARTED}"
     for match, subject in who:
         yield f"{_NEW} {match} {_comment(subject.workload)} -g {PREFIX}O{subject.workload.number}"
+    for subject, port in _ports(intent):  # a neighbour outside the mesh is a stranger at the host's own addresses
+        stranger = f"-m addrtype --dst-type LOCAL {_NEW} --dport {port}"
+        yield f"{stranger} {_comment(subject.workload)} -g {PREFIX}I{subject.workload.number}"
     if intent.host is not None:
         yield "-m addrtype --dst-type LOCAL -j RETURN"
         for uid in intent.reserved.owners:
