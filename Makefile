@@ -57,7 +57,8 @@ conformance: ## One suite for each store: files, and a real etcd of three member
 	pytest -q tests/conformance
 
 .PHONY: interop
-interop: ## Tests against foreign implementations
+interop: prerequisites ## Tests against foreign implementations: Envoy, nghttp2, curl, h2spec, OpenSSH
+	@lab/h2spec.sh $(BIN)/h2spec
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
 
 .PHONY: e2e

@@ -13,6 +13,7 @@ packages=(
   chromium                                                 # looks at the web page
   dnsmasq-base unbound                                     # resolvers of the tests
   podman runc busybox-static                               # containers of the tests, by a runtime
+  nghttp2-client nghttp2-proxy                             # strangers that the tests speak HTTP/2 with
   iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
   etcd-server etcd-client                                  # the store that control planes share, in tests
 )

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.interop.test_hbone_envoy import body_both_ways, free_port
 from tests.support import envoy
 from tests.support.pki import BOB
 from tests.support.proxy import CONFIG, PATIENCE, App, Mesh, echo, fresh_ip, workload
+from tests.support.strangers import body_both_ways, free_port
 
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.identity import Identity

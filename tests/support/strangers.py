@@ -1,0 +1,91 @@
+"""A foreign HBONE peer at one end of a `Mesh`, and what is carried over it."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import envoy
+from tests.support.pki import ALICE, BOB
+from tests.support.proxy import App, Mesh, fresh_ip, pattern, receive_all, workload
+
+from hostmesh.model.address import SocketAddress
+from hostmesh.model.identity import Identity
+
+SIZE = 64 << 20
+STREAMS = 120
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def body_both_ways(sock: socket.socket) -> None:
+    """Send a big body up while the same comes back, and compare by hash."""
+    expected = hashlib.blake2b(b"".join(pattern(SIZE))).digest()
+
+    def send() -> None:
+        for piece in pattern(SIZE):
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    sock.settimeout(30)
+    seen = hashlib.blake2b()
+    while data := sock.recv(1 << 20):
+        seen.update(data)
+    sender.join()
+    assert seen.digest() == expected
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether the other side closed without a byte; a reset says the same."""
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def many_streams(dial: object) -> None:
+    """All open at once, each with its own bytes, half-closed by the client."""
+    socks: list[socket.socket] = [dial() for _ in range(STREAMS)]  # type: ignore[operator]
+    for number, sock in enumerate(socks):
+        sock.sendall(number.to_bytes(2, "big") * 500)
+        sock.shutdown(socket.SHUT_WR)
+    for number, sock in enumerate(socks):
+        with sock:
+            assert receive_all(sock) == number.to_bytes(2, "big") * 500
+
+
+@contextmanager
+def envoy_client(mesh: Mesh, app: App, directory: Path, *, expects: Identity = BOB) -> Iterator[int]:
+    """Alice's Envoy in front of our inbound; yields the port that applications connect to."""
+    listen, admin = free_port(), free_port()
+    config = envoy.client(
+        listen, (mesh.ip, 15008), f"{mesh.ip}:{app.port}", expects, mesh.authority.issue(ALICE), admin
+    )
+    with envoy.running(config, directory, admin):
+        yield listen
+
+
+@contextmanager
+def envoy_server(
+    mesh: Mesh, app: App, directory: Path, identity: Identity = BOB, adjust: Callable[[envoy.Json], None] | None = None
+) -> Iterator[int]:
+    """Bob's Envoy behind our outbound."""
+    ip, admin = fresh_ip(), free_port()
+    config = envoy.server(15008, (app.ip, app.port), mesh.authority.issue(identity), "cluster.local", admin)
+    config["static_resources"]["listeners"][0]["address"]["socket_address"]["address"] = ip
+    if adjust is not None:
+        adjust(config)
+    mesh.client.put(workload("far", BOB, ip))
+    mesh.client.destination = SocketAddress.of(ip, 8080)
+    with envoy.running(config, directory, admin):
+        yield admin
