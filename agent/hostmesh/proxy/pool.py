@@ -127,7 +127,7 @@ class PooledTunnel:
             self._cancel_timers()
             self._pool.retiring[self] = None
             if not self.tunnel.streams:
-                self.tunnel.close()
+                self.tunnel.leave()
 
     def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
         """A server opens no streams."""
@@ -152,7 +152,7 @@ class PooledTunnel:
                 self._pool.serve(self.bucket)
         elif not tunnel.streams:
             # At the end of the turn: the stream that ended may still have frames to send before.
-            self._pool.context.loop.at_turn_end(tunnel.close)
+            self._pool.context.loop.at_turn_end(tunnel.leave)
 
     def closed(self, tunnel: Tunnel, failure: Failure | None) -> None:
         """Its socket is gone."""

@@ -222,8 +222,9 @@ class Splice:
             self._end_to_app()
 
     def lost(self, failure: Failure) -> None:
-        """The tunnel died under it."""
-        self._fail(failure)
+        """The tunnel died under it. If both ways had ended, what the application has not taken yet is still its due."""
+        if not (self._peer_ended and self._app_ended and self._pending):
+            self._fail(failure)
 
     def _write(self, views: Sequence[memoryview], size: int) -> None:
         if self._app_dead:

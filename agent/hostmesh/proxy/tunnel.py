@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from hostmesh.model.identity import Identity
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.failure import Failure
+from hostmesh.proxy.farewell import Farewell
 from hostmesh.proxy.handlers import StreamHandler, TunnelOwner
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
@@ -24,6 +25,7 @@ from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError, TlsTrunca
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 from hostmesh.wire.http2.events import Data, Event, GoAway, Headers, PingAck, Reset, SettingsChanged, WindowOpened
+from hostmesh.wire.http2.limits import Role
 
 CIPHERTEXT_BUFFER = 1 << 18
 PLAINTEXT_BUFFER = 1 << 20
@@ -68,6 +70,7 @@ class Tunnel:
         "_closed",
         "_engine",
         "_expiry",
+        "_farewell",
         "_keepalive",
         "_loop",
         "_owner",
@@ -113,6 +116,7 @@ class Tunnel:
         self._peer_shut = False
         self._keepalive: Timer | None = None
         self._expiry: Timer | None = None
+        self._farewell: Farewell | None = None
         self._ping_interval = 0.0
         self._ping_timeout = 0.0
 
@@ -154,11 +158,29 @@ class Tunnel:
 
     def close(self, failure: Failure | None = None) -> None:
         """Say GOAWAY and close_notify as far as the socket takes them, then close. Streams are lost."""
-        if not self._closed:
+        if self._farewell is not None:
+            self._farewell.end()
+        elif not self._closed:
             with contextlib.suppress(Http2Error):  # no room even for that: the peer does not read
                 self.http2.goaway(ErrorCode.NO_ERROR)
             self._say_goodbye()
             self._shut(failure)
+
+    def leave(self) -> None:
+        """After the last stream: say GOAWAY and close, and see to it that the peer can read everything before."""
+        if self._closed:
+            return
+        self._closed = True
+        self._cancel_timers()
+        serving = self.http2.role is Role.SERVER
+        with contextlib.suppress(Http2Error, TlsError):
+            self.http2.goaway(ErrorCode.NO_ERROR)
+            self._encrypt()
+            if not serving:
+                self._engine.close()
+        self._farewell = Farewell(
+            self._loop, self._buffers.ciphertext, self._sock, self._engine, serving=serving, done=self._left
+        )
 
     def hand_over(self, owner: TunnelOwner) -> None:
         """From now on somebody else is told."""
@@ -347,17 +369,20 @@ class Tunnel:
         self._scheduled = False
         if self._closed or self._blocked:
             return
-        output = self.http2.take()
-        size = len(output)
-        if size:
-            self._engine.write(output)
-            self.http2.sent(size)
+        self._encrypt()
         if not self._send():
             return
         if self._starved:
             self._loop.call_later(0, self._feed_starved)
         elif self._wants_close and not self._streams:
-            self.close()
+            self.leave()
+
+    def _encrypt(self) -> None:
+        output = self.http2.take()
+        size = len(output)
+        if size:
+            self._engine.write(output)
+            self.http2.sent(size)
 
     def _send(self) -> bool:
         """Whether the socket took everything."""
@@ -390,11 +415,7 @@ class Tunnel:
     def _say_goodbye(self) -> None:
         """Best effort: what the socket does not take now is dropped with it."""
         try:
-            output = self.http2.take()
-            size = len(output)
-            if size:
-                self._engine.write(output)
-                self.http2.sent(size)
+            self._encrypt()
             self._engine.close()
         except TlsError:
             return
@@ -407,17 +428,27 @@ class Tunnel:
         if self._closed:
             return
         self._closed = True
-        for timer in (self._keepalive, self._expiry):
-            if timer is not None:
-                timer.cancel()
+        self._cancel_timers()
         self._loop.close_later(self._sock)
         streams, self._streams, self._starved = self._streams, {}, {}
         for handler in streams.values():
             handler.lost(failure or failures.http2("connection closed"))
+        self._part(failure)
+
+    def _left(self) -> None:
+        self._farewell = None
+        self._part(None)
+
+    def _part(self, failure: Failure | None) -> None:
         # It and its owner would refer to each other until the collector comes, which is not to have much to do.
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.closed(self, failure)
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._keepalive, self._expiry):
+            if timer is not None:
+                timer.cancel()
 
     def _expired(self) -> None:
         self.close(failures.CERTIFICATE_EXPIRED)

@@ -114,11 +114,12 @@ def test_a_peer_that_never_reads_holds_up_nobody(mesh: Mesh, peer: Peer) -> None
 def test_a_peer_that_vanishes_resets_its_applications(mesh: Mesh, peer: Peer) -> None:
     """No close_notify, no GOAWAY: half a request must not look whole."""
     ended: list[str] = []
+    heard = threading.Event()
 
     def serve(sock: socket.socket) -> None:
         try:
             while sock.recv(4096):
-                pass
+                heard.set()
             ended.append("end")
         except ConnectionResetError:
             ended.append("reset")
@@ -127,6 +128,7 @@ def test_a_peer_that_vanishes_resets_its_applications(mesh: Mesh, peer: Peer) ->
         stream = peer.connect(f"{mesh.ip}:{app.port}")
         peer.answer(stream)
         peer.send(stream, b"half")
+        assert heard.wait(PATIENCE)
         raw = socket.socket(fileno=peer.sock.detach())
         raw.close()
         mesh.server.main.wait_logs(1)
