@@ -42,7 +42,7 @@ if [ ! -e "$stamp" ]; then
   echo "prerequisites: virtual environment $venv (about a minute the first time)"
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
   "$venv/bin/python" -m pip install --upgrade --progress-bar off pip | grep -E '^(Collecting|Installing|Successfully)' || true
-  "$venv/bin/python" -m pip install --progress-bar off --editable '.[dev,deploy,waypoint]' \
+  "$venv/bin/python" -m pip install --progress-bar off --editable '.[dev,deploy,waypoint,interop]' \
     | grep -E '^(Collecting|Building|Installing|Successfully)' | cut -c1-150
   rm -f "$venv"/.hostmesh-*
   touch "$stamp"

@@ -59,8 +59,8 @@ class Rewriter:
     def _rewritten(self, flags: int, number: int, whole: bytes) -> bytes:
         payload = whole[frames.HEADER_SIZE :]
         start = (1 if flags & frames.PADDED else 0) + (5 if flags & frames.HAS_PRIORITY else 0)
-        if 0x20 <= payload[start] < 0x40:
-            return whole
+        if 0x20 < payload[start] < 0x40:
+            return whole  # what the tool says about its table is its own affair
         if flags & frames.END_HEADERS and not start:
             with contextlib.suppress(hpack.HPACKError):
                 payload = encode(self._connect(self._decoder.decode(payload, raw=True)))

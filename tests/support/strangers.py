@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support import envoy
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import App, Mesh, fresh_ip, pattern, receive_all, workload
+from tests.support.proxy import App, Mesh, fresh_ip, pattern, workload
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
@@ -26,23 +26,26 @@ def free_port() -> int:
         return port
 
 
-def body_both_ways(sock: socket.socket) -> None:
+def body_both_ways(sock: socket.socket, *, half_close: bool = True) -> None:
     """Send a big body up while the same comes back, and compare by hash."""
     expected = hashlib.blake2b(b"".join(pattern(SIZE))).digest()
 
     def send() -> None:
         for piece in pattern(SIZE):
             sock.sendall(piece)
-        sock.shutdown(socket.SHUT_WR)
+        if half_close:
+            sock.shutdown(socket.SHUT_WR)
 
     sender = threading.Thread(target=send)
     sender.start()
     sock.settimeout(30)
-    seen = hashlib.blake2b()
-    while data := sock.recv(1 << 20):
+    seen, left = hashlib.blake2b(), SIZE
+    while left and (data := sock.recv(1 << 20)):
         seen.update(data)
+        left -= len(data)
     sender.join()
     assert seen.digest() == expected
+    assert not half_close or sock.recv(1) == b""
 
 
 def ended(sock: socket.socket) -> bool:
@@ -53,15 +56,17 @@ def ended(sock: socket.socket) -> bool:
         return True
 
 
-def many_streams(dial: object) -> None:
-    """All open at once, each with its own bytes, half-closed by the client."""
-    socks: list[socket.socket] = [dial() for _ in range(STREAMS)]  # type: ignore[operator]
+def many_streams(dial: Callable[[], socket.socket], *, half_close: bool = True) -> None:
+    """All open at once, each with its own bytes, half-closed by the client if that is understood."""
+    socks = [dial() for _ in range(STREAMS)]
     for number, sock in enumerate(socks):
         sock.sendall(number.to_bytes(2, "big") * 500)
-        sock.shutdown(socket.SHUT_WR)
+        if half_close:
+            sock.shutdown(socket.SHUT_WR)
     for number, sock in enumerate(socks):
         with sock:
-            assert receive_all(sock) == number.to_bytes(2, "big") * 500
+            assert sock.makefile("rb").read(1000) == number.to_bytes(2, "big") * 500
+            assert not half_close or sock.recv(1) == b""
 
 
 @contextmanager
