@@ -1,0 +1,156 @@
+"""Who comes to the HBONE listener and is no client of the mesh, and what becomes of it: one row each."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.support.hbone_peer import PATIENCE, Peer, context
+from tests.support.pki import ALICE, BOB, Authority
+from tests.support.proxy import CONFIG, Mesh, echo
+
+from hostmesh.model.identity import Credentials
+from hostmesh.model.trust import TrustBundle
+from hostmesh.telemetry.metrics import OPENED
+from hostmesh.transport.tls.bundled import BundledTls
+from hostmesh.transport.tls.engine import TlsProvider
+from hostmesh.transport.tls.system import SystemTls
+
+Attack = Callable[[Mesh], None]
+
+
+def handshake(mesh: Mesh, made: ssl.SSLContext) -> None:
+    """Shake hands and read: in TLS 1.3 a client hears only afterwards that it is not wanted."""
+    with (
+        contextlib.suppress(ssl.SSLError, ConnectionError),
+        socket.create_connection((mesh.ip, 15008), PATIENCE) as raw,
+        made.wrap_socket(raw) as sock,
+    ):
+        sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        while sock.recv(4096):
+            continue
+
+
+def with_certificate(make: Callable[[Authority], Credentials | None]) -> Attack:
+    return lambda mesh: handshake(mesh, context(make(mesh.authority), mesh.authority.pem, server=False))
+
+
+def with_alpn(*protocols: str) -> Attack:
+    def attack(mesh: Mesh) -> None:
+        made = context(mesh.authority.issue(ALICE), mesh.authority.pem, server=False)
+        made.set_alpn_protocols(protocols)
+        handshake(mesh, made)
+
+    return attack
+
+
+def tls_1_2(mesh: Mesh) -> None:
+    made = context(mesh.authority.issue(ALICE), mesh.authority.pem, server=False)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    handshake(mesh, made)
+
+
+def revoked(mesh: Mesh) -> None:
+    bundle = TrustBundle("cluster.local", mesh.authority.pem, frozenset(), frozenset({ALICE}))
+    mesh.server.call(lambda: mesh.server.server.set_trust(bundle))
+    with_certificate(lambda authority: authority.issue(ALICE))(mesh)
+
+
+def say(data: bytes) -> Attack:
+    """Bytes, then nothing until the other side closes."""
+
+    def attack(mesh: Mesh) -> None:
+        with socket.create_connection((mesh.ip, 15008), PATIENCE) as sock, contextlib.suppress(ConnectionError):
+            sock.sendall(data)
+            assert sock.recv(1) == b""
+
+    return attack
+
+
+def drip(mesh: Mesh) -> None:
+    """Slow loris: an endless ClientHello, a byte at a time, each soon enough to look alive."""
+    closed = threading.Event()
+    with socket.create_connection((mesh.ip, 15008), PATIENCE) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(b"\x16\x03\x01\x20\x00\x01\x00\x1f\xfc")
+        sock.settimeout(0.01)
+        while not closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                assert sock.recv(1) == b""
+                closed.set()
+            if not closed.is_set():
+                sock.sendall(b"\x00")
+
+
+def stop_after_hello(mesh: Mesh) -> None:
+    """A whole ClientHello, and not a byte of an answer to what the server says to it."""
+    outgoing = ssl.MemoryBIO()
+    made = context(None, mesh.authority.pem, server=False).wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        made.do_handshake()
+    with socket.create_connection((mesh.ip, 15008), PATIENCE) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(outgoing.read())
+        while sock.recv(4096):
+            continue
+
+
+REFUSED: list[tuple[str, Attack, str]] = [
+    ("TLS 1.2", tls_1_2, "the peer does not speak TLS 1.3"),
+    ("no ALPN", with_alpn(), "does not offer the application protocol h2"),
+    ("ALPN http/1.1", with_alpn("http/1.1"), "does not offer the application protocol h2"),
+    ("no certificate", with_certificate(lambda _: None), "the peer sent no certificate"),
+    ("certificate of another root", with_certificate(lambda _: Authority("x").issue(ALICE)), "unknown issuer"),
+    ("certificate without SPIFFE SAN", with_certificate(lambda a: a.without_san()), "no SPIFFE identity"),
+    ("SAN of another scheme", with_certificate(lambda a: a.issue(ALICE, uris=("https://x/ns/a/sa/b",))), "no SPIFFE"),
+    (
+        "SAN that is no identity",
+        with_certificate(lambda a: a.issue(ALICE, uris=("spiffe://cluster.local/x",))),
+        "no SPIFFE",
+    ),
+    ("another trust domain", with_certificate(lambda a: a.of_trust_domain("elsewhere.org")), "not of trust domain"),
+    ("expired certificate", with_certificate(lambda a: a.expired()), "certificate has expired"),
+    ("certificate of tomorrow", with_certificate(lambda a: a.not_yet_valid()), "certificate is not yet valid"),
+    ("revoked certificate", revoked, "peer certificate revoked by CRL"),
+    ("silence", say(b""), "timed out"),
+    ("half a ClientHello", say(b"\x16\x03\x01\x02\x00\x01"), "timed out"),
+    ("slow loris", drip, "timed out"),
+    ("half a handshake", stop_after_hello, "timed out"),
+    ("plain HTTP", say(b"GET / HTTP/1.1\r\n\r\n"), "instead of a TLS handshake"),
+    ("HTTP/2 without TLS", say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "instead of a TLS handshake"),
+    (
+        "an endless ClientHello",
+        say(b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + bytes(16381)),
+        "ClientHello of 16777219 bytes",
+    ),
+    ("a record too long", say(b"\x16\x03\x01\xff\xff\x01"), "TLS record of 65535 bytes"),
+]
+
+
+@pytest.mark.parametrize("tls", [SystemTls, BundledTls])
+@pytest.mark.parametrize(("attack", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_it_is_refused_before_any_http(tls: Callable[[], TlsProvider], attack: Attack, error: str) -> None:
+    """No tunnel, no metrics, one line in the log that says why; the socket is gone and the next client is served."""
+    with Mesh(server_tls=tls(), server_config=replace(CONFIG, handshake_timeout=0.3)) as mesh:
+        attack(mesh)
+        record = mesh.server.main.wait_logs(1)[0]
+        assert (record.level, record.message) == ("warn", "connection failed")
+        assert error in str(dict(record.fields)["error"])
+        assert mesh.server.samples(OPENED) == []
+        mesh.thread.settle()
+        assert mesh.server.call(lambda: mesh.server.server.metrics.sockets_open["destination"]) == 0
+
+
+def test_a_certificate_of_two_identities_is_its_first() -> None:
+    """Policies and logs know the first SPIFFE name only, as other ambient proxies do."""
+    with Mesh() as mesh, mesh.app(echo) as app:
+        made = context(mesh.authority.with_two_sans(ALICE, BOB), mesh.authority.pem, server=False)
+        with socket.create_connection((mesh.ip, 15008), PATIENCE) as raw, made.wrap_socket(raw) as sock:
+            peer = Peer(sock, client=True)
+            stream = peer.connect(f"{mesh.ip}:{app.port}")
+            assert peer.answer(stream)[":status"] == "200"
+        assert dict(mesh.server.main.wait_logs(1)[0].fields)["src.identity"] == str(ALICE)
