@@ -141,7 +141,12 @@ class Connect:
         self._attempts -= 1
         ipv6 = isinstance(self._address.ip, IPv6Address)
         if self._stock is None:
-            self.sock = _socket.socket(_socket.AF_INET6 if ipv6 else _socket.AF_INET, _NONBLOCKING_STREAM)
+            self._waiting = True
+            try:
+                self.sock = _socket.socket(_socket.AF_INET6 if ipv6 else _socket.AF_INET, _NONBLOCKING_STREAM)
+            except OSError as error:  # no descriptors are left: one connection fails, not the tunnel that it came by
+                return error.errno or errno.EMFILE
+            self._waiting = False
             return self._start()
         sock = self._stock.take(self, ipv6=ipv6)
         self._waiting = sock is None

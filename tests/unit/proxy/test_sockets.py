@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 
 import pytest
@@ -65,6 +66,23 @@ def test_a_connected_socket_notices_that_its_peer_is_gone(listener: socket.socke
         connect.sock.close()
         loop.close()
     listener.close()
+
+
+def test_without_descriptors_a_connect_fails_and_nothing_else(listener: socket.socket) -> None:
+    """It is told from the loop like every other failure, in whichever tunnel's turn it was begun."""
+    loop = Loop()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno(), hard))
+    try:
+        for local in (True, False):
+            _, outcome = attempt(loop, address_of(listener), local=local)
+            assert outcome == []
+            assert run(loop, outcome)[1] == errno.EMFILE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    loop.turn(0)
+    listener.close()
+    loop.close()
 
 
 def test_a_refused_connect_tells_its_errno_and_closes(listener: socket.socket) -> None:
