@@ -61,6 +61,10 @@ interop: prerequisites ## Tests against foreign implementations: Envoy, nghttp2,
 	@lab/h2spec.sh $(BIN)/h2spec
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
 
+.PHONY: fuzz
+fuzz: ## Say nonsense to every parser of what strangers send: make fuzz SECONDS=600 for each of them
+	@python -m tests.fuzz $(or $(SECONDS),2)
+
 .PHONY: e2e
 e2e: prerequisites collection ## Hosts that outlive their certificates, rolled out by ansible-playbook (root, 2 minutes)
 	pytest -q -s tests/e2e
@@ -97,7 +101,7 @@ molecule: collection ## Run the roles on hosts of their own: create, check, conv
 
 .PHONY: test
 test: prerequisites ## Everything that CI runs
-	@$(MAKE) --no-print-directory check lint conformance netns interop e2e molecule
+	@$(MAKE) --no-print-directory check lint conformance netns interop fuzz e2e molecule
 
 .PHONY: proto
 proto: ## Generate code from proto/
