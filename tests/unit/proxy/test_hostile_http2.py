@@ -78,12 +78,6 @@ FATAL = [
         "carry nothing",
     ),
     Row(
-        "rapid reset",
-        b"".join(request(n) + rst_stream(n, ErrorCode.CANCEL) for n in ODD[: MAX_RAPID_RESETS + 1]),
-        ErrorCode.ENHANCE_YOUR_CALM,
-        "opened and reset",
-    ),
-    Row(
         "flood of malformed HEADERS",
         b"".join(headers(n, encode([(b":method", b"CONNECT")])) for n in ODD[: MAX_RAPID_RESETS + 1]),
         ErrorCode.ENHANCE_YOUR_CALM,
