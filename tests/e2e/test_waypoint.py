@@ -50,7 +50,7 @@ def ask(command: dict[str, Any]) -> dict[str, Any]:
 
 def address() -> str:
     """Web-api's own, by which it is called as a service."""
-    services = json.loads(HOSTS.must("mesh1", "hostmesh", "get", "meshservices", "-o", "json"))
+    services = json.loads(HOSTS.must("mesh1", "hostmesh", "get", "meshservices", "-o", "json"))["items"]
     (vip,) = [vip for one in services if one["name"] == "web-api" for vip in one["vips"] if ":" not in vip]
     return f"http://{vip.rpartition('/')[2]}:8080/"
 
