@@ -65,8 +65,8 @@ def test_a_method_is_refused_without_touching_a_workload() -> None:
     seconds_until(lambda: ask({"get": url}).get("code") == 200, 30)
     assert "Hello From Web API!" in ask({"get": url})["body"]
     assert ask({"post": url}) == {"code": 403, "body": "RBAC: access denied"}
-    log = HOSTS.run("mesh1", "journalctl", "--unit=hostmesh-agent", "--output=cat")
-    assert "spiffe://cluster.local/ns/default/sa/wp" in log
+    numbers = HOSTS.run("mesh1", "curl", "-s", "http://127.0.0.1:15020/metrics")
+    assert 'source_principal="spiffe://cluster.local/ns/default/sa/wp"' in numbers
     assert roll_out().count("changed=0") == 2
 
     HOSTS.must("mesh2", "systemctl", "reload", UNIT)
