@@ -11,7 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hostmesh.model.address import GatewayAddress
+from hostmesh.model.address import GatewayAddress, NamespacedHostname
 from hostmesh.model.authorization import Authorization, Match, StringMatch, StringMatchKind
 from hostmesh.model.identity import Credentials
 from hostmesh.model.service import Service
@@ -79,10 +79,7 @@ def service_json(service: Service, endpoints: Iterable[EndpointView]) -> Json:
         "hostname": service.hostname,
         "vips": [str(vip) for vip in service.vips],
         "ports": _ports(service.ports),
-        "endpoints": {
-            e.workload_uid: {"workloadUid": e.workload_uid, "port": _ports(e.ports), "status": e.status}
-            for e in endpoints
-        },
+        "endpoints": {one.workload_uid: _endpoint(one) for one in endpoints},
         "subjectAltNames": list(service.subject_alt_names),
         "canonical": service.canonical,
         "visibility": service.visibility.value,
@@ -102,6 +99,11 @@ def service_json(service: Service, endpoints: Iterable[EndpointView]) -> Json:
         "ipFamilies": service.ip_families and service.ip_families.value,
     }
     return always | _without_empty(optional)
+
+
+def staged_json(workload: Workload, service: NamespacedHostname) -> Json:
+    """One entry of `stagedServices`: an endpoint of a service that nobody has described."""
+    return _endpoint(EndpointView(workload.uid, workload.services.get(service, {}), workload.status.value))
 
 
 def policy_json(policy: Authorization) -> Json:
@@ -134,6 +136,10 @@ def certificate_json(identity: str, state: str, credentials: Credentials | None)
         "certChain": [_certificate(certificate) for certificate in _load(chain)],
         "rootCerts": [_certificate(certificate) for certificate in _load(roots)],
     }
+
+
+def _endpoint(view: EndpointView) -> Json:
+    return {"workloadUid": view.workload_uid, "port": _ports(view.ports), "status": view.status}
 
 
 def _load(pem: bytes) -> list[x509.Certificate]:

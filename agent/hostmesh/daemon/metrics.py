@@ -17,6 +17,7 @@ from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.identity.manager import SecretManager
 from hostmesh.xds.client import XdsClient
+from hostmesh.xds.counts import XdsCounts
 from hostmesh.xds.local_source import LocalSource
 
 
@@ -34,6 +35,19 @@ def own_metrics(
     registry.register(name_server.metrics)
     ProcessCollector(registry=registry)
     return registry
+
+
+def xds_metrics(counts: XdsCounts) -> Iterable[Metric]:
+    """Those of the stream to the control plane, under ztunnel's names."""
+    for name, help_text, label, values in (
+        ("istio_xds_connection_terminations", "Ends of the stream to the control plane", "reason", counts.terminations),
+        ("istio_xds_message", "Responses from the control plane", "url", counts.messages),
+        ("istio_xds_message_bytes", "Bytes of resources from the control plane", "url", counts.message_bytes),
+    ):
+        family = CounterMetricFamily(name, f"{help_text} (unstable).", labels=[label])
+        for value, count in values.items():
+            family.add_metric([value], count)
+        yield family
 
 
 class _Main(Collector):
@@ -60,7 +74,7 @@ class _Main(Collector):
         yield self._probes()
         status = self._xds.status()
         yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
-        yield CounterMetricFamily("istio_xds_message", "Responses from the control plane (unstable).", status.responses)
+        yield from xds_metrics(self._xds.counts)
         yield CounterMetricFamily(
             "hostmesh_xds_rejected_resources",
             "Resources of the control plane that were refused.",

@@ -12,7 +12,15 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from hostmesh import __version__
-from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, static_json, workload_json
+from hostmesh.admin.dump import (
+    EndpointView,
+    certificate_json,
+    policy_json,
+    service_json,
+    staged_json,
+    static_json,
+    workload_json,
+)
 from hostmesh.admin.ztunnel_config import config_json, version_json
 from hostmesh.config.agent import AgentConfig
 from hostmesh.daemon.capture import CaptureKeeper
@@ -93,17 +101,20 @@ class View:
         """What ztunnel's `/config_dump` holds, without connections."""
         state = self._mesh.state
         return {
-            "workloads": [workload_json(workload) for workload in state.workloads()],
-            "services": [service_json(service, self._endpoints(service)) for service in state.services()],
-            "policies": [policy_json(policy) for policy in state.policies()],
+            "workloads": [workload_json(one) for one in sorted(state.workloads(), key=lambda one: one.uid)],
+            "services": [
+                service_json(one, self._endpoints(one))
+                for one in sorted(state.services(), key=lambda one: one.hostname)
+            ],
+            "policies": [policy_json(one) for one in sorted(state.policies(), key=lambda one: one.key)],
             "stagedServices": {
-                str(key): {w.uid: {"workloadUid": w.uid} for w in workloads}
+                str(key): {workload.uid: staged_json(workload, key) for workload in workloads}
                 for key, workloads in state.staged().items()
             },
             "staticConfig": static_json(self._local),
             "certificates": [
                 certificate_json(str(status.identity), status.state, status.credentials)
-                for status in self._secrets.statistics()
+                for status in sorted(self._secrets.statistics(), key=lambda status: str(status.identity))
             ],
             "config": config_json(self._config),
             "settings": {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
-from hostmesh.telemetry.access_log import Completion, Outcome, Parties
+from hostmesh.telemetry.access_log import TARGET, Completion, Outcome, Parties, opened
+from hostmesh.telemetry.logs import enabled
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.telemetry.reasons import reason_of
 
@@ -44,6 +45,8 @@ class Account:
         self._started = context.loop.now() if began is None else began
         self._open = True
         traffic.opened.value += 1
+        if enabled(TARGET, "debug"):
+            context.journal.add(opened(parties, source, destination, hbone))
 
     def close(self, sent: int, received: int, failure: Failure | None) -> None:
         """Count and log the end.

@@ -112,7 +112,7 @@ class Completion:
         return (
             ("src.addr", self.source),
             *parties.source,
-            *self._where(),
+            *_where(self.destination, self.hbone),
             *parties.destination,
             ("bytes_sent", outcome.bytes_sent),
             ("bytes_recv", outcome.bytes_received),
@@ -123,16 +123,13 @@ class Completion:
     def text(self) -> str:
         """See `Record`. What a route's connections share is rendered with the route."""
         outcome, parties = self.outcome, self.parties
+        where = render_fields(_where(self.destination, self.hbone))
         text = (
-            f"{_COMPLETE}\tsrc.addr={self.source}{parties.source_text} {render_fields(self._where())}"
+            f"{_COMPLETE}\tsrc.addr={self.source}{parties.source_text} {where}"
             f"{parties.destination_text} bytes_sent={outcome.bytes_sent} bytes_recv={outcome.bytes_received} "
             f'duration="{int(outcome.duration * 1000)}ms"'
         )
         return f"{text} {render_fields(self._failure())}" if outcome.error else text
-
-    def _where(self) -> Fields:
-        addressed = ("dst.addr", self.destination)
-        return (addressed, ("dst.hbone_addr", self.hbone)) if self.hbone else (addressed,)
 
     def _failure(self) -> Fields:
         error, flags = self.outcome.error, self.outcome.flags
@@ -140,6 +137,17 @@ class Completion:
             return ()
         flagged: Fields = (("response_flags", flags),) if flags != "-" else ()
         return (("error", error), *flagged, ("reason", reason_of(error, flags, self.destination).name))
+
+
+def opened(parties: Parties, source: str, destination: str, hbone: str) -> LogRecord:
+    """`connection opened`, at debug: what the completion will say up to the direction."""
+    fields = (("src.addr", source), *parties.source, *_where(destination, hbone), *parties.destination)
+    return LogRecord("debug", TARGET, "connection opened", fields)
+
+
+def _where(destination: str, hbone: str) -> Fields:
+    addressed = ("dst.addr", destination)
+    return (addressed, ("dst.hbone_addr", hbone)) if hbone else (addressed,)
 
 
 def early_failure(source: str, destination: str, direction: Literal["outbound", "inbound"], error: str) -> LogRecord:

@@ -19,6 +19,7 @@ from hostmesh.transport.backoff import Backoff
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
 from hostmesh.xds.codec import NETWORK_POLICY_TYPE, OWN_TYPES, TYPES, WAYPOINT_TYPE
+from hostmesh.xds.counts import COMPLETE, CONNECTION_ERROR, ERROR, XdsCounts
 from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
 from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
@@ -126,7 +127,8 @@ class XdsClient:
         self._synced = False
         self._failure: ControlPlaneError | None = None
         self._since = now()
-        self._connections = self._responses = self._rejected = 0
+        self._connections = self._rejected = 0
+        self.counts = XdsCounts()
         self._wake = asyncio.Event()
 
     @property
@@ -153,7 +155,7 @@ class XdsClient:
             error=str(self._failure) if self._failure is not None else "",
             since=self._since,
             connections=self._connections,
-            responses=self._responses,
+            responses=self.counts.messages.total(),
             rejected_resources=self._rejected,
             addresses=addresses,
             authorizations=authorizations,
@@ -182,9 +184,10 @@ class XdsClient:
             self._wake.clear()
             try:
                 await self._one_connection()
-                failure = ControlPlaneError(Failure.LOST, "the control plane ended the stream")
+                failure, reason = ControlPlaneError(Failure.LOST, "the control plane ended the stream"), COMPLETE
             except ControlPlaneError as error:
-                failure = error
+                failure, reason = error, ERROR if self._connected else CONNECTION_ERROR
+            self.counts.terminations[reason] += 1
             self._disconnected(failure)
             await self._pause(self._backoff.next())
 
@@ -220,7 +223,7 @@ class XdsClient:
             raise failed.exceptions[0] from None
 
     async def _respond(self, stream: _Stream, response: DeltaDiscoveryResponse) -> None:
-        self._responses += 1
+        self.counts.response(response)
         subscription = self._subscriptions.get(response.type_url)
         if subscription is None:
             await stream.send_message(DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce))

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from hostmesh.xds.client import XdsStatus
 from hostmesh.xds.codec import encode_authorization, encode_service, encode_workload
+from hostmesh.xds.counts import XdsCounts
 from hostmesh.xds.held import XdsUpdate
 from hostmesh.xds.local_file import LocalMesh
 
@@ -41,6 +42,11 @@ class LocalSource:
             authorizations={one.key: encode_authorization(one).SerializeToString() for one in mesh.policies},
             network_policies=network_policies,
         )
+
+    @property
+    def counts(self) -> XdsCounts:
+        """Nothing: there is no stream."""
+        return XdsCounts()
 
     def everything(self) -> XdsUpdate:
         """All of it, for a new worker."""

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 from tests.support.pki import ALICE, Authority
 
-from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, workload_json
+from hostmesh.admin.dump import EndpointView, certificate_json, policy_json, service_json, staged_json, workload_json
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope, StringMatch, StringMatchKind
 from hostmesh.model.service import Service
@@ -64,6 +64,12 @@ def test_a_service_shows_its_endpoints() -> None:
         "canonical": False,
         "visibility": "Public",
     }
+
+
+def test_a_staged_endpoint_looks_like_any_other() -> None:
+    """It waits for its service with the ports and the health that it will have there."""
+    workload = Workload(uid="uid", name="web", namespace="default", services={WEB: {80: 8080}})
+    assert staged_json(workload, WEB) == {"workloadUid": "uid", "port": {"80": 8080}, "status": "Healthy"}
 
 
 def test_a_policy_keeps_the_nesting_of_its_rules() -> None:

@@ -28,6 +28,33 @@ def test_both_names_are_there() -> None:
     assert found["xdsAddress"] == "https://localhost:15012"
 
 
+NAMES = """
+proxy dnsProxy windowSize connectionWindowSize frameSize poolMaxStreamsPerConn poolUnusedReleaseTimeout
+socks5Addr adminAddr statsAddr readinessAddr inboundAddr inboundPlaintextAddr outboundAddr dnsProxyAddr
+illegalPorts network localNode proxyMode proxyWorkloadInformation clusterId clusterDomain caAddress caRootCert
+altCaHostname xdsAddress xdsRootCert altXdsHostname preferedServiceNamespace secretTtl xdsOnDemand fakeCa
+fakeSelfInbound selfTerminationDeadline proxyMetadata numWorkerThreads requireOriginalSource proxyArgs
+dnsResolverCfg dnsResolverOpts inpodUds inpodPortReuse packetMark socketConfig xdsHeaders caHeaders
+localhostAppTunnel ztunnelIdentity ztunnelWorkload ipv6Enabled crlPath enableEnhancedBaggage
+"""
+LEFT_OUT = {
+    "proxyArgs": "the command line of a Rust program",
+    "dnsResolverCfg": "the host's resolver answers, whatever it is made of",
+    "dnsResolverOpts": "as above",
+    "inpodUds": "containers are not told by Istio's agent",
+}
+
+
+def test_every_name_of_ztunnels_is_there_but_those_that_mean_nothing_here() -> None:
+    """A tool that looks for a field finds it; what does not exist on a host is null."""
+    found = config()
+    assert [name for name in NAMES.split() if name not in found] == list(LEFT_OUT)
+    assert (found["socks5Addr"], found["requireOriginalSource"], found["crlPath"]) == (None, False, None)
+    chosen = config(socks5=True, original_source=True, network="dc1")
+    assert (chosen["socks5Addr"], chosen["requireOriginalSource"]) == ("127.0.0.1:15080", True)
+    assert chosen["network"] == "dc1"
+
+
 def test_without_a_control_plane_there_is_no_address() -> None:
     """Local mode, on a host without IPv6."""
     found = config(local_xds="workloads: []", ipv6=False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from tests.support.proxy import Mesh
+from collections.abc import Iterator
+
+import pytest
+from tests.support.proxy import Mesh, echo
 
 from hostmesh.proxy.account import Account
 from hostmesh.proxy.failure import Failure
 from hostmesh.telemetry.access_log import End, Parties
 from hostmesh.telemetry.labels import traffic_labels
+from hostmesh.telemetry.logs import parse_levels, set_levels
 from hostmesh.telemetry.metrics import CLOSED, OPENED
 
 
@@ -26,3 +30,24 @@ def test_an_account_is_closed_once() -> None:
         (record,) = mesh.client.main.wait_logs(1)
         assert dict(record.fields)["error"] == "first"
         assert [mesh.client.total(metric) for metric in (OPENED, CLOSED)] == [1, 1]
+
+
+@pytest.fixture
+def verbose() -> Iterator[None]:
+    set_levels(parse_levels("access=debug"))
+    yield
+    set_levels(parse_levels("access=info"))
+
+
+def test_an_opened_connection_is_told_to_who_asks_for_it(verbose: None) -> None:
+    """At debug, at both ends, with the fields of the completion up to the direction."""
+    with Mesh() as mesh, mesh.app(echo) as app:
+        set_levels(parse_levels("access=debug"))
+        with mesh.connect(app.port) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        for host in (mesh.client, mesh.server):
+            opened, complete = host.main.wait_logs(2)
+            assert (opened.level, opened.message) == ("debug", "connection opened")
+            assert opened.fields == complete.fields[: len(opened.fields)]
+            assert opened.fields[-1][0] == "direction"

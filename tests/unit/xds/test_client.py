@@ -20,6 +20,7 @@ from hostmesh.model.workload import Workload
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.transport.backoff import Backoff
 from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus, XdsUpdate
+from hostmesh.xds.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 
 WEB = Workload(uid="c/networking.istio.io/WorkloadEntry/default/web", name="web", namespace="default")
 SERVICE = Service(name="web", namespace="default", hostname="web.default.svc.cluster.local")
@@ -69,6 +70,10 @@ def test_sync_update_and_removal(tmp_path: Path) -> None:
                 await until(lambda: any(WEB.uid in update.addresses for update in agent.updates[2:]))
                 assert any(update.removed_authorizations == (DENY.key,) for update in agent.updates)
                 assert [(s.connected, s.synced) for s in agent.statuses] == [(True, False), (True, True)]
+                counts = agent.client.counts
+                assert {ADDRESS_TYPE, AUTHORIZATION_TYPE} <= set(counts.messages)
+                assert counts.messages[ADDRESS_TYPE] == 2
+                assert counts.message_bytes[ADDRESS_TYPE] > len(WEB.uid) * 2
 
     asyncio.run(main())
 
@@ -123,6 +128,7 @@ def test_a_reconnect_fetches_only_differences(tmp_path: Path, caplog: pytest.Log
             await until(lambda: agent.client.synced)
         await until(lambda: not agent.client.connected)
         await until(lambda: "unreachable" in agent.client.status().error)
+        assert set(agent.client.counts.terminations) == {"Complete", "ConnectionError"}
         await asyncio.sleep(0.2)
         assert len(agent.names) == 3
         agent.updates.clear()
@@ -182,6 +188,7 @@ def test_refusal_is_said_once_with_its_reason(tmp_path: Path, caplog: pytest.Log
                 await until(lambda: agent.client.status().error)
                 await asyncio.sleep(0.2)
                 assert not agent.client.connected
+                assert set(agent.client.counts.terminations) == {"ConnectionError"}
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
