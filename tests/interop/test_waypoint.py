@@ -74,7 +74,7 @@ def endpoint(mesh: Mesh, app: App, identity: Identity = BOB) -> WaypointEndpoint
 
 def program(*ports: WaypointPort, **other: object) -> WaypointProgram:
     web = WaypointService("default", WEB, (VIP,), ports)
-    return replace(WaypointProgram("waypoint", "default", "cluster.local", (web,)), **other)  # type: ignore[arg-type]
+    return replace(WaypointProgram("waypoint", "default", "cluster.local", services=(web,)), **other)  # type: ignore[arg-type]
 
 
 def allow(*rules: L7Rule, action: L7Action = L7Action.ALLOW, name: str = "rule") -> L7Policy:
