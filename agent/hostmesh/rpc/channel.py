@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from grpclib.client import Channel, Handler
@@ -31,6 +32,7 @@ from hostmesh.rpc.failure import (
     is_clock,
     untrusted_text,
 )
+from hostmesh.rpc.late_writes import LateWrites
 from hostmesh.rpc.roots import Roots
 
 CONNECT_TIMEOUT = 5.0
@@ -67,6 +69,9 @@ class _Protocol(H2Protocol):
     def __init__(self, config: Configuration, h2_config: H2Configuration) -> None:
         super().__init__(Handler(), config, h2_config)
         self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.BaseTransport", LateWrites(transport)))
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
