@@ -39,12 +39,15 @@ def own_metrics(
 
 def xds_metrics(counts: XdsCounts) -> Iterable[Metric]:
     """Those of the stream to the control plane, under ztunnel's names."""
-    for name, help_text, label, values in (
-        ("istio_xds_connection_terminations", "Ends of the stream to the control plane", "reason", counts.terminations),
-        ("istio_xds_message", "Responses from the control plane", "url", counts.messages),
-        ("istio_xds_message_bytes", "Bytes of resources from the control plane", "url", counts.message_bytes),
-    ):
-        family = CounterMetricFamily(name, f"{help_text} (unstable).", labels=[label])
+    ends = CounterMetricFamily(
+        "istio_xds_connection_terminations", "Ends of the stream to the control plane (unstable).", labels=["reason"]
+    )
+    messages = CounterMetricFamily("istio_xds_message", "Responses from the control plane (unstable).", labels=["url"])
+    size = CounterMetricFamily(
+        "istio_xds_message_bytes", "Bytes of resources from the control plane (unstable).", labels=["url"]
+    )
+    counted = ((ends, counts.terminations), (messages, counts.messages), (size, counts.message_bytes))
+    for family, values in counted:
         for value, count in values.items():
             family.add_metric([value], count)
         yield family
