@@ -117,9 +117,13 @@ def dial(address: tuple[str, int], credentials: Credentials | None, roots: bytes
     raw = socket.create_connection(address, timeout=PATIENCE)
     try:
         sock = context(credentials, roots, server=False).wrap_socket(raw, server_hostname=name)
-        return Peer(sock, client=True)
     except BaseException:
         raw.close()
+        raise
+    try:
+        return Peer(sock, client=True)
+    except BaseException:
+        sock.close()  # it has taken the raw one's place
         raise
 
 
