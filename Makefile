@@ -44,7 +44,7 @@ check: ## Lint, types, direction of imports, unit tests: no root, no network
 	ruff check .
 	ruff format --check .
 	mypy
-	mypy --strict -p lab -p demo -p bench
+	mypy --strict -p lab -p demo -p bench -p tools
 	lint-imports
 	pytest -q tests/unit
 
@@ -102,6 +102,10 @@ molecule: collection ## Run the roles on hosts of their own: create, check, conv
 .PHONY: test
 test: prerequisites ## Everything that CI runs
 	@$(MAKE) --no-print-directory check lint conformance netns interop fuzz e2e molecule
+
+.PHONY: documents
+documents: ## Make the tables and pictures of the documents again, from what they show
+	python -m tools.role_readmes
 
 .PHONY: proto
 proto: ## Generate code from proto/

@@ -18,8 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-BUILD = ROOT / "roles" / "package" / "files" / "build_bundle.py"
-INSTALL = ROOT / "roles" / "package" / "files" / "install.sh"
+BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
+INSTALL = ROOT / "roles" / "_common" / "files" / "install.sh"
 CONTROL = """\
 Package: hostmesh
 Version: {version}

@@ -23,7 +23,7 @@ from demo.table import Seen, Table
 
 ROOT = Path(__file__).parent.parent
 BIN = ROOT / ".venv" / "bin"
-BUILD = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 INVENTORY = "inventories/demo"
 SITE = "playbooks/site.yml"
 RECAP = re.compile(r"^(\S+)\s*: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")

@@ -67,6 +67,11 @@ nft:
   type: str
   returned: always
   sample: /usr/sbin/nft
+iptables:
+  description: Path of the iptables-restore program, which does where there is no nft; empty if there is none.
+  type: str
+  returned: always
+  sample: /usr/sbin/iptables-restore
 installed:
   description: The version of hostmesh that C(/opt/hostmesh/current) points to, empty if there is none.
   type: str
@@ -145,6 +150,7 @@ def main() -> None:
         systemd=Path("/run/systemd/system").is_dir(),
         cgroup2=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
         nft=module.get_bin_path("nft") or "",
+        iptables=module.get_bin_path("iptables-restore") or "",
         installed=installed(),
         enrolled=enrolled(),
         host_keys=host_keys(SSH),

@@ -43,7 +43,7 @@ WATCH = """table inet watch {
 @pytest.fixture(scope="module")
 def estate() -> Iterator[None]:
     """Two hosts in the mesh, and a unit whose first act is to connect; gone without a trace afterwards."""
-    build = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+    build = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
     try:
         with subprocess.Popen([sys.executable, build, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
             must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")

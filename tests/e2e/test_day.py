@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 DAY = Path(__file__).parent / "day"
 LAB = Lab("day")
 HOSTS = Hosts(LAB)
-BUILD = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 STREAMS = 200
 UNIT = """\
 [Service]
@@ -166,7 +166,7 @@ def pristine(former: Path) -> Iterator[set[str]]:
 def watch(pristine: set[str], former: Path) -> Watch:
     """Both hosts in the mesh, with the version before, and the client at work."""
     assert pristine
-    play("site", "-e", f"package_source={former}")
+    play("site", "-e", f"hostmesh_source={former}")
     HOSTS.must("mesh2", "systemctl", "start", "load.service")
     seconds_until(lambda: HOSTS.run("mesh2", "cat", "/run/load/state.json") and traffic().alive == STREAMS, 60)
     status = json.loads(HOSTS.must("mesh2", "hostmesh", "connections", "--direction", "outbound", "-o", "json"))
@@ -211,7 +211,7 @@ def test_a_version_that_breaks_the_mesh_goes_back_by_itself(watch: Watch, tmp_pa
     )
     before = versions()
     command = ("ansible-playbook", "-i", DAY / "inventory.yml", ROOT / "playbooks" / "upgrade.yml")
-    status, text = attempt(*command, "-e", f"package_source={broken}", "-e", "package_gate_retries=4")
+    status, text = attempt(*command, "-e", f"hostmesh_source={broken}", "-e", "hostmesh_gate_retries=4")
     assert status != 0
     assert "was open and is refused" in text
     assert re.search(r"mesh1 was not upgraded to \S+ and runs \S+\s+again", text)

@@ -25,7 +25,7 @@ UNIT = "hostmesh-waypoint@default.wp.service"
 @pytest.fixture(scope="module")
 def estate() -> Iterator[None]:
     """Two hosts in the mesh, one of them runs the waypoint; gone without a trace afterwards."""
-    build = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+    build = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
     try:
         with subprocess.Popen([sys.executable, build, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
             must(sys.executable, "-m", "demo.deploy", LAB.name, FOLDER / "estate.json")

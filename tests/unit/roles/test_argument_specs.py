@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tools.role_readmes import readme
 
 ROLES = Path(__file__).parents[3] / "roles"
 NAMES = sorted(role.name for role in ROLES.iterdir())
@@ -27,3 +28,9 @@ def test_every_role_says_what_it_is_for(role: str) -> None:
     meta = yaml.safe_load((ROLES / role / "meta" / "main.yml").read_text())
     assert meta["galaxy_info"]["description"]
     assert f"# hostmesh.mesh.{role}" in (ROLES / role / "README.md").read_text()
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_the_table_of_variables_is_the_specs(role: str) -> None:
+    """Made from them; `python -m tools.role_readmes` makes it again."""
+    assert (ROLES / role / "README.md").read_text() == readme(ROLES / role)

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "roles" / "package" / "files" / "build_bundle.py"
+SCRIPT = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 
 
 @pytest.fixture(scope="module")

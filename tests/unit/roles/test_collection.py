@@ -40,7 +40,7 @@ def test_hostmesh_can_be_built_from_it(installed: Path) -> None:
     """The same version as from the repository: nothing that decides what hosts get is left out."""
 
     def version(source: Path) -> str:
-        build = source / "roles" / "package" / "files" / "build_bundle.py"
+        build = source / "roles" / "_common" / "files" / "build_bundle.py"
         command = ["/usr/bin/python3", str(build), "--source", str(source), "--check"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return str(json.loads(done.stdout)["version"])

@@ -1,0 +1,1 @@
+"""What makes pictures and tables of the documents from what they show."""
