@@ -139,7 +139,7 @@ class Dial:
         )
         tunnel.peer = meant
         tunnel.parties = parties
-        tunnel.expire_in(min(proof.expires_at, own.credentials.not_after) - context.clock())
+        tunnel.expire_at(min(proof.expires_at, own.credentials.not_after), context.clock)
         tunnel.start()
 
     def _expired(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from hostmesh.kernel.sockets import local_address
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
+from hostmesh.proxy import failure as failures
 from hostmesh.proxy.certificates import Certificate
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
@@ -246,7 +247,7 @@ class InboundPeer:
         self._tunnel = Tunnel(context.loop, context.buffers, self._sock, handshake.engine, http2, self)
         self._tunnel.peer = self.identity
         self._tunnel.parties = parties
-        self._tunnel.expire_in(min(proof.expires_at, credentials.not_after) - context.clock())
+        self._tunnel.expire_at(min(proof.expires_at, credentials.not_after), context.clock)
         self._tunnel.keep_alive(config.keepalive_ping_interval, config.keepalive_ping_timeout)
         self._tunnel.start()
         self._inbound.settled(self)
@@ -255,7 +256,10 @@ class InboundPeer:
 
     def accept_stream(self, tunnel: Tunnel, stream: int, fields: Fields, end: bool) -> None:
         """A CONNECT, or what should be one."""
-        InboundStream(self, tunnel, stream).begin(fields, end)
+        if tunnel.expired:
+            tunnel.close(failures.CERTIFICATE_EXPIRED)
+        else:
+            InboundStream(self, tunnel, stream).begin(fields, end)
 
     def settled(self, tunnel: Tunnel) -> None:
         """The peer's settings matter to the streams only."""

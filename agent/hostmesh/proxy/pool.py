@@ -84,7 +84,7 @@ class PooledTunnel:
     the next tunnel is good for longer. Streams that it has may stay to the end.
     """
 
-    __slots__ = ("_last_used", "_pool", "_release", "_replace", "bucket", "retired", "tunnel")
+    __slots__ = ("_last_used", "_pool", "_release", "_replace", "_until", "bucket", "retired", "tunnel")
 
     def __init__(self, pool: Pool, bucket: Bucket, tunnel: Tunnel) -> None:
         self._pool = pool
@@ -94,15 +94,15 @@ class PooledTunnel:
         self._last_used = pool.context.loop.now()
         unused = pool.context.config.pool_unused_release
         self._release: Timer = pool.context.loop.call_later(unused, self._release_if_unused)
-        self._replace: Timer | None = None
-        if tunnel.expires is not None:
-            use = max((tunnel.expires - self._last_used) / 2, SHORTEST_USE)
-            self._replace = pool.context.loop.call_later(use, self.retire)
+        now = pool.context.clock()
+        use = max((tunnel.expires - now) / 2, SHORTEST_USE)
+        self._until = min(now + use, tunnel.expires)
+        self._replace: Timer = pool.context.loop.call_later(use, self.retire)
 
     @property
     def usable(self) -> bool:
-        """Neither retired nor unable to open a stream now."""
-        return not self.retired and self.tunnel.http2.can_open
+        """Neither retired, as it should be by now if the host has not slept, nor unable to open a stream."""
+        return not self.retired and self.tunnel.http2.can_open and self._pool.context.clock() < self._until
 
     @property
     def streams(self) -> int:
@@ -166,8 +166,7 @@ class PooledTunnel:
 
     def _cancel_timers(self) -> None:
         self._release.cancel()
-        if self._replace is not None:
-            self._replace.cancel()
+        self._replace.cancel()
 
     def _release_if_unused(self) -> None:
         loop, limit = self._pool.context.loop, self._pool.context.config.pool_unused_release

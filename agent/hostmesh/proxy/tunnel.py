@@ -9,11 +9,13 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hostmesh.model.identity import Identity
 from hostmesh.proxy import failure as failures
+from hostmesh.proxy.expiry import Expiry
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.farewell import Farewell
 from hostmesh.proxy.handlers import StreamHandler, TunnelOwner
@@ -82,7 +84,6 @@ class Tunnel:
         "_starved",
         "_streams",
         "_wants_close",
-        "expires",
         "http2",
         "parties",
         "peer",
@@ -106,7 +107,6 @@ class Tunnel:
         self._owner: TunnelOwner | None = owner
         self.peer: Identity | None = None
         self.parties: Parties | None = None
-        self.expires: float | None = None
         self._streams: dict[int, StreamHandler] = {}
         self._starved: dict[int, StreamHandler] = {}
         self._scheduled = False
@@ -115,7 +115,7 @@ class Tunnel:
         self._wants_close = False
         self._peer_shut = False
         self._keepalive: Timer | None = None
-        self._expiry: Timer | None = None
+        self._expiry: Expiry | None = None
         self._farewell: Farewell | None = None
         self._ping_interval = 0.0
         self._ping_timeout = 0.0
@@ -133,10 +133,19 @@ class Tunnel:
         self._ping_interval, self._ping_timeout = interval, timeout
         self._keepalive = self._loop.call_later(interval, self._ping)
 
-    def expire_in(self, seconds: float) -> None:
-        """End the tunnel, streams included, when a certificate of either end expires."""
-        self.expires = self._loop.now() + max(0.0, seconds)
-        self._expiry = self._loop.call_later(max(0.0, seconds), self._expired)
+    def expire_at(self, moment: float, clock: Callable[[], float]) -> None:
+        """End the tunnel, streams included, when a certificate of either end expires (in `clock`'s seconds)."""
+        self._expiry = Expiry(self._loop, moment, clock, self._expired)
+
+    @property
+    def expires(self) -> float:
+        """When, in seconds since the epoch."""
+        return self._expiry.at if self._expiry is not None else math.inf
+
+    @property
+    def expired(self) -> bool:
+        """Whether it must take no more streams, even if it has not ended yet."""
+        return self._expiry is not None and self._expiry.over
 
     @property
     def streams(self) -> int:
@@ -456,6 +465,9 @@ class Tunnel:
     # Keepalive
 
     def _ping(self) -> None:
+        if self.expired:
+            self._expired()
+            return
         try:
             self.http2.ping(_KEEPALIVE)
         except Http2Error as error:
