@@ -140,7 +140,8 @@ class Client:
         stream, status = self.tunnel(authority)
         if status != 200:
             return Answer(status)
-        lines = [request, "host: test", *headers, "connection: close", "", ""]
+        host = [] if any(one.startswith("host:") for one in headers) else ["host: test"]
+        lines = [request, *host, *headers, "connection: close", "", ""]
         self.peer.send(stream, "\r\n".join(lines).encode())
         said = b""
         while not _whole(said) and (data := self.read(stream)):

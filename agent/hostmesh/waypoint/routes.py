@@ -20,6 +20,7 @@ from hostmesh.waypoint import names
 from hostmesh.waypoint.shape import Json, duration
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+"""What is tried again unasked (Istio): never what the backend may already have done."""
 _REDIRECTS = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT"}
 _REDIRECTS[308] = "PERMANENT_REDIRECT"
 
@@ -150,7 +151,8 @@ def _literal(text: str) -> str:
 
 def _retry(retry: Retry | None, try_timeout: float) -> Json:
     made: Json = {
-        "retry_on": RETRY_ON,
+        # whoever asks for retries means lost connections and late tries, too (Gateway API)
+        "retry_on": RETRY_ON if retry is None else f"{RETRY_ON},reset",
         "num_retries": 2 if retry is None else retry.attempts,
         "retry_host_predicate": [
             {

@@ -1,0 +1,258 @@
+"""HTTPRoutes as users write them, obeyed by a real Envoy: requests in, what the application saw and answered out."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.behind_waypoint import Services, services
+from tests.support.documents import document
+from tests.support.http_app import Behaviour
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Services]:
+    with services(tmp_path) as made:
+        yield made
+
+
+def route(rules: str, *, service: str = "echo", name: str = "r") -> str:
+    return document(
+        "HTTPRoute", f"parentRefs: [{{group: '', kind: Service, name: {service}}}]\nrules:\n{rules}", f"name: {name}"
+    )
+
+
+def to(name: str) -> str:
+    return f"backendRefs: [{{name: {name}, port: 80}}]"
+
+
+def test_the_example_of_the_ambient_documentation(mesh: Services) -> None:
+    """What is asked of echo, echo-v1 answers, under the waypoint's identity; echo-v1 itself uses no waypoint."""
+    mesh.http("echo")
+    mesh.http("echo-v1", behind=False)
+    example = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: echo
+spec:
+  parentRefs:
+  - group: ""
+    kind: Service
+    name: echo
+  rules:
+  - backendRefs:
+    - name: echo-v1
+      port: 80
+"""
+    with mesh.waypoint(example) as front:
+        assert front.ask("echo", "GET /a").brief == (200, "echo-v1")
+        (record,) = mesh.mesh.server.main.wait_logs(1)
+        assert dict(record.fields)["src.identity"].endswith("/sa/waypoint")
+    with mesh.waypoint() as front:
+        assert front.ask("echo", "GET /a").brief == (200, "echo")
+
+
+MATCHES = f"""
+- matches: [{{path: {{type: Exact, value: /exact}}}}]
+  {to("v1")}
+- matches: [{{path: {{value: /api}}, method: POST}}]
+  {to("v1")}
+- matches: [{{path: {{value: /api}}, headers: [{{name: x-version, value: one}}]}}]
+  {to("v1")}
+- matches: [{{path: {{value: /api}}, headers: [{{name: x-user, type: RegularExpression, value: "b.*"}}]}}]
+  {to("v1")}
+- matches: [{{path: {{value: /api}}, queryParams: [{{name: v, value: "1"}}]}}]
+  {to("v1")}
+- matches: [{{path: {{value: /api}}, queryParams: [{{name: q, type: RegularExpression, value: "[0-9]+"}}]}}]
+  {to("v1")}
+- matches:
+  - {{path: {{value: /api}}, method: PUT, headers: [{{name: a, value: b}}], queryParams: [{{name: c, value: d}}]}}
+  {to("v1")}
+- matches: [{{path: {{type: RegularExpression, value: "/r/[a-z]+"}}}}, {{path: {{value: /or}}}}]
+  {to("v1")}
+- matches: [{{path: {{value: /api}}}}]
+  {to("v2")}
+"""
+
+
+def test_matches(mesh: Services) -> None:
+    """Path, method, header and query, AND-ed within a match, OR-ed among them; the more specific one wins."""
+    for name in ("echo", "v1", "v2"):
+        mesh.http(name)
+    table = [
+        ("GET /exact", (), (200, "v1")),
+        ("GET /exact?q", (), (200, "v1")),
+        ("GET /exact/", (), (404, "")),
+        ("POST /api/x", (), (200, "v1")),
+        ("GET /api/x", (), (200, "v2")),
+        ("GET /apix", (), (404, "")),
+        ("GET /api", ("x-version: one",), (200, "v1")),
+        ("GET /api", ("X-Version: one",), (200, "v1")),
+        ("GET /api", ("x-version: two",), (200, "v2")),
+        ("GET /api", ("x-user: bob",), (200, "v1")),
+        ("GET /api", ("x-user: rob",), (200, "v2")),
+        ("GET /api?v=1", (), (200, "v1")),
+        ("GET /api?v=2", (), (200, "v2")),
+        ("GET /api?q=77", (), (200, "v1")),
+        ("GET /api?q=7x", (), (200, "v2")),
+        ("PUT /api?c=d", ("a: b",), (200, "v1")),
+        ("PUT /api?c=d", ("a: x",), (200, "v2")),
+        ("PUT /api", ("a: b",), (200, "v2")),
+        ("GET /r/abc", (), (200, "v1")),
+        ("GET /r/abc/d", (), (404, "")),
+        ("GET /or/x", (), (200, "v1")),
+        ("GET /api/../exact", (), (200, "v1")),
+        ("GET /", (), (404, "")),
+    ]
+    with mesh.waypoint(route(MATCHES)) as front:
+        found = [(line, headers, front.ask("echo", line, *headers).brief) for line, headers, _ in table]
+        assert found == table
+
+
+PREFIX = "type: ReplacePrefixMatch, replacePrefixMatch:"
+FILTERS = f"""
+- matches: [{{path: {{value: /request-headers}}}}]
+  filters:
+  - type: RequestHeaderModifier
+    requestHeaderModifier: {{set: [{{name: x-set, value: new}}], add: [{{name: x-add, value: two}}], remove: [x-gone]}}
+  {to("v1")}
+- matches: [{{path: {{value: /response-headers}}}}]
+  filters:
+  - type: ResponseHeaderModifier
+    responseHeaderModifier:
+      {{set: [{{name: x-app, value: hidden}}], add: [{{name: x-mesh, value: "yes"}}], remove: [x-secret]}}
+  {to("v1")}
+- matches: [{{path: {{value: /prefix}}}}]
+  filters: [{{type: URLRewrite, urlRewrite: {{path: {{type: ReplacePrefixMatch, replacePrefixMatch: /v2}}}}}}]
+  {to("v1")}
+- matches: [{{path: {{value: /full}}}}]
+  filters:
+  - type: URLRewrite
+    urlRewrite: {{hostname: other.example, path: {{type: ReplaceFullPath, replaceFullPath: /whole}}}}
+  {to("v1")}
+- matches: [{{path: {{value: /moved}}}}]
+  filters:
+  - type: RequestRedirect
+    requestRedirect:
+      {{scheme: https, hostname: new.example, port: 8443, statusCode: 308, path: {{{PREFIX} /there}}}}
+- matches: [{{path: {{value: /found}}}}]
+  filters: [{{type: RequestRedirect, requestRedirect: {{path: {{type: ReplaceFullPath, replaceFullPath: /login}}}}}}]
+"""
+
+
+def test_filters(mesh: Services) -> None:
+    """Headers of both directions, rewrites of path and host, redirects: seen by the application or by the caller."""
+    mesh.http("echo")
+    mesh.http("v1", Behaviour(headers={"x-app": "v1", "x-secret": "1"}))
+    with mesh.waypoint(route(FILTERS)) as front:
+        sent = ("x-set: old", "x-add: one", "x-gone: 1", "x-kept: 1")
+        asked = front.ask("echo", "GET /request-headers", *sent).asked
+        assert asked is not None
+        names = ("x-set", "x-add", "x-gone", "x-kept")
+        assert [asked.headers.get(name) for name in names] == ["new", "one,two", None, "1"]
+        heard = front.ask("echo", "GET /response-headers").headers
+        assert [heard.get(name) for name in ("x-app", "x-mesh", "x-secret")] == ["hidden", "yes", None]
+        paths = {
+            "/prefix": "/v2", "/prefix/": "/v2/", "/prefix/a?b=c": "/v2/a?b=c",
+            "/full/a": "/whole", "/full/a?b=c": "/whole?b=c",
+        }  # fmt: skip
+        seen = {path: front.ask("echo", f"GET {path}").asked for path in paths}
+        assert {path: asked.path for path, asked in seen.items() if asked} == paths
+        assert [asked.headers["host"] for asked in seen.values() if asked] == ["test"] * 3 + ["other.example"] * 2
+        moved = front.ask("echo", "GET /moved/a?b=c")
+        assert (moved.status, moved.headers["location"]) == (308, "https://new.example:8443/there/a?b=c")
+        found = front.ask("echo", "GET /found/a")
+        assert (found.status, found.headers["location"]) == (302, "http://test/login")
+
+
+def test_weights(mesh: Services) -> None:
+    """Shares of a canary, none for weight 0, and the share of a backend that is missing is 500, as in Istio."""
+    for name in ("echo", "v1", "v2"):
+        mesh.http(name)
+    shares = """
+    - matches: [{path: {value: /canary}}]
+      backendRefs: [{name: v1, port: 80, weight: 80}, {name: v2, port: 80, weight: 20}]
+    - matches: [{path: {value: /off}}]
+      backendRefs: [{name: v1, port: 80, weight: 0}, {name: v2, port: 80, weight: 1}]
+    - matches: [{path: {value: /half}}]
+      backendRefs: [{name: v1, port: 80}, {name: gone, port: 80}]
+    - matches: [{path: {value: /none}}]
+      backendRefs: [{name: v1, port: 80, weight: 0}]
+    - matches: [{path: {value: /wrong-port}}]
+      backendRefs: [{name: v1, port: 81}]
+    """
+    with mesh.waypoint(route(shares)) as front:
+        canary = Counter(front.ask("echo", "GET /canary").brief for _ in range(100))
+        assert set(canary) == {(200, "v1"), (200, "v2")}
+        assert 4 <= canary[200, "v2"] <= 50
+        assert {front.ask("echo", "GET /off").brief for _ in range(10)} == {(200, "v2")}
+        assert {front.ask("echo", "GET /half").brief for _ in range(30)} == {(200, "v1"), (500, "")}
+        assert front.ask("echo", "GET /none").brief == (500, "")
+        assert front.ask("echo", "GET /wrong-port").brief == (500, "")
+
+
+def test_a_mirror_gets_a_copy_and_its_answer_is_lost(mesh: Services) -> None:
+    """Even while it fails; a share of 0 copies nothing."""
+    mesh.http("echo")
+    mesh.http("v1")
+    shadow = mesh.apps
+    mesh.http("shadow", Behaviour(statuses=[503]))
+    mirrored = f"""
+    - matches: [{{path: {{value: /copied}}}}]
+      filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: shadow, port: 80}}}}}}]
+      {to("v1")}
+    - matches: [{{path: {{value: /never}}}}]
+      filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: shadow, port: 80}}, percent: 0}}}}]
+      {to("v1")}
+    """
+    with mesh.waypoint(route(mirrored)) as front:
+        assert front.ask("echo", "GET /never").brief == (200, "v1")
+        assert front.ask("echo", "GET /copied/a").brief == (200, "v1")
+        assert shadow["shadow"].next().path == "/copied/a"
+        assert shadow["shadow"].asked.empty()
+
+
+def test_time_outs_and_retries(mesh: Services) -> None:
+    """504 when the time is over; named codes are tried again, as often as was said, others are not."""
+    hold = threading.Event()
+    mesh.http("echo")
+    mesh.http("slow", Behaviour(hold=hold))
+    mesh.http("weak", Behaviour(statuses=[503, 503]))
+    mesh.http("weaker", Behaviour(statuses=[503, 503, 503]))
+    mesh.http("other", Behaviour(statuses=[500]))
+    rules = f"""
+    - matches: [{{path: {{value: /slow}}}}]
+      timeouts: {{request: 200ms}}
+      {to("slow")}
+    - matches: [{{path: {{value: /weak}}}}]
+      retry: {{codes: [503], attempts: 2, backoff: 1ms}}
+      {to("weak")}
+    - matches: [{{path: {{value: /weaker}}}}]
+      retry: {{codes: [503], attempts: 2, backoff: 1ms}}
+      {to("weaker")}
+    - matches: [{{path: {{value: /other}}}}]
+      retry: {{codes: [503], attempts: 2, backoff: 1ms}}
+      {to("other")}
+    - matches: [{{path: {{value: /tries}}}}]
+      timeouts: {{request: 10s, backendRequest: 200ms}}
+      retry: {{codes: [503, 504], attempts: 1, backoff: 1ms}}
+      {to("slow")}
+    """
+    with mesh.waypoint(route(rules)) as front:
+        assert front.ask("echo", "GET /slow").status == 504
+        assert mesh.apps["slow"].asked.qsize() == 1
+        assert front.ask("echo", "GET /tries").status == 504
+        assert mesh.apps["slow"].asked.qsize() == 3
+        hold.set()
+        assert front.ask("echo", "GET /weak").brief == (200, "weak")
+        assert mesh.apps["weak"].asked.qsize() == 3
+        assert front.ask("echo", "GET /weaker").status == 503
+        assert mesh.apps["weaker"].asked.qsize() == 3
+        assert front.ask("echo", "GET /other").status == 500
+        assert mesh.apps["other"].asked.qsize() == 1
