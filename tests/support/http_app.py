@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
@@ -25,12 +26,16 @@ class Asked:
 
 @dataclass
 class Behaviour:
-    """What an application does beside telling: `statuses` come first, one for each request; `hold` delays answers."""
+    """What an application does beside telling what it was asked.
+
+    `statuses` come first, one for each request, then what `decide` says; `hold` delays answers.
+    """
 
     statuses: list[int] = field(default_factory=list)
     hold: threading.Event | None = None
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    decide: Callable[[Asked], int] = lambda _: 200
 
 
 class HttpApp(App):
@@ -63,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         if behaviour.hold is not None:
             behaviour.hold.wait(PATIENCE)
         body = behaviour.body or json.dumps([asked.app, asked.method, asked.path, asked.headers]).encode()
-        self.send_response(behaviour.statuses.pop(0) if behaviour.statuses else 200)
+        self.send_response(behaviour.statuses.pop(0) if behaviour.statuses else behaviour.decide(asked))
         for name, value in behaviour.headers.items():
             self.send_header(name, value)
         self.send_header("content-length", str(len(body)))

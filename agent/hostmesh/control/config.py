@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import InvalidYaml, Problem, load_documents, parse
 from hostmesh.control.documents.names import is_dns_label, is_fqdn, is_ip, is_trust_domain
+from hostmesh.control.extension_providers import ExtensionProvider
 from hostmesh.control.translate import MeshConfig
 from hostmesh.rpc.endpoint import Endpoint
 
@@ -53,6 +54,13 @@ def _etcd_endpoint(value: str) -> str:
         raise ValueError(f"{value!r} is not host:port")
     Endpoint.parse(rest if separator else value)
     return value
+
+
+def _unique(providers: list[ExtensionProvider]) -> list[ExtensionProvider]:
+    names = [one.name for one in providers]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r} is there twice; a policy could not say which one it means")
+    return providers
 
 
 class _Strict(BaseModel):
@@ -133,6 +141,7 @@ class ControlPlaneConfig(_Strict):
 
     `names` are the DNS names and IP addresses by which agents call this host; the server certificate carries
     them beside the host's own name and loopback. `root_namespace` holds the mesh-wide policies.
+    `extensionProviders` are as in Istio's mesh config.
     """
 
     listen: Listen = Listen()
@@ -147,6 +156,9 @@ class ControlPlaneConfig(_Strict):
     registry: Registry = Registry()
     vips: Vips = Vips()
     network_policies: NetworkPolicies = NetworkPolicies()
+    extension_providers: Annotated[list[ExtensionProvider], AfterValidator(_unique), Field(max_length=64)] = Field(
+        default=[], alias="extensionProviders"
+    )
     log: Log = Log()
     documents_dir: Path = Path("/etc/hostmesh/documents")
     state_dir: Path = Path("/var/lib/hostmesh-control-plane")
@@ -165,6 +177,7 @@ class ControlPlaneConfig(_Strict):
             enforce_in_tunnel=self.network_policies.enforce_in_tunnel,
             vip4=self.vips.ipv4,
             vip6=self.vips.ipv6,
+            authorizers=tuple(one.authorizer for one in self.extension_providers),
         )
 
     @property

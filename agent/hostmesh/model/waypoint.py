@@ -218,17 +218,38 @@ class L7Authentication:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedBody:
+    """How much of a request's body an authorizer is shown."""
+
+    max_bytes: int
+    partial: bool = False
+    as_bytes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ExtAuthz:
-    """An external authorizer (Istio mesh config, `extensionProviders`) that CUSTOM policies name."""
+    """An external authorizer (Istio mesh config, `extensionProviders`) that CUSTOM policies name.
+
+    Asked at `address`, a name or IP address, or, where that is a service of the mesh, at its `endpoints`. Headers
+    are names, or beginnings and ends of names (`x-*`); those to add are pairs.
+    """
 
     name: str
     address: str
     port: int
-    path_prefix: str = ""
-    timeout: float = 2.0
+    grpc: bool = False
+    endpoints: tuple[WaypointEndpoint, ...] | None = None
+    timeout: float = 600.0
     fail_open: bool = False
+    clear_route_cache: bool = False
+    status_on_error: int = 403
+    body: CheckedBody | None = None
+    path_prefix: str = ""
     include_headers: tuple[str, ...] = ()
+    additional_headers: tuple[tuple[str, str], ...] = ()
     upstream_headers: tuple[str, ...] = ()
+    downstream_headers: tuple[str, ...] = ()
+    denied_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from hostmesh.model.waypoint import AppProtocol, ExtAuthz, WaypointEndpoint, WaypointPort, WaypointProgram
@@ -32,10 +33,12 @@ def key_set_uris(program: WaypointProgram) -> list[str]:
 
 def endpoints(hostname: str, port: WaypointPort) -> Json:
     """A ClusterLoadAssignment."""
-    return {
-        "cluster_name": names.cluster(port.port, hostname),
-        "endpoints": [{"lb_endpoints": [_endpoint(one) for one in port.endpoints]}] if port.endpoints else [],
-    }
+    return _load(names.cluster(port.port, hostname), port.endpoints)
+
+
+def _load(cluster: str, among: Iterable[WaypointEndpoint]) -> Json:
+    made = [_endpoint(one) for one in among]
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": made}] if made else []}
 
 
 def _endpoint(one: WaypointEndpoint) -> Json:
@@ -66,9 +69,7 @@ def _service(hostname: str, port: WaypointPort, directory: str) -> Json:
         "connect_timeout": CONNECT_TIMEOUT,
         "eds_cluster_config": {"eds_config": file_source(directory, endpoints_file(hostname, port.port))},
         "typed_extension_protocol_options": {_HTTP: message(_HTTP, **protocol)},
-        "transport_socket_matches": [
-            {"name": "hbone", "match": {"hbone": "yes"}, "transport_socket": _through_internal()}
-        ],
+        "transport_socket_matches": _hbone(),
         "circuit_breakers": _unlimited(),
     }
 
@@ -130,7 +131,15 @@ def _connect_originate(trust_domain: str, directory: str) -> Json:
 
 
 def _authorizer(one: ExtAuthz) -> Json:
-    return _by_name(names.authorizer(one.name), one.address, one.port)
+    name = names.authorizer(one.name)
+    made = _by_name(name, one.address, one.port)
+    if one.endpoints is not None:
+        made["type"] = "STATIC"
+        made["load_assignment"] = _load(name, one.endpoints)
+        made["transport_socket_matches"] = _hbone()
+    protocol = "http2_protocol_options" if one.grpc else "http_protocol_options"
+    made["typed_extension_protocol_options"] = {_HTTP: message(_HTTP, explicit_http_config={protocol: {}})}
+    return made
 
 
 def _key_set(number: int, uri: str) -> Json:
@@ -160,6 +169,11 @@ def _by_name(name: str, host: str, port: int) -> Json:
         "connect_timeout": "5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
+
+
+def _hbone() -> list[Json]:
+    """Endpoints that say so are reached through it, the others in plaintext."""
+    return [{"name": "hbone", "match": {"hbone": "yes"}, "transport_socket": _through_internal()}]
 
 
 def _through_internal() -> Json:

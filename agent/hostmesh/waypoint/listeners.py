@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hostmesh.model.waypoint import AppProtocol, ExtAuthz, L7Action, WaypointPort, WaypointProgram, WaypointService
-from hostmesh.waypoint import jwt, names
+from hostmesh.model.waypoint import AppProtocol, L7Action, WaypointPort, WaypointProgram, WaypointService
+from hostmesh.waypoint import ext_authz, jwt, names
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
 from hostmesh.waypoint.routes import weighted
 from hostmesh.waypoint.shape import Json, cidr, file_source, message, socket_address, typed
 from hostmesh.waypoint.telemetry import access_log
 from hostmesh.waypoint.tls import downstream_tls
-from hostmesh.waypoint.virtual_hosts import HTTP, on_connect, shadow_prefix
+from hostmesh.waypoint.virtual_hosts import HTTP, on_connect
 
 _RBAC = "filters.http.rbac.v3.RBAC"
 _SNIFF_TIMEOUT = "5s"
@@ -194,7 +194,7 @@ def _http(name: str, program: WaypointProgram, directory: str, protocol: AppProt
         access_log=[access_log(name)],
         rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
         http_filters=[
-            *[one for authorizer in program.authorizers for one in _custom(authorizer)],
+            *[one for authorizer in program.authorizers for one in ext_authz.filters(authorizer)],
             *jwt.filters(program),
             *[typed(rbac, _RBAC) for rbac in (names.RBAC_AUDIT, names.RBAC_DENY, names.RBAC_ALLOW)],
             typed("envoy.filters.http.grpc_stats", "filters.http.grpc_stats.v3.FilterConfig", emit_filter_state=True),
@@ -202,39 +202,6 @@ def _http(name: str, program: WaypointProgram, directory: str, protocol: AppProt
             _router(),
         ],
     )
-
-
-def _custom(one: ExtAuthz) -> list[Json]:
-    """Rules that only mark a request, and the question about the marked ones."""
-    address = names.host_port(one.address, one.port)
-    service: Json = {
-        "server_uri": {
-            "uri": f"http://{address}",
-            "cluster": names.authorizer(one.name),
-            "timeout": f"{one.timeout}s",
-        },
-        "path_prefix": one.path_prefix,
-    }
-    if one.upstream_headers:
-        patterns = [{"exact": header} for header in one.upstream_headers]
-        service["authorization_response"] = {"allowed_upstream_headers": {"patterns": patterns}}
-    return [
-        typed(names.custom(one.name, "rbac"), _RBAC),
-        typed(
-            names.custom(one.name, "ext_authz"),
-            "filters.http.ext_authz.v3.ExtAuthz",
-            http_service=service,
-            transport_api_version="V3",
-            failure_mode_allow=one.fail_open,
-            status_on_error={"code": "Forbidden"},
-            allowed_headers={"patterns": [{"exact": header} for header in ("authorization", *one.include_headers)]},
-            filter_enabled_metadata={
-                "filter": names.custom(one.name, "rbac"),
-                "path": [{"key": f"{shadow_prefix(one.name)}shadow_effective_policy_id"}],
-                "value": {"string_match": {"prefix": "ns["}},
-            },
-        ),
-    ]
 
 
 def _tcp_service(name: str, service: WaypointService, port: WaypointPort, program: WaypointProgram) -> list[Json]:

@@ -62,7 +62,10 @@ def rules(policies: Iterable[L7Policy], action: L7Action, place: Place, *, dry_r
         place: where they are judged.
         dry_run: the ones that are only reported, instead of the enforced ones.
     """
-    chosen = [policy for policy in policies if policy.action is action and policy.dry_run is dry_run]
+    actions = {action}
+    if action is L7Action.DENY and place.judge in (Judge.CONNECT_TCP, Judge.TCP):
+        actions.add(L7Action.CUSTOM)  # there is no request to ask about
+    chosen = [policy for policy in policies if policy.action in actions and policy.dry_run is dry_run]
     if not chosen:
         return None
     entries: Json = {}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from hostmesh.model.waypoint import AppProtocol, L7Action, L7Policy, WaypointPort, WaypointProgram, WaypointService
-from hostmesh.waypoint import names
+from hostmesh.waypoint import ext_authz, names
 from hostmesh.waypoint.jwt import requirement
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
 from hostmesh.waypoint.routes import http_routes
@@ -120,14 +120,11 @@ def _http_policies(policies: list[L7Policy], place: Place, program: WaypointProg
     for one in program.authorizers:
         asked = [policy for policy in policies if policy.provider == one.name]
         shadow = rules(asked, L7Action.CUSTOM, place)
-        rbac: Json = {"shadow_rules": shadow, "shadow_rules_stat_prefix": shadow_prefix(one.name)} if shadow else {}
+        rbac: Json = (
+            {"shadow_rules": shadow, "shadow_rules_stat_prefix": ext_authz.shadow_prefix(one.name)} if shadow else {}
+        )
         made[names.custom(one.name, "rbac")] = per_filter(_RBAC, rbac=rbac)
     return made
-
-
-def shadow_prefix(authorizer: str) -> str:
-    """What tells the findings of one authorizer's rules from another's."""
-    return f"istio_ext_authz_{authorizer}_"
 
 
 def _per_route(policies: list[L7Policy], place: Place, actions: dict[str, L7Action]) -> Json:

@@ -9,6 +9,7 @@ import pytest
 from hostmesh.model.waypoint import (
     AppProtocol,
     Backend,
+    CheckedBody,
     ExtAuthz,
     JwtRule,
     L7Action,
@@ -42,7 +43,7 @@ PROGRAM = WaypointProgram(
     (WaypointEndpoint("10.0.0.1", 0, "spiffe://cluster.local/ns/default/sa/a"),),
     (L7Policy("p", "default", L7Action.CUSTOM, (L7Rule(({"notPorts": ("80",)},)),), ("b",), provider="opa"),),
     (L7Authentication("j", "default", (JwtRule("iss", claim_headers=(("h", "c"),)),)),),
-    (ExtAuthz("opa", "127.0.0.1", 9000),),
+    (ExtAuthz("opa", "127.0.0.1", 9000, endpoints=(), body=CheckedBody(9), additional_headers=(("a", "b"),)),),
 )
 
 

@@ -102,6 +102,11 @@ class AuthorizationPolicySpec(Strict):
     action: Action = "ALLOW"
     provider: Provider | None = None
 
+    @property
+    def targets(self) -> list[TargetRef]:
+        """What it is attached to."""
+        return [*([self.target_ref] if self.target_ref else []), *(self.target_refs or [])]
+
 
 class AuthorizationPolicy(Resource):
     """An access rule for the workloads it selects, or for the waypoints it is attached to."""

@@ -55,9 +55,6 @@ def _check_attachment(policy: AuthorizationPolicy) -> Iterator[Finding]:
         yield from check_target(spec.target_ref, ("spec", "targetRef"))
     for number, target in enumerate(spec.target_refs or ()):
         yield from check_target(target, ("spec", "targetRefs", number))
-    if policy.at_waypoint:
-        why = "only a waypoint enforces a policy with targetRefs; no agent does, so it has no effect without one"
-        yield warning(("spec", "targetRefs" if spec.target_refs else "targetRef"), why)
 
 
 def check_target(target: TargetRef, path: Path) -> Iterator[Finding]:

@@ -83,5 +83,4 @@ def material(
         routes=of_kind(everything, HTTPRoute),
         policies=[item for item in of_kind(everything, AuthorizationPolicy) if item.resource.at_waypoint],
         authentications=of_kind(everything, RequestAuthentication),
-        authorizers=mesh.authorizers,
     )

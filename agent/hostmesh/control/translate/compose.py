@@ -18,6 +18,7 @@ from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.attachment import attach as attach_waypoints
 from hostmesh.control.translate.attachment import material
+from hostmesh.control.translate.loose_ends import loose_ends
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.near_first import near_first
 from hostmesh.control.translate.network_policies import (
@@ -31,7 +32,7 @@ from hostmesh.control.translate.network_policies import (
 from hostmesh.control.translate.network_policies import warnings as network_policy_warnings
 from hostmesh.control.translate.peer_authentication import convert
 from hostmesh.control.translate.policies import authorizations, selections
-from hostmesh.control.translate.programs import programs, unresolved
+from hostmesh.control.translate.programs import programs
 from hostmesh.control.translate.services import derive
 from hostmesh.control.translate.values import MeshConfig, Translation, Vips
 from hostmesh.control.translate.waypoints import collect
@@ -81,7 +82,7 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
     told = material(everything, attached, waypoints, mesh)
     enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations, *in_tunnel.authorizations)
     warnings = [warning for item in everything for warning in item.warnings]
-    warnings += [*services.warnings, *peers.warnings, *waypoints.missing(), *unresolved(told)]
+    warnings += [*services.warnings, *peers.warnings, *waypoints.missing(), *loose_ends(told)]
     warnings += [*_ambiguous_ports(described), *unknown_hosts]
     warnings += network_policy_warnings(network_policies, known)
     return Translation(

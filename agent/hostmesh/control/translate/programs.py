@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.http_route import HOSTNAME, BackendRef, HTTPRoute
 from hostmesh.control.documents.read import Object
@@ -58,7 +57,6 @@ class Material:
     routes: Sequence[Object[HTTPRoute]]
     policies: Sequence[Object[AuthorizationPolicy]]
     authentications: Sequence[Object[RequestAuthentication]]
-    authorizers: tuple[ExtAuthz, ...] = ()
 
 
 def programs(material: Material) -> tuple[WaypointProgram, ...]:
@@ -69,16 +67,6 @@ def programs(material: Material) -> tuple[WaypointProgram, ...]:
             of services to their endpoints, `by_host` host names to services.
     """
     return tuple(_program(key, material) for key in sorted(material.waypoints.gateways))
-
-
-def unresolved(material: Material) -> Iterator[Problem]:
-    """References of routes that lead nowhere: their share of the requests is answered with 500."""
-    for item in material.routes:
-        for number, rule in enumerate(item.resource.spec.rules):
-            for position, backend in enumerate(rule.backend_refs):
-                if not _resolve(material, item, backend):
-                    why = f"backend({backend.name}) not found: its share of the requests is answered with 500"
-                    yield item.document.problem(("spec", "rules", number, "backendRefs", position, "name"), why)
 
 
 def _program(key: Key, material: Material) -> WaypointProgram:
@@ -100,10 +88,18 @@ def _program(key: Key, material: Material) -> WaypointProgram:
             if material.using.get(workload.uid) == key
             for address in workload.addresses
         ),
-        policies=tuple(l7_policies(material.policies, key, served, material.mesh.root_namespace)),
+        policies=tuple(l7_policies(material.policies, key, served, material.mesh)),
         authentications=tuple(authentications(material.authentications, key, served, material.mesh.root_namespace)),
-        authorizers=material.authorizers,
+        authorizers=tuple(_located(one, material) for one in material.mesh.authorizers or ()),
     )
+
+
+def _located(authorizer: ExtAuthz, material: Material) -> ExtAuthz:
+    """With its endpoints, if it is a service of the mesh: they are asked through HBONE."""
+    backed = material.by_host.get(authorizer.address)
+    if backed is None or authorizer.port not in backed.service.ports:
+        return authorizer
+    return replace(authorizer, endpoints=tuple(_endpoints(backed, authorizer.port, material)))
 
 
 def _backends(service: WaypointService) -> Iterator[Backend]:
@@ -118,7 +114,7 @@ def _service(backed: Backed, material: Material, *, routes: bool) -> WaypointSer
     own = [route for route in material.routes if route.key.namespace == backed.source.key.namespace]
     ports = []
     for port in sorted(service.ports):
-        attached = routes_of(backed, port, own, partial(_resolve, material)) if routes else ()
+        attached = routes_of(backed, port, own, partial(resolve, material)) if routes else ()
         protocol = _protocol(backed, port)
         if attached and protocol in (AppProtocol.SNIFFED, AppProtocol.TCP):
             protocol = AppProtocol.HTTP  # who attaches an HTTPRoute says so
@@ -157,7 +153,7 @@ def _endpoint(workload: Workload, address: str, port: int) -> WaypointEndpoint:
     return WaypointEndpoint(address, port, identity, workload.name, workload.namespace, workload.capacity)
 
 
-def _resolve(material: Material, item: Object[HTTPRoute], backend: BackendRef) -> str:
+def resolve(material: Material, item: Object[HTTPRoute], backend: BackendRef) -> str:
     """The host name of the service that is meant, if it has the port."""
     if (backend.group, backend.kind) == HOSTNAME:
         hostname = backend.name

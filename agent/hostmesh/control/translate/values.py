@@ -29,7 +29,7 @@ class MeshConfig:
     """Facts of the whole mesh. `network` is that of workloads which name none; policies of `root_namespace` are global.
 
     `enforce_in_tunnel`: whether NetworkPolicies that do not say so hold inside tunnels.
-    `authorizers`: external authorizers that CUSTOM policies may name (Istio's `extensionProviders`).
+    `authorizers`: those that CUSTOM policies may name (Istio's `extensionProviders`); None: not known here.
     `vip4` and `vip6` are where services without an address get theirs from (Istio's own ranges).
     """
 
@@ -41,7 +41,7 @@ class MeshConfig:
     enforce_in_tunnel: bool = True
     vip4: IPv4Network = _VIP4
     vip6: IPv6Network = _VIP6
-    authorizers: tuple[ExtAuthz, ...] = ()
+    authorizers: tuple[ExtAuthz, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,32 @@ from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.request_authentication import JwtRuleSpec, RequestAuthentication
 from hostmesh.control.translate.services import Backed
+from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoints import Key
 from hostmesh.model.waypoint import Fields, JwtRule, L7Action, L7Authentication, L7Policy, L7Rule
 
 
 def l7_policies(
-    policies: Iterable[Object[AuthorizationPolicy]], gateway: Key, services: Sequence[Backed], root_namespace: str
+    policies: Iterable[Object[AuthorizationPolicy]], gateway: Key, services: Sequence[Backed], mesh: MeshConfig
 ) -> Iterator[L7Policy]:
-    """Those that this waypoint has to enforce, for all that it serves or for the services that they name."""
+    """Those that this waypoint has to enforce, for all that it serves or for the services that they name.
+
+    What an authorizer would have to decide that nobody has configured is denied, as in Istio.
+    """
+    known = {one.name for one in mesh.authorizers or ()}
     for item in policies:
         spec = item.resource.spec
-        targets = [*([spec.target_ref] if spec.target_ref else []), *(spec.target_refs or [])]
-        hostnames = _hostnames(item, targets, gateway, services, root_namespace)
+        hostnames = _hostnames(item, spec.targets, gateway, services, mesh.root_namespace)
+        provider = spec.provider.name if spec.provider else ""
         if hostnames is not None:
             yield L7Policy(
                 name=item.key.name,
                 namespace=item.key.namespace,
-                action=L7Action(spec.action),
+                action=L7Action.DENY if provider and provider not in known else L7Action(spec.action),
                 rules=tuple(_rule(rule) for rule in spec.rules),
                 hostnames=hostnames,
                 dry_run=item.resource.dry_run,
-                provider=spec.provider.name if spec.provider else "",
+                provider=provider,
             )
 
 
@@ -58,14 +63,14 @@ def _hostnames(
             if (item.key.namespace, target.name) == gateway:
                 return ()
         else:
-            found |= {
-                backed.service.hostname
-                for backed in services
-                if backed.source.key.namespace == item.key.namespace
-                and backed.source.key.kind == target.kind
-                and backed.source.key.name == target.name
-            }
+            found |= {backed.service.hostname for backed in services if means(item, target, backed)}
     return tuple(sorted(found)) if found else None
+
+
+def means(item: Object[Resource], target: TargetRef, backed: Backed) -> bool:
+    """Whether a target is this service."""
+    key = backed.source.key
+    return (key.kind, key.namespace, key.name) == (target.kind, item.key.namespace, target.name)
 
 
 def _rule(rule: Rule) -> L7Rule:

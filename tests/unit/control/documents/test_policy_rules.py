@@ -134,15 +134,7 @@ WARNED = [
             )
         ],
     ),
-    (
-        f"targetRefs: [{TARGET}]",
-        [
-            (
-                "5: spec.targetRefs: only a waypoint enforces a policy with targetRefs; no agent does, "
-                "so it has no effect without one"
-            )
-        ],
-    ),
+    (f"targetRefs: [{TARGET}]", []),
     (
         "action: AUDIT\nrules: [{}]",
         ["5: spec.action: AUDIT has no effect: only a waypoint audits; attach it with targetRefs"],

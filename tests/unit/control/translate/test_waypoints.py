@@ -6,7 +6,7 @@ import pytest
 from tests.support.documents import document, objects
 
 from hostmesh.control.translate import MeshConfig, Translation, translate
-from hostmesh.model.waypoint import AppProtocol, Backend, L7Action, PathKind, WaypointProgram
+from hostmesh.model.waypoint import AppProtocol, Backend, ExtAuthz, L7Action, PathKind, WaypointProgram
 
 GATEWAY = document(
     "Gateway", "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]", "name: wp"
@@ -142,6 +142,49 @@ def test_policies_with_target_refs_go_to_the_waypoint_and_others_do_not() -> Non
         "gate": (L7Action.ALLOW, ()),
     }
     assert made.policies[1].rules[0].operations == ({"methods": ("POST",)},)
+
+
+def test_a_target_that_leads_to_no_waypoint_is_told() -> None:
+    """The policy has no effect there; who asked for it believes that it has."""
+    targets = (
+        "{group: '', kind: Service, name: web}",
+        "{group: '', kind: Service, name: gone}",
+        "{group: gateway.networking.k8s.io, kind: Gateway, name: wq}",
+        "{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}",
+    )
+    policy = document("AuthorizationPolicy", f"targetRefs: [{', '.join(targets)}]", "name: p")
+    tokens = document("RequestAuthentication", f"targetRefs: [{targets[1]}]", "name: p")
+    said = [str(warning) for warning in told(GATEWAY, INSTANCE, WEB, SERVICE, policy, tokens).warnings]
+    nowhere = "there is no Service default/gone that uses a waypoint: the policy has no effect there"
+    assert said == [
+        f"doc4.yaml:5: spec.targetRefs[1].name: {nowhere}",
+        "doc4.yaml:5: spec.targetRefs[2].name: there is no waypoint default/wq: the policy has no effect there",
+        (
+            "doc4.yaml:5: spec.targetRefs[3].name: only policies of the namespace istio-system may be for all "
+            "waypoints: the policy has no effect there"
+        ),
+        f"doc5.yaml:5: spec.targetRefs[0].name: {nowhere}",
+    ]
+
+
+CUSTOM = document(
+    "AuthorizationPolicy",
+    "targetRefs: [{group: '', kind: Service, name: web}]\naction: CUSTOM\nprovider: {name: opq}\nrules: [{}]",
+    "name: ask",
+)
+
+
+def test_an_authorizer_that_is_not_configured_lets_nothing_pass() -> None:
+    """As in Istio what it would have to decide is denied; here the author is told."""
+    documents = objects(GATEWAY, INSTANCE, WEB, SERVICE, CUSTOM)
+    for providers, action in ((("opa",), L7Action.DENY), (("opa", "opq"), L7Action.CUSTOM)):
+        mesh = MeshConfig(authorizers=tuple(ExtAuthz(name, "10.0.0.7", 80) for name in providers))
+        found = translate(documents, mesh)
+        assert [policy.action for policy in found.waypoints[0].policies] == [action]
+        said = [str(warning).partition(": what")[0] for warning in found.warnings]
+        where = "doc4.yaml:7: spec.provider.name: the control plane has no extensionProvider 'opq'"
+        assert said == ([where] if action is L7Action.DENY else [])
+    assert translate(documents, MeshConfig()).warnings == ()
 
 
 def test_a_route_to_a_service_behind_no_waypoint_leads_there() -> None:
