@@ -13,7 +13,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
-from hostmesh.control.aliases import node_alias
+from hostmesh.control.aliases import Aliases, node_alias
 from hostmesh.control.debounce import Debounce
 from hostmesh.control.peer import (
     Authenticate,
@@ -280,7 +280,7 @@ class AdsService(AggregatedDiscoveryServiceBase):
 
     async def _send_trust(self, stream: _Stream, session: _Session, watch: Watch) -> None:
         trust = self._trust
-        found = watch.next_difference(trust, {}) if trust is not None else None
+        found = watch.next_difference(trust, Aliases()) if trust is not None else None
         if trust is None or found is None:
             return
         nonce = session.next_nonce()

@@ -12,7 +12,7 @@ from typing import TypeVar
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
-from hostmesh.control.aliases import aliases
+from hostmesh.control.aliases import Aliases, aliases
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.service import Service
 from hostmesh.model.waypoint import WaypointProgram
@@ -39,6 +39,9 @@ from hostmesh.xds.codec import (
 _Model = TypeVar("_Model")
 
 _log = logging.getLogger(__name__)
+
+EVERYBODY = "*"
+"""Among names that stand for something else: any name may, since a block of addresses does."""
 
 _DECODE: Mapping[str, Callable[[bytes], object]] = {
     ADDRESS_TYPE: decode_address,
@@ -91,7 +94,7 @@ class Snapshot:
     authorizations: ResourceSet = field(default_factory=ResourceSet)
     network_policies: ResourceSet = field(default_factory=ResourceSet)
     programs: ResourceSet = field(default_factory=ResourceSet)
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Aliases = field(default_factory=Aliases)
 
     @classmethod
     def of(
@@ -206,7 +209,9 @@ def news(before: Snapshot, after: Snapshot) -> Mapping[str, frozenset[str]]:
     for type_url, target in after.by_type().items():
         compared = difference(before.of_type(type_url).versions, target)
         found[type_url] = frozenset((*compared.changed, *compared.removed))
-    renamed = (name for name, meant in after.aliases.items() if before.aliases.get(name) != meant)
-    gone = (name for name in before.aliases if name not in after.aliases)
-    found[ADDRESS_TYPE] = found[ADDRESS_TYPE].union(renamed, gone)
+    old, new = before.aliases.exact, after.aliases.exact
+    renamed = (name for name, meant in new.items() if old.get(name) != meant)
+    gone = (name for name in old if name not in new)
+    moved = () if before.aliases.blocks == after.aliases.blocks else (EVERYBODY,)
+    found[ADDRESS_TYPE] = found[ADDRESS_TYPE].union(renamed, gone, moved)
     return found

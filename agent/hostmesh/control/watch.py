@@ -2,9 +2,9 @@
 
 Rules (istiod): a first request that names nothing, or `*`, means everything; resources of equal version are omitted,
 stated ones that are gone are removed; every first request and every subscribe is answered, even with nothing; stale
-nonces are ignored. One response is in flight at a time, and the next is made when that one has been answered, from the
-state of that moment: a slow client gets the latest state, not a backlog. A NACK counts as an answer: what was rejected
-is not sent again until it changes.
+nonces are ignored. What no name of a client stands for any more is removed from it. One response is in flight at a
+time, and the next is made when that one has been answered, from the state of that moment: a slow client gets the latest
+state, not a backlog. A NACK counts as an answer: what was rejected is not sent again until it changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hostmesh.control.snapshot import Difference, ResourceSet, difference
+from hostmesh.control.aliases import Aliases
+from hostmesh.control.snapshot import EVERYBODY, Difference, ResourceSet, difference
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest
 
 _EVERYTHING = "*"
@@ -46,14 +47,15 @@ class Watch:
         self.wildcard = (not subscribed or _EVERYTHING in subscribed) and _EVERYTHING not in unsubscribed
         self._names = subscribed - unsubscribed - {_EVERYTHING}
         if not self.wildcard:
-            self._names |= set(request.initial_resource_versions)
+            # What is held and unsubscribed from in one breath came with names that stand for more than themselves.
+            self._names |= set(request.initial_resource_versions) - unsubscribed
         self._held: Mapping[str, str] = dict(request.initial_resource_versions) or _NOTHING
         self._asked: set[str] = set(self._names)
         self._names.update(unasked)
+        self._let_go: set[str] = set()
         self._must_answer = True
-        self._shed = False
-        self._told: tuple[ResourceSet, Mapping[str, tuple[str, ...]]] | None = None
-        self._considered: tuple[ResourceSet, Mapping[str, tuple[str, ...]]] | None = None
+        self._told: tuple[ResourceSet, Aliases] | None = None
+        self._considered: tuple[ResourceSet, Aliases] | None = None
         self._outstanding = ""
         self._rejected = False
 
@@ -70,7 +72,7 @@ class Watch:
         """Whether there may be something to send now that these names stand for something else."""
         if self.wildcard:
             return bool(news)
-        return not (self._names.isdisjoint(news) and self._held.keys().isdisjoint(news))
+        return EVERYBODY in news or not (self._names.isdisjoint(news) and self._held.keys().isdisjoint(news))
 
     def receive(self, request: DeltaDiscoveryRequest) -> Nack | None:
         """Take a later request of this type: an ACK, a NACK, or new and dropped names."""
@@ -85,7 +87,7 @@ class Watch:
         return nack
 
     def next_difference(
-        self, target: ResourceSet, aliases: Mapping[str, tuple[str, ...]], compare: Compare = difference
+        self, target: ResourceSet, aliases: Aliases, compare: Compare = difference
     ) -> Difference | None:
         """What to send now; None if nothing, or if an answer is still awaited. Call `sent` if it is sent.
 
@@ -114,10 +116,12 @@ class Watch:
         if self.wildcard:
             self._held = target.versions
         else:
-            held = {name: version for name, version in self._held.items() if name not in found.removed}
+            gone = frozenset(found.removed)
+            held = {name: version for name, version in self._held.items() if name not in gone}
             held.update({name: target.versions[name] for name in found.changed})
             self._held = held
         self._asked.clear()
+        self._let_go.clear()
         self._must_answer = False
         self._outstanding = nonce
         self._told = self._considered
@@ -138,15 +142,13 @@ class Watch:
         if names:
             self._names -= names
             self._asked -= names
-            self._shed = True
-            self._held = {name: version for name, version in self._held.items() if name not in names}
+            self._let_go |= names & self._held.keys()
+            self._told = None
 
-    def _named_difference(self, target: ResourceSet, aliases: Mapping[str, tuple[str, ...]]) -> Difference:
-        wanted = {resource for name in self._names for resource in aliases.get(name, (name,))}
-        if self._shed:  # what only dropped names stood for is not followed any more
-            self._held, self._shed = {name: self._held[name] for name in wanted if name in self._held}, False
-        wanted.update(self._held)  # what a name once brought is followed from then on
+    def _named_difference(self, target: ResourceSet, aliases: Aliases) -> Difference:
+        wanted = {resource for name in self._names for resource in aliases.of(name)}
         changed = {name for name in wanted if name in target.versions and self._held.get(name) != target.versions[name]}
-        changed.update(name for name in self._asked if name in target.versions)
-        gone = {name for name in self._held if name not in target.versions}
+        # What a client lets go by its own name it may have dropped, although another name stands for it.
+        changed.update(name for name in (*self._asked, *self._let_go & wanted) if name in target.versions)
+        gone = {name for name in self._held if name not in wanted or name not in target.versions}
         return Difference(tuple(sorted(changed)), tuple(sorted(gone)))

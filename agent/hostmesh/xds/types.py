@@ -24,3 +24,13 @@ WAYPOINT_TYPES = (TRUST_TYPE, WAYPOINT_TYPE)
 TYPES = (TRUST_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
 ENFORCING_TYPES = (TRUST_TYPE, NETWORK_POLICY_TYPE, ADDRESS_TYPE, AUTHORIZATION_TYPE)
 """In the order in which they are subscribed to: nobody is talked to before it is known who is revoked."""
+
+
+def node_alias(node: str) -> str:
+    """Stands for the workloads of a node."""
+    return f"hostmesh.io/node/{node}"
+
+
+def node_services_alias(node: str) -> str:
+    """Stands for the services that the workloads of a node are endpoints of, without their other endpoints."""
+    return f"hostmesh.io/node/{node}/services"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from grpclib.client import Stream
 from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until, workload
 
 from hostmesh.control.ads import AdsService, ConnectedNode
-from hostmesh.control.aliases import node_alias
+from hostmesh.control.aliases import Aliases, node_alias
 from hostmesh.control.debounce import Debounce
 from hostmesh.control.snapshot import ResourceSet, Snapshot
 from hostmesh.identity.ca_client import CaClient
@@ -240,7 +241,7 @@ def test_on_demand_names(tmp_path: Path) -> None:
 
     async def body(mesh: Mesh, client: Client) -> None:
         known = ResourceSet.of({"a": b"1", "b": b"1", "c": b"1"})
-        mesh.ads.publish(Snapshot(addresses=known, aliases={"/10.0.0.1": ("b",)}))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"/10.0.0.1": ("b",)})))
         await client.ask(A, resource_names_subscribe=["*"], resource_names_unsubscribe=["*"])
         assert await client.answer() == ("s", {}, [])
         await client.ask(A, resource_names_subscribe=["a", "nobody"])
@@ -248,8 +249,9 @@ def test_on_demand_names(tmp_path: Path) -> None:
         await client.ask(A, resource_names_subscribe=["/10.0.0.1"])
         assert await client.answer() == ("s", {"b": "1"}, ["/10.0.0.1"])
         mesh.ads.publish(addresses(a="1", b="2", c="2", nobody="1"))
-        assert (await client.answer())[1] == {"nobody": "1", "b": "2"}
+        assert await client.answer() == ("s", {"nobody": "1"}, ["b"])  # nobody has the address any more
         await client.ask(A, resource_names_unsubscribe=["a"])
+        assert await client.answer() == ("s", {}, ["a"])
         mesh.ads.publish(addresses(a="2", nobody="2"))
         assert (await client.answer())[1] == {"nobody": "2"}
 
@@ -261,15 +263,51 @@ def test_a_service_brings_its_endpoints_and_those_that_join(tmp_path: Path) -> N
 
     async def body(mesh: Mesh, client: Client) -> None:
         known = ResourceSet.of({"svc": b"1", "e1": b"1", "e2": b"1", "other": b"1"})
-        mesh.ads.publish(Snapshot(addresses=known, aliases={"svc": ("svc", "e1")}))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"svc": ("svc", "e1")})))
         await client.ask(A, resource_names_subscribe=["svc"])
         assert await client.answer() == ("s", {"svc": "1", "e1": "1"}, [])
-        mesh.ads.publish(Snapshot(addresses=known, aliases={"svc": ("svc", "e1", "e2")}))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"svc": ("svc", "e1", "e2")})))
         assert await client.answer() == ("s", {"e2": "1"}, [])
         await client.ask(A, resource_names_unsubscribe=["svc"])
+        assert await client.answer() == ("s", {}, ["e1", "e2", "svc"])
         changed = ResourceSet.of({"svc": b"2", "e1": b"2", "e2": b"2", "other": b"2"})
-        mesh.ads.publish(Snapshot(addresses=changed, aliases={"svc": ("svc", "e1", "e2")}))
+        mesh.ads.publish(Snapshot(addresses=changed, aliases=Aliases({"svc": ("svc", "e1", "e2")})))
         await client.silence()
+
+    transcript(tmp_path, body)
+
+
+def test_what_came_with_a_name_goes_with_it_after_a_reconnect_too(tmp_path: Path) -> None:
+    """A client says of what it holds that it has not asked for it by its own name."""
+
+    async def body(mesh: Mesh, client: Client) -> None:
+        known = ResourceSet.of({"svc": b"1", "e1": b"1", "e2": b"1"})
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"/10.0.0.1": ("svc", "e1")})))
+        held = {name: known.versions[name] for name in ("svc", "e1", "e2")}
+        await client.ask(
+            A,
+            resource_names_subscribe=["*", "/10.0.0.1"],
+            resource_names_unsubscribe=["*", *held],
+            initial_resource_versions=held,
+        )
+        assert await client.answer() == ("s", {}, ["/10.0.0.1", "e2"])
+        await client.ask(A, resource_names_unsubscribe=["/10.0.0.1"])
+        assert await client.answer() == ("s", {}, ["e1", "svc"])
+
+    transcript(tmp_path, body)
+
+
+def test_an_address_of_a_block_that_appears_later(tmp_path: Path) -> None:
+    """Who asked for an address that nobody had is told when a service claims the block it lies in."""
+
+    async def body(mesh: Mesh, client: Client) -> None:
+        known = ResourceSet.of({"svc": b"1"})
+        mesh.ads.publish(Snapshot(addresses=known))
+        await client.ask(A, resource_names_subscribe=["/10.9.0.1"])
+        assert await client.answer() == ("s", {}, ["/10.9.0.1"])
+        blocks = {"": {ip_network("10.9.0.0/16"): ("svc",)}}
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({}, blocks)))
+        assert await client.answer() == ("s", {"svc": "1"}, [])
 
     transcript(tmp_path, body)
 
@@ -279,7 +317,7 @@ def test_a_node_is_sent_its_own_workloads_unasked(tmp_path: Path) -> None:
 
     async def body(mesh: Mesh, client: Client) -> None:
         own = {node_alias("mesh2"): ("mine",)}
-        mesh.ads.publish(Snapshot(addresses=ResourceSet.of({"mine": b"1", "other": b"1"}), aliases=own))
+        mesh.ads.publish(Snapshot(addresses=ResourceSet.of({"mine": b"1", "other": b"1"}), aliases=Aliases(own)))
         await client.ask(A, resource_names_subscribe=["*"], resource_names_unsubscribe=["*"])
         assert await client.answer() == ("s", {"mine": "1"}, [])
 

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from hostmesh.control.aliases import Aliases
 from hostmesh.control.snapshot import ResourceSet
 from hostmesh.control.watch import Nack, Watch
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, Status
@@ -18,7 +19,7 @@ def test_a_nack_is_an_answer() -> None:
     """It is reported once; an empty nonce is none."""
     watch = Watch(Request(type_url="t"))
     target = ResourceSet.of({"a": b"1"})
-    found = watch.next_difference(target, {})
+    found = watch.next_difference(target, Aliases())
     assert found is not None
     watch.sent(target, found, "n1")
     assert watch.receive(Request(type_url="t", error_detail=Status(message="no"))) is None
@@ -28,7 +29,7 @@ def test_a_nack_is_an_answer() -> None:
     )
     assert watch.receive(Request(type_url="t", response_nonce="n1", error_detail=Status(message="no"))) is None
     assert watch.settled
-    assert watch.next_difference(target, {}) is None
+    assert watch.next_difference(target, Aliases()) is None
 
 
 class Conversation(RuleBasedStateMachine):
@@ -54,7 +55,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def write(self) -> None:
-        found = self.watch.next_difference(self.served, {})
+        found = self.watch.next_difference(self.served, Aliases())
         if self.outstanding:
             assert found is None
         if found is None:
