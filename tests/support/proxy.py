@@ -113,6 +113,9 @@ class FakeMain:
     wanted: list[Identity] = field(default_factory=list)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     wanted_names: list[str] = field(default_factory=list)
+    wanted_addresses: list[str] = field(default_factory=list)
+    answer_address: Callable[[str], None] | None = None
+    used: list[list[str]] = field(default_factory=list)
     records: list[LogRecord] = field(default_factory=list)
     logged: threading.Condition = field(default_factory=threading.Condition)
 
@@ -127,6 +130,15 @@ class FakeMain:
         if self.server is not None and hostname in self.names:
             addresses = tuple(map(parse_ip, self.names[hostname]))
             self.server.put_name(hostname, addresses, 30.0, "" if addresses else f"{hostname}: no such name")
+
+    def want_address(self, name: str) -> None:
+        """Answered by `answer_address`, if there is one; waits for ever otherwise."""
+        self.wanted_addresses.append(name)
+        if self.answer_address is not None:
+            self.answer_address(name)
+
+    def used_addresses(self, names: Sequence[str]) -> None:
+        self.used.append(sorted(names))
 
     def log(self, records: Sequence[LogRecord]) -> None:
         with self.logged:

@@ -23,7 +23,7 @@ from hostmesh.model.network_policy import Protocol as NetworkProtocol
 from hostmesh.model.service import Service
 from hostmesh.model.workload import HealthStatus, Protocol, Workload
 from hostmesh.proxy.failure import denied
-from hostmesh.proxy.route import Refused, Route, Unresolved, route
+from hostmesh.proxy.route import Refused, Route, Unknown, Unresolved, route
 from hostmesh.proxy.upstream import target_port
 from hostmesh.rbac.decide import decide, matches
 from hostmesh.telemetry.reasons import Reason, reason_of
@@ -116,6 +116,10 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
         return
     if isinstance(found, Unresolved):
         text = f"the destination has the hostname {found.hostname} and no address: the client's agent resolves it"
+        yield Step("route", text)
+        return
+    if isinstance(found, Unknown):
+        text = f"the agent follows the mesh on demand and will ask the control plane whose {found.name} is"
         yield Step("route", text)
         return
     yield from _way(walk, caller, found)

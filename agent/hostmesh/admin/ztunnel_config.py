@@ -68,7 +68,7 @@ def _ztunnel(config: AgentConfig, settings: Settings, proxy: ProxyConfig) -> Jso
         "altXdsHostname": control_plane.server_name,
         "preferedServiceNamespace": settings.dns.namespace,
         "secretTtl": _duration(settings.certificates.ttl),
-        "xdsOnDemand": False,
+        "xdsOnDemand": settings.xds_on_demand,
         "fakeCa": False,
         "fakeSelfInbound": False,
         "selfTerminationDeadline": _duration(settings.drain_deadline),

@@ -172,7 +172,8 @@ class Settings(_Strict):
     With `original_source` applications see the addresses of their clients, not the host's own. With `socks5` captured
     workloads may name their destination to 127.0.0.1:15080. `drain_deadline` is what
     open connections get at a stop, `reload_deadline` at a reload. With `local_xds_path`, or the same YAML in
-    `local_xds`, there is no control plane.
+    `local_xds`, there is no control plane. With `xds_on_demand` the agent asks for whom its workloads talk to, and does
+    not follow the whole mesh.
     """
 
     node: str = Field(default="", max_length=253)
@@ -200,6 +201,7 @@ class Settings(_Strict):
     reload_deadline: Duration = 3600.0
     local_xds_path: Path | None = None
     local_xds: str = ""
+    xds_on_demand: bool = False
     workloads_dir: Path = Path("/etc/hostmesh/workloads.d")
     state_dir: Path = Path("/var/lib/hostmesh")
     runtime_dir: Path = Path("/run/hostmesh")
@@ -213,6 +215,24 @@ class Settings(_Strict):
             raise ValueError("local_xds and local_xds_path are both set; the mesh comes from one of them")
         if self.local and self.certificates.source == "control-plane":
             raise ValueError("the mesh comes from a file, so certificates.source must be files")
+        return self
+
+    @model_validator(mode="after")
+    def _part_of_a_mesh(self) -> Settings:
+        needs = {
+            "dns.enabled": (self.dns.enabled, "names can only be answered where all services are known"),
+            "socks5": (self.socks5, "names can only be resolved where all services are known"),
+            "network_policy.enforce": (self.network_policy.enforce, "policies may mean anybody's addresses"),
+            "local_xds": (self.local, "a file cannot be asked"),
+            "control_plane.kind: istiod": (
+                self.control_plane.kind == "istiod",
+                "it does not say what a name stood for",
+            ),
+        }
+        if self.xds_on_demand:
+            for setting, (is_set, why) in needs.items():
+                if is_set:
+                    raise ValueError(f"{setting} does not work with xds_on_demand: {why}; set one of them only")
         return self
 
     @property

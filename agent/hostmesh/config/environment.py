@@ -101,6 +101,7 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("ZTUNNEL_WORKER_THREADS", "workers", _threads),
     ("LOCAL_XDS_PATH", "local_xds_path", _text),
     ("LOCAL_XDS", "local_xds", _text),
+    ("XDS_ON_DEMAND", "xds_on_demand", _boolean),
     ("RUST_LOG", "log.level", _levels),
     ("LOG_FORMAT", "log.format", _text),
 )
@@ -110,7 +111,7 @@ _METADATA = "ISTIO_META_"
 
 _WITHOUT_EFFECT = (
     *("ENABLE_PROXY", "PROXY_MODE", "PROXY_WORKLOAD_INFO", "CLUSTER_DOMAIN", "POD_NAMESPACE", "POD_NAME"),
-    *("SERVICE_ACCOUNT", "XDS_ON_DEMAND", "XDS_HEADER_*", "PREFERED_SERVICE_NAMESPACE", "CA_ADDRESS", "CA_ROOT_CA"),
+    *("SERVICE_ACCOUNT", "XDS_HEADER_*", "PREFERED_SERVICE_NAMESPACE", "CA_ADDRESS", "CA_ROOT_CA"),
     *("ALT_CA_HOSTNAME", "CA_HEADER_*", "AUTH_TOKEN", "FAKE_CA", "CRL_PATH", "PACKET_MARK"),
     *("INPOD_UDS", "INPOD_PORT_REUSE", "LOCALHOST_APP_TUNNEL", "AUTHZ_POLICY_INFO_LOGGING"),
     *("TLS12_ENABLED", "COMPLIANCE_POLICY", "ZTUNNEL_CPU_LIMIT", "ZTUNNEL_RESOURCE_CPU_*", "ISTIO_METAJSON_*"),

@@ -116,6 +116,7 @@ class Agent:
                 Listeners(self._on_update, self._on_status, self._lease.keep),
             )
         )
+        self._known_before = before.synced and not self._xds.anew
         restored = self._xds.everything()
         self._mesh.apply(restored)  # what the disk had is known before this node has (re)joined
         files = FileCertificates(settings.certificates.directory)
@@ -143,7 +144,13 @@ class Agent:
             pb.Start(config_json=config.proxy().to_json(), plain_logs=sink.plain_lines),
             list(self._doors.values()),
             WorkerHooks(
-                self._snapshot, sink.write_batch, self._want_credentials, self._quarters.channel, self._want_name
+                self._snapshot,
+                sink.write_batch,
+                self._want_credentials,
+                self._quarters.channel,
+                self._want_name,
+                self._xds.want,
+                self._xds.used,
             ),
             user=user,
             leave_within=settings.reload_deadline,
@@ -161,7 +168,7 @@ class Agent:
             self._name_server,
             self._membership,
             self._stopping,
-            known_before=before.synced,
+            known_before=self._known_before,
             local=local,
         )
 
@@ -325,7 +332,7 @@ class Agent:
 
     def _mesh_known(self) -> bool:
         status = self._xds.status()
-        return status.synced or status.restored or self._before.synced
+        return status.synced or status.restored or self._known_before
 
     def _on_update(self, update: XdsUpdate) -> None:
         if update.trust:

@@ -28,6 +28,9 @@ from hostmesh.xds.policy_codec import decode_authorization
 MAX_WAITING = 8 << 20
 """Bytes that may wait for main to read; log records beyond it are dropped and counted, everything else is small."""
 
+MAX_USED = 4096
+"""Names in one message about what is in use."""
+
 LOG_DELAY = 0.05
 """Seconds that a record may wait for others."""
 
@@ -108,6 +111,15 @@ class MainLink:
     def want_name(self, hostname: str) -> None:
         """A connection waits for this hostname's addresses."""
         self._send(pb.FromWorker(want_name=pb.WantName(hostname=hostname)))
+
+    def want_address(self, name: str) -> None:
+        """A connection waits to hear whose an address is."""
+        self._send(pb.FromWorker(want_address=pb.WantAddress(name=name)))
+
+    def used_addresses(self, names: Sequence[str]) -> None:
+        """Connections went to these."""
+        for start in range(0, len(names), MAX_USED):
+            self._send(pb.FromWorker(used_addresses=pb.UsedAddresses(names=names[start : start + MAX_USED])))
 
     def log(self, records: Sequence[Record]) -> None:
         """Hand records on, many at once: a message for each connection would cost more than the connection's bytes."""
@@ -206,6 +218,7 @@ class MainLink:
             # A push that takes long must not delay what its policies forbid: they are complete with its first part.
             if not message.state.more or message.state.authorizations or message.state.removed_authorizations:
                 self._server.state_changed()
+            self._server.addresses_known(message.state.learned, message.state.refused)
         elif kind == "local_workloads":
             local = message.local_workloads
             self._server.set_local_workloads([read_local_workload(w) for w in local.workloads], local.host_ports)
@@ -243,6 +256,10 @@ class MainLink:
         self._send(pb.FromWorker(ready=pb.Ready()))
 
     def _apply_state(self, update: pb.StateUpdate) -> Iterator[None]:
+        if update.on_demand:
+            self._state.follow_on_demand()
+        for name in update.forgotten:
+            self._state.forget(name)
         for encoded in update.authorizations:
             self._state.upsert_authorization(decode_authorization(encoded))
             yield
@@ -259,6 +276,8 @@ class MainLink:
         for key in update.removed_addresses:
             self._state.remove_address(key)
             yield
+        for name in update.learned:
+            self._state.learn(name)
 
     def _apply_credentials(self, update: pb.CredentialsUpdate) -> None:
         assert self._server is not None

@@ -36,6 +36,12 @@ class Mesh:
             self.state.upsert_authorization(decode_authorization(encoded))
         for name in update.removed_authorizations:
             self.state.remove_authorization(name)
+        if update.on_demand:
+            self.state.follow_on_demand()
+        for name in update.forgotten:
+            self.state.forget(name)
+        for name in update.learned:
+            self.state.learn(name)
 
     def registered(self, identity: Identity, name: str) -> Workload | None:
         """The workload of this node as the control plane registered it; None if it did not."""
@@ -62,4 +68,10 @@ def messages(update: XdsUpdate) -> list[pb.ToWorker]:
         more=size > _CHUNK,
     )
     rest = (state_update(encoded[i : i + _CHUNK], more=i + _CHUNK < size) for i in range(_CHUNK, size, _CHUNK))
-    return [first, *rest]
+    found = [first, *rest]
+    first.state.on_demand = update.on_demand
+    first.state.forgotten.extend(update.forgotten)  # before what they stood for goes
+    last = found[-1].state
+    last.learned.extend(update.learned)  # once all is there that they mean
+    last.refused.update(update.refused)
+    return found

@@ -15,6 +15,7 @@ from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.xds.client import Companion, NodeInfo, XdsClient, XdsStatus, XdsUpdate
 from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, ENFORCING_TYPES, TYPES
+from hostmesh.xds.types import node_services_alias
 
 ISTIO_TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)
 
@@ -63,6 +64,7 @@ def mesh_source(
         listeners.on_update,
         on_status=listeners.on_status,
         companion=listeners.companion,
+        on_demand=[node_services_alias(config.node)] if settings.xds_on_demand else None,
         types=ENFORCING_TYPES if settings.network_policy.enforce else TYPES,
         snapshot_path=snapshot,
     )

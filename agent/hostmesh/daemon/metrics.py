@@ -46,7 +46,17 @@ def xds_metrics(counts: XdsCounts) -> Iterable[Metric]:
     size = CounterMetricFamily(
         "istio_xds_message_bytes", "Bytes of resources from the control plane (unstable).", labels=["url"]
     )
-    counted = ((ends, counts.terminations), (messages, counts.messages), (size, counts.message_bytes))
+    on_demand = CounterMetricFamily(
+        "istio_on_demand_addresses",
+        "Addresses that the control plane was asked for, has answered, or that nothing is known of (unstable).",
+        labels=["result"],
+    )
+    counted = (
+        (ends, counts.terminations),
+        (messages, counts.messages),
+        (size, counts.message_bytes),
+        (on_demand, counts.on_demand),
+    )
     for family, values in counted:
         for value, count in values.items():
             family.add_metric([value], count)

@@ -47,6 +47,8 @@ class WorkerHooks:
     want_credentials: Callable[[str], None]
     channel: Callable[[], socket.socket]
     want_name: Callable[[str], None]
+    want_address: Callable[[str], None]
+    used_addresses: Callable[[Iterable[str]], None]
 
 
 class ProxyWorkers:
@@ -281,6 +283,10 @@ class ProxyWorkers:
             self._hooks.want_credentials(message.want_credentials.identity)
         elif kind == "want_name":
             self._hooks.want_name(message.want_name.hostname)
+        elif kind == "want_address":
+            self._hooks.want_address(message.want_address.name)
+        elif kind == "used_addresses":
+            self._hooks.used_addresses(message.used_addresses.names)
         elif kind == "report":
             link.take_report(message.report)
         elif kind == "ready":

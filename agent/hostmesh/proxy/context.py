@@ -9,6 +9,7 @@ from hostmesh.config.proxy import ProxyConfig
 from hostmesh.proxy.attribution import Attribution
 from hostmesh.proxy.certificates import Certificates
 from hostmesh.proxy.connections import Connections
+from hostmesh.proxy.demand import Demand
 from hostmesh.proxy.journal import Journal
 from hostmesh.proxy.locals import LocalWorkloads
 from hostmesh.proxy.names import Names
@@ -39,6 +40,7 @@ class Context:
     connections: Connections
     attribution: Attribution
     names: Names
+    demand: Demand
     clock: Callable[[], float]
     rng: Callable[[], float]
     buffers: Buffers = field(default_factory=Buffers)

@@ -8,11 +8,13 @@ from hostmesh.model.address import GatewayAddress, IPAddress, NamespacedHostname
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.balance import Rng, select_endpoint
-from hostmesh.proxy.upstream import Refused, Upstream, workload_at
+from hostmesh.proxy.upstream import Refused, Unknown, Upstream, workload_at
 from hostmesh.state.store import MeshState
 
 
-def resolve_waypoint(state: MeshState, waypoint: GatewayAddress, source: Workload, rng: Rng) -> Upstream | Refused:
+def resolve_waypoint(
+    state: MeshState, waypoint: GatewayAddress, source: Workload, rng: Rng
+) -> Upstream | Refused | Unknown:
     """The workload of a waypoint that this connection goes through, at its translated port.
 
     A waypoint that cannot be found refuses the connection: around it, its policies would not be enforced.
@@ -22,20 +24,22 @@ def resolve_waypoint(state: MeshState, waypoint: GatewayAddress, source: Workloa
 
 def resolve_network_gateway(
     state: MeshState, gateway: GatewayAddress, source: Workload, rng: Rng
-) -> Upstream | Refused:
+) -> Upstream | Refused | Unknown:
     """The workload behind whose HBONE port another network begins."""
     return _resolve(state, gateway, source, rng, "network gateway")
 
 
 def _resolve(
     state: MeshState, gateway: GatewayAddress, source: Workload, rng: Rng, kind: Literal["waypoint", "network gateway"]
-) -> Upstream | Refused:
+) -> Upstream | Refused | Unknown:
     port = gateway.hbone_mtls_port
     service = _gateway_service(state, gateway.destination, source.namespace)
     if service is not None:
         chosen = select_endpoint(state, service, source, port, rng, waypoint=kind == "waypoint")
         return chosen or Refused(f"unknown {kind}: {kind} {gateway.destination} has no healthy endpoint")
     found = _gateway_workload(state, gateway)
+    if found is None and not state.knows(gateway.destination):
+        return Unknown(str(gateway.destination))
     if found is None:
         return Refused(f"unknown {kind}: {kind} {gateway.destination} not found")
     return Upstream(found, port) if isinstance(found, Workload) else found

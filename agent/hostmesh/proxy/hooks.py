@@ -18,5 +18,11 @@ class Hooks(Protocol):
     def want_name(self, hostname: str) -> None:
         """A connection waits for this hostname's addresses. Answered by `ProxyServer.put_name`."""
 
+    def want_address(self, name: str) -> None:
+        """A connection waits to hear whose an address is. Answered by `ProxyServer.addresses_known`."""
+
+    def used_addresses(self, names: Sequence[str]) -> None:
+        """Connections went to these, as `want_address` names them."""
+
     def log(self, records: Sequence[Record]) -> None:
         """Everything that was logged in one turn of the loop, in order."""

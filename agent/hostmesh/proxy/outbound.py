@@ -18,7 +18,7 @@ from hostmesh.proxy.nested import Nested, tell_beyond
 from hostmesh.proxy.pool import Pool
 from hostmesh.proxy.prepared import Beyond, Prepared, prepare
 from hostmesh.proxy.relay import Relay
-from hostmesh.proxy.route import Refused, Unresolved, route
+from hostmesh.proxy.route import Refused, Unknown, Unresolved, route
 from hostmesh.proxy.sockets import Connect, reset
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
@@ -33,7 +33,7 @@ MAX_TRIES = 3
 """Tunnels that one connection is tried on when peers go away before they look at it."""
 
 MAX_LOOKUPS = 8
-"""Hostnames that one connection waits for, one after the other."""
+"""Hostnames and addresses that one connection waits for, one after the other."""
 
 MAX_ROUTES = 4096
 """Routes remembered between two changes of the state."""
@@ -64,9 +64,11 @@ class Outbound:
             return destination.port in self.context.config.illegal_ports and destination.ip.is_loopback
         return destination == self._listener or destination == local_address(sock)
 
-    def prepared(self, local: Local, destination: SocketAddress) -> Prepared | Refused | Unresolved:
+    def prepared(self, local: Local, destination: SocketAddress) -> Prepared | Refused | Unresolved | Unknown:
         """The route, remembered until the state changes."""
         context, source = self.context, local.workload
+        if context.state.on_demand:
+            context.demand.use(source.network, destination.ip)
         if context.state.generation != self._generation or len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
             self._generation = context.state.generation
@@ -84,7 +86,7 @@ class Outbound:
             names=context.names.get,
             registry_only=local.captured.registry_only,
         )
-        if isinstance(found, Refused | Unresolved):
+        if isinstance(found, Refused | Unresolved | Unknown):
             return found
         made = prepare(context, source, found)
         if made.cacheable:
@@ -192,19 +194,21 @@ class OutboundConnection:
         prepared = self._outbound.prepared(local, self._destination)
         if isinstance(prepared, Refused):
             self._refuse(prepared.reason)
-        elif isinstance(prepared, Unresolved):
-            self._resolve(local, prepared.hostname)
+        elif isinstance(prepared, Unresolved | Unknown):
+            self._look_up(local, prepared)
         else:
             self._go(prepared)
 
-    def _resolve(self, local: Local, hostname: str) -> None:
-        """Another endpoint may be drawn afterwards, and be unknown too; not for ever."""
+    def _look_up(self, local: Local, missing: Unresolved | Unknown) -> None:
+        """What is found may lead to another name or address that is not known either; not for ever."""
         self._lookups += 1
+        name = missing.hostname if isinstance(missing, Unresolved) else missing.name
         if self._lookups > MAX_LOOKUPS:
-            self._refuse(f"too many hostnames had to be resolved, the last one {hostname}")
-            return
-
-        self._context.names.wait_for(hostname, lambda found, reason: self._resolved(local, found, reason))
+            self._refuse(f"too many names had to be looked up, the last one {name}")
+        elif isinstance(missing, Unresolved):
+            self._context.names.wait_for(name, lambda found, reason: self._resolved(local, found, reason))
+        else:
+            self._context.demand.wait_for(name, lambda _, reason: self._with_local(None if reason else local, reason))
 
     def _resolved(self, local: Local, addresses: object, reason: str) -> None:
         why = f"no ip addresses were resolved for workload: {reason}"

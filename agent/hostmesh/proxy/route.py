@@ -22,6 +22,7 @@ from hostmesh.proxy.upstream import (
     ILLEGAL_PORTS,
     RECURSIVE_CALL,
     Refused,
+    Unknown,
     Unresolved,
     Upstream,
     choose_ip,
@@ -32,7 +33,7 @@ from hostmesh.proxy.upstream import (
 )
 from hostmesh.state.store import MeshState
 
-__all__ = ["HBONE_PORT", "Refused", "Route", "Unresolved", "route"]
+__all__ = ["HBONE_PORT", "Refused", "Route", "Unknown", "Unresolved", "route"]
 
 HBONE_PORT = 15008
 
@@ -93,7 +94,7 @@ def route(
     illegal_ports: Sequence[int] = ILLEGAL_PORTS,
     names: Names = no_names,
     registry_only: bool = False,
-) -> Route | Refused | Unresolved:
+) -> Route | Refused | Unresolved | Unknown:
     """Where a connection of `source` to `destination` goes.
 
     Args:
@@ -109,6 +110,9 @@ def route(
     ours = destination.ip.is_loopback or destination.ip in source.addresses
     if ours and destination.port in illegal_ports:
         return Refused(RECURSIVE_CALL)
+    unknown = _unknown(state, source, destination.ip, network)
+    if unknown is not None:
+        return unknown
     call = _Call(state, source, destination, rng, names, registry_only)
     service = _addressed_service(call, network)
     if service is not None:
@@ -123,6 +127,17 @@ def route(
             return _unclaimed(call, service)
         case Upstream():
             return _towards(call, upstream, service)
+
+
+def _unknown(state: MeshState, source: Workload, ip: IPAddress, network: str) -> Unknown | None:
+    """Until the control plane has said whose an address is, nobody's is a guess, and its plaintext a leak.
+
+    What is here about it may be a part: another workload of the same host, a service that came with something else.
+    """
+    if not state.on_demand:
+        return None
+    places = (NetworkAddress(network, ip), NetworkAddress(source.network, ip))
+    return next((Unknown(str(place)) for place in places if not state.knows(place)), None)
 
 
 def _addressed_service(call: _Call, network: str) -> Service | None:
@@ -144,9 +159,9 @@ def _service_waypoint(service: Service, rng: Rng) -> tuple[GatewayAddress | None
 
 def _through_waypoint(
     call: _Call, waypoint: GatewayAddress, service: Service | None, *, random: bool
-) -> Route | Refused | Unresolved:
+) -> Route | Refused | Unresolved | Unknown:
     hop = resolve_waypoint(call.state, waypoint, call.source, call.rng)
-    if isinstance(hop, Refused):
+    if isinstance(hop, Refused | Unknown):
         return hop
     if hop.workload.network != call.source.network:
         if service is None:
@@ -184,7 +199,7 @@ def _unclaimed(call: _Call, service: Service | None) -> Route | Refused:
     return Route("passthrough", call.destination)
 
 
-def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused | Unresolved:
+def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused | Unresolved | Unknown:
     workload = upstream.workload
     if workload.network != call.source.network:
         if service is None:
@@ -245,7 +260,9 @@ def _parse_or_none(name: str) -> Identity | None:
         return None
 
 
-def _remote(call: _Call, upstream: Upstream, service: Service, *, cacheable: bool) -> Route | Refused | Unresolved:
+def _remote(
+    call: _Call, upstream: Upstream, service: Service, *, cacheable: bool
+) -> Route | Refused | Unresolved | Unknown:
     """Through the gateway of the upstream's network, which chooses the endpoint: only the service is known of it.
 
     Without names of the service nobody could tell who may answer in there, so nobody is believed.
@@ -261,7 +278,7 @@ def _remote(call: _Call, upstream: Upstream, service: Service, *, cacheable: boo
             "answer there"
         )
     hop = resolve_network_gateway(call.state, workload.network_gateway, call.source, call.rng)
-    if isinstance(hop, Refused):
+    if isinstance(hop, Refused | Unknown):
         return hop
     ip = _address(call, hop, wanted_ip(workload.network_gateway, call.destination.ip))
     if isinstance(ip, Refused | Unresolved):

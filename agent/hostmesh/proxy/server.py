@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -19,6 +19,7 @@ from hostmesh.proxy.attribution import Attribution, from_kernel
 from hostmesh.proxy.certificates import Certificates
 from hostmesh.proxy.connections import Connections, OpenConnection
 from hostmesh.proxy.context import Context
+from hostmesh.proxy.demand import Demand
 from hostmesh.proxy.hooks import Hooks
 from hostmesh.proxy.journal import Journal
 from hostmesh.proxy.locals import LocalWorkloads
@@ -82,6 +83,7 @@ class ProxyServer:
             connections=Connections(loop, state),
             attribution=attribution,
             names=Names(loop, hooks.want_name, config.certificate_wait),
+            demand=Demand(loop, hooks.want_address, hooks.used_addresses, config.certificate_wait),
             clock=clock,
             rng=rng,
             alone=alone,
@@ -161,6 +163,11 @@ class ProxyServer:
     def put_name(self, hostname: str, addresses: tuple[IPAddress, ...], lifetime: float, reason: str) -> None:
         """The addresses of a hostname for `lifetime` seconds; without any, `reason` says why."""
         self._context.names.put(hostname, addresses, lifetime, reason)
+
+    def addresses_known(self, learned: Iterable[str], refused: Mapping[str, str]) -> None:
+        """All that the learned names mean is in the state; of the refused ones nothing will be known for now."""
+        self._context.demand.learned(learned)
+        self._context.demand.refused(refused)
 
     def connections(self) -> Iterator[OpenConnection]:
         """What is open now; it may be taken bit by bit."""

@@ -35,6 +35,13 @@ class Unresolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody here knows what is at an address or service: ask again once the control plane has said it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """`service` is what the workload was chosen from; `random` says that another call may choose another one.
 

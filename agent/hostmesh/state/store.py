@@ -44,6 +44,35 @@ class MeshState:
         self._policies: dict[str, Authorization] = {}
         self._policies_by_scope: dict[str | None, dict[str, Authorization]] = {}
         self._derived: dict[Hashable, object] = {}
+        self._known: set[str] | None = None
+
+    # What is known at all
+
+    def follow_on_demand(self) -> None:
+        """From now on what is not here need not be nobody's: only of names that were learnt is all known."""
+        if self._known is None:
+            self._known = set()
+            self._changed()
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether only a part of the mesh is here."""
+        return self._known is not None
+
+    def knows(self, place: NetworkAddress | NamespacedHostname) -> bool:
+        """Whether what is here about an address or service is all there is, be it nothing."""
+        return self._known is None or str(place) in self._known
+
+    def learn(self, name: str) -> None:
+        """All that the name means is here now."""
+        if self._known is not None:
+            self._known.add(name)
+
+    def forget(self, name: str) -> None:
+        """What the name means is not followed any more."""
+        if self._known is not None and name in self._known:
+            self._known.discard(name)
+            self._changed()
 
     # Changes
 

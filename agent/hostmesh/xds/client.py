@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.transport.backoff import Backoff
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
-from hostmesh.xds.codec import NETWORK_POLICY_TYPE, OWN_TYPES, TYPES, WAYPOINT_TYPE
-from hostmesh.xds.counts import COMPLETE, CONNECTION_ERROR, ERROR, XdsCounts
+from hostmesh.xds.codec import ADDRESS_TYPE, NETWORK_POLICY_TYPE, OWN_TYPES, TYPES, WAYPOINT_TYPE
+from hostmesh.xds.counts import ANSWERED, ASKED, COMPLETE, CONNECTION_ERROR, ERROR, REFUSED, XdsCounts
 from hostmesh.xds.held import KEY_OF, Held, XdsUpdate
+from hostmesh.xds.interest import Interest, NotAsked
 from hostmesh.xds.snapshot import SnapshotWriter, load_snapshot
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
 
@@ -34,6 +36,9 @@ _HEALTHY = 5.0
 """A stream that lived so long was no failure: the next one is opened after the shortest back-off."""
 _CHUNK = 256
 """Resources judged between two turns of the event loop: a push of 10,000 must not stall the rest of the agent."""
+
+_LET_GO_INTERVAL = 30.0
+"""Seconds between two looks for names that nobody uses."""
 
 Companion = Callable[[Channel], Coroutine[Any, Any, None]]
 """What else is done on a connection."""
@@ -82,7 +87,7 @@ class XdsStatus:
 
 
 class XdsClient:
-    """Subscribes to everything and hands on what the codec accepts.
+    """Subscribes to everything, or on demand to what is used, and hands on what the codec accepts.
 
     Args:
         control_plane: with the node's files.
@@ -93,6 +98,7 @@ class XdsClient:
         snapshot_path: where the state is cached between starts; None keeps none.
         backoff: between connections that fail.
         headers: what goes with each call; may raise ControlPlaneError.
+        on_demand: names that are always followed, where of addresses nothing else is but what connections ask for.
         companion: what else is to be done on each connection that the control plane has admitted, until it ends.
         now: seconds since the epoch.
     """
@@ -108,6 +114,7 @@ class XdsClient:
         snapshot_path: Path | None = None,
         backoff: Backoff | None = None,
         headers: Callable[[], Mapping[str, str]] = dict,
+        on_demand: Sequence[str] | None = None,
         companion: Companion | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -119,10 +126,15 @@ class XdsClient:
         self._backoff = backoff or Backoff(BACKOFF_INITIAL, BACKOFF_MAXIMUM)
         self._companion = companion
         self._now = now
-        self._held = load_snapshot(snapshot_path) if snapshot_path is not None else Held()
+        if snapshot_path is not None:
+            self._held = load_snapshot(snapshot_path, on_demand)
+        else:
+            self._held = Held(Interest(on_demand) if on_demand is not None else None)
         self._restored = any(self._held.counts()) or bool(self._held.by_type[WAYPOINT_TYPE])
         self._writer = SnapshotWriter(snapshot_path, self._held) if snapshot_path is not None else None
         self._subscriptions = {url: Subscription(url, KEY_OF[url], self._held.by_type[url]) for url in types}
+        if ADDRESS_TYPE in types:
+            self._subscriptions[ADDRESS_TYPE].interest = self._held.interest
         self._connected = False
         self._synced = False
         self._failure: ControlPlaneError | None = None
@@ -130,6 +142,8 @@ class XdsClient:
         self._connections = self._rejected = 0
         self.counts = XdsCounts()
         self._wake = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     @property
     def connected(self) -> bool:
@@ -140,6 +154,34 @@ class XdsClient:
     def synced(self) -> bool:
         """Whether the mesh's own types have been answered since the start."""
         return self._synced
+
+    @property
+    def anew(self) -> bool:
+        """Whether what was known before this start does not count: the mesh was followed in another way then."""
+        return self._held.anew
+
+    def want(self, name: str) -> None:
+        """A connection waits to hear whose an address is; what is known is told again, to whoever has missed it."""
+        interest = self._held.interest
+        if interest is None:
+            if self._synced or self._restored:
+                self._on_update(XdsUpdate(learned=(name,)))
+            return
+        if interest.knows(name):
+            self._on_update(XdsUpdate(on_demand=True, learned=(name,)))
+            return
+        try:
+            if interest.want(name):
+                self.counts.on_demand[ASKED] += 1
+                self._wanted.set()
+        except NotAsked as error:
+            self.counts.on_demand[REFUSED] += 1
+            self._on_update(XdsUpdate(on_demand=True, refused={name: str(error)}))
+
+    def used(self, names: Iterable[str]) -> None:
+        """Connections went to these addresses."""
+        if self._held.interest is not None:
+            self._held.interest.used(names, time.monotonic())
 
     def everything(self) -> XdsUpdate:
         """All that is held, for a new worker."""
@@ -215,6 +257,7 @@ class XdsClient:
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [group.create_task(self._companion(channel), name="beside xds")] if self._companion else []
+                beside.append(group.create_task(self._ask(stream), name="xds on demand"))
                 while (response := await stream.recv_message()) is not None:
                     await self._respond(stream, response)
                 for task in beside:
@@ -222,28 +265,75 @@ class XdsClient:
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
+    async def _ask(self, stream: _Stream) -> None:
+        """Tell the control plane what is newly wanted, and what is not any more."""
+        interest = self._held.interest
+        if interest is None:
+            return
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LET_GO_INTERVAL):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            forgotten = interest.expire(time.monotonic())
+            if forgotten:  # nobody relies on them before the control plane ceases to keep them up to date
+                self._on_update(XdsUpdate(on_demand=True, forgotten=tuple(forgotten)))
+            subscribe, let_go = interest.news()
+            if subscribe or let_go:
+                await self._send(
+                    stream,
+                    DeltaDiscoveryRequest(
+                        type_url=ADDRESS_TYPE, resource_names_subscribe=subscribe, resource_names_unsubscribe=let_go
+                    ),
+                )
+
+    async def _send(self, stream: _Stream, request: DeltaDiscoveryRequest) -> None:
+        """One at a time: a message may leave in several frames."""
+        async with self._turn:
+            await stream.send_message(request)
+
     async def _respond(self, stream: _Stream, response: DeltaDiscoveryResponse) -> None:
         self.counts.response(response)
         subscription = self._subscriptions.get(response.type_url)
         if subscription is None:
-            await stream.send_message(DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce))
+            acknowledged = DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+            await self._send(stream, acknowledged)
             return
         outcome, fresh = Outcome(), not subscription.answered
         for start in range(0, len(response.resources), _CHUNK):
             subscription.take(response.resources[start : start + _CHUNK], outcome)
             await asyncio.sleep(0)
         answer = subscription.finish(response, outcome)
-        self._hand_on(outcome.update(response.type_url))
+        self._hand_on(self._with_answers(subscription, response, outcome))
         if outcome.rejected:
             self._rejected += len(outcome.rejected)
             _log.warning(
                 "xds: rejected resources, their last good state stays; a policy without one refuses everybody: %s",
                 nack_text(outcome.rejected),
             )
-        await stream.send_message(answer)
+        await self._send(stream, answer)
         if fresh and response.type_url == NETWORK_POLICY_TYPE:
             self._tell()
         self._note_sync()
+
+    def _with_answers(
+        self, subscription: Subscription, response: DeltaDiscoveryResponse, outcome: Outcome
+    ) -> XdsUpdate:
+        """The update, with the names that are known when it has been applied."""
+        update, interest = outcome.update(response.type_url), subscription.interest
+        if interest is None:
+            return update
+        spoken = set(response.removed_resources)
+        for resource in response.resources:
+            spoken.update((resource.name, *resource.aliases))
+        if outcome.rejected:  # perhaps it is just what was asked for
+            refused = dict.fromkeys(interest.give_up(spoken), "what it sent was rejected; see the agent's log")
+            self._wanted.set()
+            self.counts.on_demand[REFUSED] += len(refused)
+            return replace(update, on_demand=True, refused=refused)
+        learned = tuple(interest.answered(spoken, time.monotonic()))
+        self.counts.on_demand[ANSWERED] += len(learned)
+        return replace(update, on_demand=True, learned=learned)
 
     def _hand_on(self, update: XdsUpdate) -> None:
         if not update:

@@ -10,15 +10,22 @@ from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryResponse
 CONNECTION_ERROR = "ConnectionError"
 ERROR = "Error"
 COMPLETE = "Complete"
+ASKED = "asked"
+ANSWERED = "answered"
+REFUSED = "refused"
 
 
 @dataclass(slots=True)
 class XdsCounts:
-    """Since the start. `terminations` by reason: not connected at all, ended by an error, ended by the other side."""
+    """Since the start. `terminations` by reason: not connected at all, ended by an error, ended by the other side.
+
+    `on_demand` are names: those the control plane was asked for, those it has answered, those of which nothing comes.
+    """
 
     messages: Counter[str] = field(default_factory=Counter)
     message_bytes: Counter[str] = field(default_factory=Counter)
     terminations: Counter[str] = field(default_factory=Counter)
+    on_demand: Counter[str] = field(default_factory=Counter)
 
     def response(self, response: DeltaDiscoveryResponse) -> None:
         """A response with its resources."""

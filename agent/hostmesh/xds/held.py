@@ -19,6 +19,7 @@ from hostmesh.xds.codec import (
     program_name,
     resource_name,
 )
+from hostmesh.xds.interest import Interest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ class XdsUpdate:
     """What changed, as raw resources that the codec has accepted. No name is both upserted and removed.
 
     `trust` is a new trust bundle, empty if there is none: a mesh does not stop to trust anybody. `network_policies`
-    are policies, and members and namespaces that they can mean; `programs` are those of waypoints.
+    are policies, and members and namespaces that they can mean; `programs` are those of waypoints. `on_demand` says
+    that addresses are a part of the mesh: of names that are `learned` everything is there, of `forgotten` ones not any
+    more, and of `refused` ones, with the reason, nothing comes.
     """
 
     addresses: Mapping[str, bytes] = field(default_factory=dict)
@@ -38,9 +41,13 @@ class XdsUpdate:
     removed_network_policies: tuple[str, ...] = ()
     programs: Mapping[str, bytes] = field(default_factory=dict)
     removed_programs: tuple[str, ...] = ()
+    on_demand: bool = False
+    learned: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return any(getattr(self, each.name) for each in fields(self))
+        return any(getattr(self, each.name) for each in fields(self) if each.name != "on_demand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,16 @@ class Versioned:
 
 
 class Held:
-    """Everything held, by type URL; mutable, owned by the client."""
+    """Everything held, by type URL; mutable, owned by the client.
 
-    def __init__(self) -> None:
+    Args:
+        interest: in which addresses, None for in all of them.
+    """
+
+    def __init__(self, interest: Interest | None = None) -> None:
+        self.interest = interest
+        self.anew = False
+        """What an earlier start has left was not for this way of following the mesh."""
         self.by_type: dict[str, dict[str, Versioned]] = {url: {} for url in KEY_OF}
 
     def everything(self) -> XdsUpdate:
@@ -65,6 +79,8 @@ class Held:
             trust=next((held.data for held in self.by_type[TRUST_TYPE].values()), b""),
             network_policies={name: held.data for name, held in self.by_type[NETWORK_POLICY_TYPE].items()},
             programs={name: held.data for name, held in self.by_type[WAYPOINT_TYPE].items()},
+            on_demand=self.interest is not None,
+            learned=self.interest.known if self.interest is not None else (),
         )
 
     def counts(self) -> tuple[int, int]:

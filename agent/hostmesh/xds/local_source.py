@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from hostmesh.xds.client import XdsStatus
@@ -25,6 +25,7 @@ class LocalSource:
 
     connected = False
     synced = True
+    anew = False
 
     def __init__(
         self,
@@ -68,6 +69,12 @@ class LocalSource:
             addresses=len(everything.addresses),
             authorizations=len(everything.authorizations),
         )
+
+    def want(self, name: str) -> None:
+        """Nobody asks: everything is known."""
+
+    def used(self, names: Iterable[str]) -> None:
+        """Nobody tells."""
 
     def retry(self) -> None:
         """There is nobody to ask again."""

@@ -1,4 +1,4 @@
-"""One wildcard subscription of a delta stream, sans I/O: responses in, accepted resources and ACK or NACK out.
+"""One subscription of a delta stream, sans I/O: responses in, accepted resources and ACK or NACK out.
 
 A NACK is partial: the good resources of the response are applied, the rejected ones keep their last good state and
 version. A policy without a last good state has a stand-in instead, which closes what it is about, and no version.
@@ -21,6 +21,9 @@ from hostmesh.xds.codec import (
     Rejected,
 )
 from hostmesh.xds.held import Versioned, XdsUpdate
+from hostmesh.xds.interest import Interest
+
+WILDCARD = "*"
 
 STAND_IN = ""
 """The version of what no control plane has sent: it is not told of it, and sends what it has."""
@@ -51,24 +54,41 @@ class Outcome:
 
 
 class Subscription:
-    """Everything of one type.
+    """Everything of one type, or with an `interest` what its names mean.
 
     Args:
         type_url: of the resources.
         key_of: validates a resource's bytes and tells its own key; raises `Rejected`.
         held: what is held already, by name; kept up to date here.
+        interest: which names, None for all.
     """
 
-    def __init__(self, type_url: str, key_of: Callable[[bytes], str], held: dict[str, Versioned]) -> None:
+    def __init__(
+        self,
+        type_url: str,
+        key_of: Callable[[bytes], str],
+        held: dict[str, Versioned],
+        interest: Interest | None = None,
+    ) -> None:
         self.type_url = type_url
         self.answered = False
         self._key_of = key_of
         self._held = held
+        self.interest = interest
 
     def first_request(self, node: Node) -> DeltaDiscoveryRequest:
-        """The request that opens the subscription on a new stream: a wildcard, with the versions held."""
+        """The request that opens the subscription on a new stream: a wildcard, with the versions held.
+
+        On demand it names what is of interest. That the wildcard is let go again means "nothing else" (istiod), and so
+        it is with each resource that is held and was not asked for by its own name.
+        """
         versions = {name: held.version for name, held in self._held.items() if held.version != STAND_IN}
-        return DeltaDiscoveryRequest(node=node, type_url=self.type_url, initial_resource_versions=versions)
+        request = DeltaDiscoveryRequest(node=node, type_url=self.type_url, initial_resource_versions=versions)
+        if self.interest is not None:
+            names = self.interest.everything()
+            request.resource_names_subscribe.extend([WILDCARD, *names])
+            request.resource_names_unsubscribe.extend([WILDCARD, *(versions.keys() - set(names))])
+        return request
 
     def take(self, resources: Iterable[Resource], outcome: Outcome) -> None:
         """Judge some resources of a response and hold the good ones; call `finish` after the last."""

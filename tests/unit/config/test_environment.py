@@ -20,6 +20,7 @@ CPUS = len(os.sched_getaffinity(0))
         ("XDS_ADDRESS", "istiod.example:15012", "control_plane.address", "istiod.example:15012"),
         ("POOL_UNUSED_RELEASE_TIMEOUT", "5m", "pool_unused_release", 300),
         ("HTTP2_FRAME_SIZE", "16384", "http2.max_frame_size", 16384),
+        ("XDS_ON_DEMAND", "true", "xds_on_demand", True),
         ("KEEPALIVE_ENABLED", "false", "sockets.keepalive", False),
         ("USER_TIMEOUT_ENABLED", "true", "sockets.user_timeout", True),
         ("TERMINATION_GRACE_PERIOD_SECONDS", "30", "drain_deadline", 25),

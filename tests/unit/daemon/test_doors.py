@@ -35,7 +35,13 @@ def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
     async def body() -> None:
         doors = Doors(lambda *_: [])
         hooks = WorkerHooks(
-            snapshot, lambda batch: logs.append(batch.records), lambda _: None, doors.channel, lambda _: None
+            snapshot,
+            lambda batch: logs.append(batch.records),
+            lambda _: None,
+            doors.channel,
+            lambda _: None,
+            lambda _: None,
+            lambda _: None,
         )
         config = ProxyConfig(mark=None, certificate_wait=0.1).to_json()
         workers = ProxyWorkers(1, worker_pb2.Start(config_json=config), [], hooks, user=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 from tests.support.pki import ALICE, Authority
 
 from hostmesh.daemon.frames import MAX_FROM_WORKER, FrameReader, frame
-from hostmesh.daemon.main_link import MainLink
+from hostmesh.daemon.main_link import MAX_USED, MainLink
 from hostmesh.daemon.mesh import messages
 from hostmesh.daemon.messages import trust_update
+from hostmesh.model.address import NamespacedHostname
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.trust import TrustBundle
 from hostmesh.model.workload import Workload
@@ -47,6 +48,9 @@ class Proxy:
 
     def state_changed(self) -> None:
         self.judged.append(self.known())
+
+    def addresses_known(self, learned: Iterable[str], refused: Mapping[str, str]) -> None:
+        """Nobody waits."""
 
     def set_trust(self, bundle: TrustBundle) -> None:
         self.bundles.append(bundle)
@@ -168,3 +172,55 @@ def push(policies: int) -> list[pb.ToWorker]:
             authorizations={one.key: encode_authorization(one).SerializeToString() for one in denials},
         )
     )
+
+
+def test_a_name_is_known_when_all_is_there_that_it_means_and_not_longer() -> None:
+    """However many pieces a push comes in; what is forgotten is so before its resources go."""
+    many = {str(n): encode_workload(Workload(str(n), str(n), "ns")).SerializeToString() for n in range(600)}
+    loop, state = Loop(), MeshState()
+    place = NamespacedHostname("ns", "web")
+
+    class Recorder(Proxy):
+        """Notes what was known when."""
+
+        def addresses_known(self, learned: Iterable[str], refused: Mapping[str, str]) -> None:
+            told.append((list(learned), dict(refused), len(state.workloads()), state.knows(place)))
+
+    told: list[tuple[list[str], dict[str, str], int, bool]] = []
+    main, worker = socket.socketpair()
+    with main, worker:
+        link = MainLink(worker, loop, state)
+        server: Any = Recorder()
+        link.begin(server, [], 3600.0)
+        updates = [
+            XdsUpdate(addresses=many, on_demand=True, learned=("ns/web",)),
+            XdsUpdate(removed_addresses=("0",), on_demand=True, forgotten=("ns/web",), refused={"x": "no"}),
+        ]
+        threading.Thread(target=lambda: [main.sendall(frame(m)) for u in updates for m in messages(u)]).start()
+        while len(told) < 4:
+            loop.turn(1.0)
+    assert [one for one in told if one[0] or one[1]] == [(["ns/web"], {}, 600, True), ([], {"x": "no"}, 599, False)]
+    assert [known for *_, known in told] == [False, False, True, False]
+    loop.close()
+
+
+def test_what_a_worker_asks_for_and_uses_reaches_main() -> None:
+    """Many names in several messages."""
+    loop = Loop()
+    main, worker = socket.socketpair()
+    with main, worker:
+        link = MainLink(worker, loop, MeshState())
+        server: Any = Proxy()
+        link.begin(server, [], 3600.0)
+        link.want_address("/10.0.0.1")
+        link.used_addresses([f"/{number}" for number in range(MAX_USED + 1)])
+        loop.turn(0)
+        loop.turn(0)
+        frames, heard = FrameReader(MAX_FROM_WORKER), []
+        while len(heard) < 4:
+            heard += [pb.FromWorker.FromString(body) for body in frames.feed(main.recv(1 << 20))]
+            loop.turn(0)
+    asked = [one.want_address.name for one in heard if one.HasField("want_address")]
+    used = [len(one.used_addresses.names) for one in heard if one.HasField("used_addresses")]
+    assert (asked, used) == (["/10.0.0.1"], [MAX_USED, 1])
+    loop.close()

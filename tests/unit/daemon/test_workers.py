@@ -27,6 +27,8 @@ class Main:
         self.logs: list[bytes] = []
         self.wanted: list[str] = []
         self.names: list[str] = []
+        self.addresses: list[str] = []
+        self.used: list[str] = []
         self.doors = Doors(lambda *_: [])
 
     def snapshot(self) -> Iterable[pb.ToWorker]:
@@ -41,6 +43,8 @@ class Main:
             self.wanted.append,
             self.doors.channel,
             self.names.append,
+            self.addresses.append,
+            self.used.extend,
         )
 
 

@@ -33,7 +33,7 @@ from hostmesh.model.service import (
     WeightedWaypoint,
 )
 from hostmesh.model.workload import ApplicationTunnel, HealthStatus, NetworkMode, Protocol, TunnelKind, Workload
-from hostmesh.proxy.route import Refused, Route, Unresolved, route
+from hostmesh.proxy.route import Refused, Route, Unknown, Unresolved, route
 from hostmesh.state.store import MeshState
 
 VIP, API_KEY, WAYPOINT_KEY = "240.0.0.1", NamespacedHostname("shop", "api"), NamespacedHostname("infra", "waypoint")
@@ -795,3 +795,32 @@ def test_neighbours_are_asked_in_order() -> None:
         asked.append(found.workload.uid)
         found = found.following  # type: ignore[assignment]
     assert asked == ["z", "b", "one"]
+
+
+def test_on_demand_nothing_is_decided_about_an_address_before_all_is_known_of_it() -> None:
+    """A part is not the whole: a neighbour at the same address, a waypoint that nobody has asked for."""
+    state, caller = MeshState(), workload("caller", "10.0.0.1")
+    state.follow_on_demand()
+    state.upsert_workload(workload("near", "10.0.0.5"))
+
+    def to(ip: str, **fields: Any) -> Route | Refused | Unresolved | Unknown:
+        source = replace(caller, **fields)
+        return route(state, source, SocketAddress.of(ip, 80), network="", rng=lambda: 0.0)
+
+    assert to("10.0.0.5") == Unknown("/10.0.0.5")
+    state.learn("/10.0.0.5")
+    found = to("10.0.0.5")
+    assert isinstance(found, Route)
+    assert found.kind == "hbone"
+    assert to("10.0.0.5", network="far") == Unknown("far/10.0.0.5")
+    assert to("10.0.0.6") == Unknown("/10.0.0.6")
+    state.learn("/10.0.0.6")
+    assert to("10.0.0.6") == Route("passthrough", SocketAddress.of("10.0.0.6", 80))
+    state.forget("/10.0.0.6")
+    assert to("10.0.0.6") == Unknown("/10.0.0.6")
+
+    state.upsert_service(service(waypoint=BY_NAME))
+    state.learn(f"/{VIP}")
+    assert to(VIP) == Unknown(str(WAYPOINT_KEY))
+    state.learn(str(WAYPOINT_KEY))
+    assert isinstance(to(VIP), Refused)

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hostmesh/wire/proto/worker.proto\x12\x12hostmesh.worker.v1\"\x8d\x01\n\rLocalWorkload\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x14\n\x0cin_namespace\x18\x06 \x01(\x08\x12\x15\n\rregistry_only\x18\x07 \x01(\x08\"\x8d\x01\n\x0b\x43redentials\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0f\n\x07key_pem\x18\x02 \x01(\x0c\x12\x11\n\tchain_pem\x18\x03 \x01(\x0c\x12\x11\n\troots_pem\x18\x04 \x01(\x0c\x12\x12\n\nnot_before\x18\x05 \x01(\x01\x12\x11\n\tnot_after\x18\x06 \x01(\x01\x12\x0e\n\x06serial\x18\x07 \x01(\t\"R\n\x05Start\x12\x11\n\tlisteners\x18\x01 \x03(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\r\n\x05\x61lone\x18\x03 \x01(\x08\x12\x12\n\nplain_logs\x18\x04 \x01(\x08\"\x81\x01\n\x0bStateUpdate\x12\x11\n\taddresses\x18\x01 \x03(\x0c\x12\x19\n\x11removed_addresses\x18\x02 \x03(\t\x12\x16\n\x0e\x61uthorizations\x18\x03 \x03(\x0c\x12\x1e\n\x16removed_authorizations\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\"Z\n\x0eLocalWorkloads\x12\x34\n\tworkloads\x18\x01 \x03(\x0b\x32!.hostmesh.worker.v1.LocalWorkload\x12\x12\n\nhost_ports\x18\x02 \x03(\r\"\xce\x01\n\x11\x43redentialsUpdate\x12\x34\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1f.hostmesh.worker.v1.Credentials\x12\x11\n\tforgotten\x18\x02 \x03(\t\x12\x41\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x31.hostmesh.worker.v1.CredentialsUpdate.FailedEntry\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"!\n\x05\x44rain\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x01 \x01(\x01\"\x07\n\x05Serve\"*\n\x07Revoked\x12\x0e\n\x06issuer\x18\x01 \x01(\x0c\x12\x0f\n\x07serials\x18\x02 \x03(\x0c\"\x80\x01\n\x0bTrustUpdate\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x11\n\troots_pem\x18\x02 \x01(\x0c\x12,\n\x07revoked\x18\x03 \x03(\x0b\x32\x1b.hostmesh.worker.v1.Revoked\x12\x1a\n\x12revoked_identities\x18\x04 \x03(\t\"[\n\nNameAnswer\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x18\n\x10lifetime_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1b\n\rReportRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"\x1c\n\x0bSetLogLevel\x12\r\n\x05level\x18\x01 \x01(\t\"\x95\x04\n\x08ToWorker\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.StartH\x00\x12\x30\n\x05state\x18\x02 \x01(\x0b\x32\x1f.hostmesh.worker.v1.StateUpdateH\x00\x12=\n\x0flocal_workloads\x18\x03 \x01(\x0b\x32\".hostmesh.worker.v1.LocalWorkloadsH\x00\x12<\n\x0b\x63redentials\x18\x04 \x01(\x0b\x32%.hostmesh.worker.v1.CredentialsUpdateH\x00\x12*\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x19.hostmesh.worker.v1.DrainH\x00\x12\x33\n\x06report\x18\x06 \x01(\x0b\x32!.hostmesh.worker.v1.ReportRequestH\x00\x12\x34\n\tlog_level\x18\x07 \x01(\x0b\x32\x1f.hostmesh.worker.v1.SetLogLevelH\x00\x12*\n\x05serve\x18\x08 \x01(\x0b\x32\x19.hostmesh.worker.v1.ServeH\x00\x12\x30\n\x05trust\x18\t \x01(\x0b\x32\x1f.hostmesh.worker.v1.TrustUpdateH\x00\x12.\n\x04name\x18\n \x01(\x0b\x32\x1e.hostmesh.worker.v1.NameAnswerH\x00\x42\t\n\x07message\"7\n\x06Series\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05value\x18\x03 \x01(\x04\"\x91\x01\n\x0eOpenConnection\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x1c\n\x14original_destination\x18\x03 \x01(\t\x12\x1a\n\x12\x61\x63tual_destination\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\x10\n\x08workload\x18\x06 \x01(\t\"\xb5\x01\n\x06Report\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08\x63ounters\x18\x02 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12*\n\x06gauges\x18\x03 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12\x37\n\x0b\x63onnections\x18\x04 \x03(\x0b\x32\".hostmesh.worker.v1.OpenConnection\x12\x0c\n\x04more\x18\x05 \x01(\x08\"!\n\x08LogBatch\x12\x0f\n\x07records\x18\x02 \x01(\x0cJ\x04\x08\x01\x10\x02\"#\n\x0fWantCredentials\x12\x10\n\x08identity\x18\x01 \x01(\t\"\x1c\n\x08WantName\x12\x10\n\x08hostname\x18\x01 \x01(\t\"\x07\n\x05Ready\"\x19\n\tHeartbeat\x12\x0c\n\x04turn\x18\x01 \x01(\x04\"\xc7\x02\n\nFromWorker\x12*\n\x05ready\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.ReadyH\x00\x12\x32\n\theartbeat\x18\x02 \x01(\x0b\x32\x1d.hostmesh.worker.v1.HeartbeatH\x00\x12,\n\x06report\x18\x03 \x01(\x0b\x32\x1a.hostmesh.worker.v1.ReportH\x00\x12,\n\x04logs\x18\x04 \x01(\x0b\x32\x1c.hostmesh.worker.v1.LogBatchH\x00\x12?\n\x10want_credentials\x18\x05 \x01(\x0b\x32#.hostmesh.worker.v1.WantCredentialsH\x00\x12\x31\n\twant_name\x18\x06 \x01(\x0b\x32\x1c.hostmesh.worker.v1.WantNameH\x00\x42\t\n\x07messageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hostmesh/wire/proto/worker.proto\x12\x12hostmesh.worker.v1\"\x8d\x01\n\rLocalWorkload\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x14\n\x0cin_namespace\x18\x06 \x01(\x08\x12\x15\n\rregistry_only\x18\x07 \x01(\x08\"\x8d\x01\n\x0b\x43redentials\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0f\n\x07key_pem\x18\x02 \x01(\x0c\x12\x11\n\tchain_pem\x18\x03 \x01(\x0c\x12\x11\n\troots_pem\x18\x04 \x01(\x0c\x12\x12\n\nnot_before\x18\x05 \x01(\x01\x12\x11\n\tnot_after\x18\x06 \x01(\x01\x12\x0e\n\x06serial\x18\x07 \x01(\t\"R\n\x05Start\x12\x11\n\tlisteners\x18\x01 \x03(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\r\n\x05\x61lone\x18\x03 \x01(\x08\x12\x12\n\nplain_logs\x18\x04 \x01(\x08\"\xa7\x02\n\x0bStateUpdate\x12\x11\n\taddresses\x18\x01 \x03(\x0c\x12\x19\n\x11removed_addresses\x18\x02 \x03(\t\x12\x16\n\x0e\x61uthorizations\x18\x03 \x03(\x0c\x12\x1e\n\x16removed_authorizations\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12\x11\n\ton_demand\x18\x06 \x01(\x08\x12\x0f\n\x07learned\x18\x07 \x03(\t\x12\x11\n\tforgotten\x18\x08 \x03(\t\x12=\n\x07refused\x18\t \x03(\x0b\x32,.hostmesh.worker.v1.StateUpdate.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Z\n\x0eLocalWorkloads\x12\x34\n\tworkloads\x18\x01 \x03(\x0b\x32!.hostmesh.worker.v1.LocalWorkload\x12\x12\n\nhost_ports\x18\x02 \x03(\r\"\xce\x01\n\x11\x43redentialsUpdate\x12\x34\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1f.hostmesh.worker.v1.Credentials\x12\x11\n\tforgotten\x18\x02 \x03(\t\x12\x41\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x31.hostmesh.worker.v1.CredentialsUpdate.FailedEntry\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"!\n\x05\x44rain\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x01 \x01(\x01\"\x07\n\x05Serve\"*\n\x07Revoked\x12\x0e\n\x06issuer\x18\x01 \x01(\x0c\x12\x0f\n\x07serials\x18\x02 \x03(\x0c\"\x80\x01\n\x0bTrustUpdate\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x11\n\troots_pem\x18\x02 \x01(\x0c\x12,\n\x07revoked\x18\x03 \x03(\x0b\x32\x1b.hostmesh.worker.v1.Revoked\x12\x1a\n\x12revoked_identities\x18\x04 \x03(\t\"[\n\nNameAnswer\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x18\n\x10lifetime_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1b\n\rReportRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"\x1c\n\x0bSetLogLevel\x12\r\n\x05level\x18\x01 \x01(\t\"\x95\x04\n\x08ToWorker\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.StartH\x00\x12\x30\n\x05state\x18\x02 \x01(\x0b\x32\x1f.hostmesh.worker.v1.StateUpdateH\x00\x12=\n\x0flocal_workloads\x18\x03 \x01(\x0b\x32\".hostmesh.worker.v1.LocalWorkloadsH\x00\x12<\n\x0b\x63redentials\x18\x04 \x01(\x0b\x32%.hostmesh.worker.v1.CredentialsUpdateH\x00\x12*\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x19.hostmesh.worker.v1.DrainH\x00\x12\x33\n\x06report\x18\x06 \x01(\x0b\x32!.hostmesh.worker.v1.ReportRequestH\x00\x12\x34\n\tlog_level\x18\x07 \x01(\x0b\x32\x1f.hostmesh.worker.v1.SetLogLevelH\x00\x12*\n\x05serve\x18\x08 \x01(\x0b\x32\x19.hostmesh.worker.v1.ServeH\x00\x12\x30\n\x05trust\x18\t \x01(\x0b\x32\x1f.hostmesh.worker.v1.TrustUpdateH\x00\x12.\n\x04name\x18\n \x01(\x0b\x32\x1e.hostmesh.worker.v1.NameAnswerH\x00\x42\t\n\x07message\"7\n\x06Series\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05value\x18\x03 \x01(\x04\"\x91\x01\n\x0eOpenConnection\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x1c\n\x14original_destination\x18\x03 \x01(\t\x12\x1a\n\x12\x61\x63tual_destination\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\x10\n\x08workload\x18\x06 \x01(\t\"\xb5\x01\n\x06Report\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08\x63ounters\x18\x02 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12*\n\x06gauges\x18\x03 \x03(\x0b\x32\x1a.hostmesh.worker.v1.Series\x12\x37\n\x0b\x63onnections\x18\x04 \x03(\x0b\x32\".hostmesh.worker.v1.OpenConnection\x12\x0c\n\x04more\x18\x05 \x01(\x08\"!\n\x08LogBatch\x12\x0f\n\x07records\x18\x02 \x01(\x0cJ\x04\x08\x01\x10\x02\"#\n\x0fWantCredentials\x12\x10\n\x08identity\x18\x01 \x01(\t\"\x1c\n\x08WantName\x12\x10\n\x08hostname\x18\x01 \x01(\t\"\x1b\n\x0bWantAddress\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1e\n\rUsedAddresses\x12\r\n\x05names\x18\x01 \x03(\t\"\x07\n\x05Ready\"\x19\n\tHeartbeat\x12\x0c\n\x04turn\x18\x01 \x01(\x04\"\xbd\x03\n\nFromWorker\x12*\n\x05ready\x18\x01 \x01(\x0b\x32\x19.hostmesh.worker.v1.ReadyH\x00\x12\x32\n\theartbeat\x18\x02 \x01(\x0b\x32\x1d.hostmesh.worker.v1.HeartbeatH\x00\x12,\n\x06report\x18\x03 \x01(\x0b\x32\x1a.hostmesh.worker.v1.ReportH\x00\x12,\n\x04logs\x18\x04 \x01(\x0b\x32\x1c.hostmesh.worker.v1.LogBatchH\x00\x12?\n\x10want_credentials\x18\x05 \x01(\x0b\x32#.hostmesh.worker.v1.WantCredentialsH\x00\x12\x31\n\twant_name\x18\x06 \x01(\x0b\x32\x1c.hostmesh.worker.v1.WantNameH\x00\x12\x37\n\x0cwant_address\x18\x07 \x01(\x0b\x32\x1f.hostmesh.worker.v1.WantAddressH\x00\x12;\n\x0eused_addresses\x18\x08 \x01(\x0b\x32!.hostmesh.worker.v1.UsedAddressesH\x00\x42\t\n\x07messageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hostmesh.wire.proto.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STATEUPDATE_REFUSEDENTRY']._loaded_options = None
+  _globals['_STATEUPDATE_REFUSEDENTRY']._serialized_options = b'8\001'
   _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._loaded_options = None
   _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_options = b'8\001'
   _globals['_LOCALWORKLOAD']._serialized_start=57
@@ -40,45 +42,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_START']._serialized_start=344
   _globals['_START']._serialized_end=426
   _globals['_STATEUPDATE']._serialized_start=429
-  _globals['_STATEUPDATE']._serialized_end=558
-  _globals['_LOCALWORKLOADS']._serialized_start=560
-  _globals['_LOCALWORKLOADS']._serialized_end=650
-  _globals['_CREDENTIALSUPDATE']._serialized_start=653
-  _globals['_CREDENTIALSUPDATE']._serialized_end=859
-  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_start=814
-  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_end=859
-  _globals['_DRAIN']._serialized_start=861
-  _globals['_DRAIN']._serialized_end=894
-  _globals['_SERVE']._serialized_start=896
-  _globals['_SERVE']._serialized_end=903
-  _globals['_REVOKED']._serialized_start=905
-  _globals['_REVOKED']._serialized_end=947
-  _globals['_TRUSTUPDATE']._serialized_start=950
-  _globals['_TRUSTUPDATE']._serialized_end=1078
-  _globals['_NAMEANSWER']._serialized_start=1080
-  _globals['_NAMEANSWER']._serialized_end=1171
-  _globals['_REPORTREQUEST']._serialized_start=1173
-  _globals['_REPORTREQUEST']._serialized_end=1200
-  _globals['_SETLOGLEVEL']._serialized_start=1202
-  _globals['_SETLOGLEVEL']._serialized_end=1230
-  _globals['_TOWORKER']._serialized_start=1233
-  _globals['_TOWORKER']._serialized_end=1766
-  _globals['_SERIES']._serialized_start=1768
-  _globals['_SERIES']._serialized_end=1823
-  _globals['_OPENCONNECTION']._serialized_start=1826
-  _globals['_OPENCONNECTION']._serialized_end=1971
-  _globals['_REPORT']._serialized_start=1974
-  _globals['_REPORT']._serialized_end=2155
-  _globals['_LOGBATCH']._serialized_start=2157
-  _globals['_LOGBATCH']._serialized_end=2190
-  _globals['_WANTCREDENTIALS']._serialized_start=2192
-  _globals['_WANTCREDENTIALS']._serialized_end=2227
-  _globals['_WANTNAME']._serialized_start=2229
-  _globals['_WANTNAME']._serialized_end=2257
-  _globals['_READY']._serialized_start=2259
-  _globals['_READY']._serialized_end=2266
-  _globals['_HEARTBEAT']._serialized_start=2268
-  _globals['_HEARTBEAT']._serialized_end=2293
-  _globals['_FROMWORKER']._serialized_start=2296
-  _globals['_FROMWORKER']._serialized_end=2623
+  _globals['_STATEUPDATE']._serialized_end=724
+  _globals['_STATEUPDATE_REFUSEDENTRY']._serialized_start=678
+  _globals['_STATEUPDATE_REFUSEDENTRY']._serialized_end=724
+  _globals['_LOCALWORKLOADS']._serialized_start=726
+  _globals['_LOCALWORKLOADS']._serialized_end=816
+  _globals['_CREDENTIALSUPDATE']._serialized_start=819
+  _globals['_CREDENTIALSUPDATE']._serialized_end=1025
+  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_start=980
+  _globals['_CREDENTIALSUPDATE_FAILEDENTRY']._serialized_end=1025
+  _globals['_DRAIN']._serialized_start=1027
+  _globals['_DRAIN']._serialized_end=1060
+  _globals['_SERVE']._serialized_start=1062
+  _globals['_SERVE']._serialized_end=1069
+  _globals['_REVOKED']._serialized_start=1071
+  _globals['_REVOKED']._serialized_end=1113
+  _globals['_TRUSTUPDATE']._serialized_start=1116
+  _globals['_TRUSTUPDATE']._serialized_end=1244
+  _globals['_NAMEANSWER']._serialized_start=1246
+  _globals['_NAMEANSWER']._serialized_end=1337
+  _globals['_REPORTREQUEST']._serialized_start=1339
+  _globals['_REPORTREQUEST']._serialized_end=1366
+  _globals['_SETLOGLEVEL']._serialized_start=1368
+  _globals['_SETLOGLEVEL']._serialized_end=1396
+  _globals['_TOWORKER']._serialized_start=1399
+  _globals['_TOWORKER']._serialized_end=1932
+  _globals['_SERIES']._serialized_start=1934
+  _globals['_SERIES']._serialized_end=1989
+  _globals['_OPENCONNECTION']._serialized_start=1992
+  _globals['_OPENCONNECTION']._serialized_end=2137
+  _globals['_REPORT']._serialized_start=2140
+  _globals['_REPORT']._serialized_end=2321
+  _globals['_LOGBATCH']._serialized_start=2323
+  _globals['_LOGBATCH']._serialized_end=2356
+  _globals['_WANTCREDENTIALS']._serialized_start=2358
+  _globals['_WANTCREDENTIALS']._serialized_end=2393
+  _globals['_WANTNAME']._serialized_start=2395
+  _globals['_WANTNAME']._serialized_end=2423
+  _globals['_WANTADDRESS']._serialized_start=2425
+  _globals['_WANTADDRESS']._serialized_end=2452
+  _globals['_USEDADDRESSES']._serialized_start=2454
+  _globals['_USEDADDRESSES']._serialized_end=2484
+  _globals['_READY']._serialized_start=2486
+  _globals['_READY']._serialized_end=2493
+  _globals['_HEARTBEAT']._serialized_start=2495
+  _globals['_HEARTBEAT']._serialized_end=2520
+  _globals['_FROMWORKER']._serialized_start=2523
+  _globals['_FROMWORKER']._serialized_end=2968
 # @@protoc_insertion_point(module_scope)

@@ -55,18 +55,33 @@ class Start(_message.Message):
     def __init__(self, listeners: _Optional[_Iterable[str]] = ..., config_json: _Optional[str] = ..., alone: _Optional[bool] = ..., plain_logs: _Optional[bool] = ...) -> None: ...
 
 class StateUpdate(_message.Message):
-    __slots__ = ("addresses", "removed_addresses", "authorizations", "removed_authorizations", "more")
+    __slots__ = ("addresses", "removed_addresses", "authorizations", "removed_authorizations", "more", "on_demand", "learned", "forgotten", "refused")
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     REMOVED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     addresses: _containers.RepeatedScalarFieldContainer[bytes]
     removed_addresses: _containers.RepeatedScalarFieldContainer[str]
     authorizations: _containers.RepeatedScalarFieldContainer[bytes]
     removed_authorizations: _containers.RepeatedScalarFieldContainer[str]
     more: bool
-    def __init__(self, addresses: _Optional[_Iterable[bytes]] = ..., removed_addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[bytes]] = ..., removed_authorizations: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
+    on_demand: bool
+    learned: _containers.RepeatedScalarFieldContainer[str]
+    forgotten: _containers.RepeatedScalarFieldContainer[str]
+    refused: _containers.ScalarMap[str, str]
+    def __init__(self, addresses: _Optional[_Iterable[bytes]] = ..., removed_addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[bytes]] = ..., removed_authorizations: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ..., on_demand: _Optional[bool] = ..., learned: _Optional[_Iterable[str]] = ..., forgotten: _Optional[_Iterable[str]] = ..., refused: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class LocalWorkloads(_message.Message):
     __slots__ = ("workloads", "host_ports")
@@ -229,6 +244,18 @@ class WantName(_message.Message):
     hostname: str
     def __init__(self, hostname: _Optional[str] = ...) -> None: ...
 
+class WantAddress(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class UsedAddresses(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Ready(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -240,17 +267,21 @@ class Heartbeat(_message.Message):
     def __init__(self, turn: _Optional[int] = ...) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("ready", "heartbeat", "report", "logs", "want_credentials", "want_name")
+    __slots__ = ("ready", "heartbeat", "report", "logs", "want_credentials", "want_name", "want_address", "used_addresses")
     READY_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     WANT_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     WANT_NAME_FIELD_NUMBER: _ClassVar[int]
+    WANT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    USED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     heartbeat: Heartbeat
     report: Report
     logs: LogBatch
     want_credentials: WantCredentials
     want_name: WantName
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., want_credentials: _Optional[_Union[WantCredentials, _Mapping]] = ..., want_name: _Optional[_Union[WantName, _Mapping]] = ...) -> None: ...
+    want_address: WantAddress
+    used_addresses: UsedAddresses
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., want_credentials: _Optional[_Union[WantCredentials, _Mapping]] = ..., want_name: _Optional[_Union[WantName, _Mapping]] = ..., want_address: _Optional[_Union[WantAddress, _Mapping]] = ..., used_addresses: _Optional[_Union[UsedAddresses, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,124 @@
+"""Two hosts that follow the mesh on demand: whole agents and a control plane, asked when a connection needs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.support.agent import RunningAgent, agent, start, until
+from tests.support.control_plane import RunningControlPlane, control_plane
+from tests.support.documents import document
+
+if TYPE_CHECKING:
+    from tests.netns.conftest import Lab
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
+
+STRANGER, UNKNOWN, OTHERS = "10.77.0.33", "10.77.0.34", 50
+
+
+@dataclass
+class Mesh:
+    """prod/client is captured on the host, prod/web on its peer, where the control plane is; others are elsewhere."""
+
+    lab: Lab
+    plane: RunningControlPlane
+    client: RunningAgent
+    web: RunningAgent
+
+    def call(self, address: str) -> socket.socket:
+        """As prod/client."""
+        sock = self.lab.connect(self.lab.host, (address, 8080), self.lab.a)
+        sock.settimeout(10)
+        return sock
+
+    def holds(self) -> list[str]:
+        """Workloads that the client's agent knows."""
+        return sorted(one["name"] for one in json.loads(self.client.get(15000, "/config_dump"))["workloads"])
+
+
+def entry(name: str, address: str, node: str) -> str:
+    spec = f"address: {address}\nserviceAccount: {name}\nlabels: {{app: {name}}}"
+    return document("WorkloadEntry", spec, f"name: {name}, namespace: prod, labels: {{hostmesh.io/node: {node}}}")
+
+
+@pytest.fixture
+def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
+    device = lab.peer.run("ip", "-o", "-4", "addr", "show", "scope", "global").split()[1]
+    for address in (STRANGER, UNKNOWN):
+        lab.peer.ip(f"addr add {address}/24 dev {device}")
+    with ExitStack() as stack:
+        (tmp_path / "cp").mkdir()
+        plane = stack.enter_context(control_plane(tmp_path / "cp", lab.peer))
+        texts = [entry("client", lab.host.v4, "host1"), entry("web", lab.peer.v4, "host2")]
+        texts += [entry(f"other{number}", f"10.99.0.{number}", "host3") for number in range(OTHERS)]
+        plane.client.apply([{"source": "mesh.yaml", "text": text} for text in texts], dry_run=False)
+        agents = []
+        for name, where, cgroup, node in (("client", lab.host, lab.a, "host1"), ("web", lab.peer, lab.b, "host2")):
+            directory = tmp_path / name
+            directory.mkdir()
+            made = stack.enter_context(agent(where, directory, cgroup.path))
+            (directory / "join-token").write_text(plane.client.token(node, 600)["token"])
+            (made.workloads / "w.yaml").write_text(
+                f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
+            )
+            made.configure(
+                node=node,
+                workers=2,
+                xds_on_demand=True,
+                control_plane={
+                    "address": f"{lab.peer.v4}:15012",
+                    "server_name": "localhost",
+                    "root_cert": str(plane.directory / "state" / "ca" / "root-cert.pem"),
+                },
+            )
+            start(made)
+            agents.append(made)
+        until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
+        yield Mesh(lab, plane, *agents)
+
+
+def test_whom_a_connection_needs_is_asked_for_and_nobody_else(mesh: Mesh) -> None:
+    """Tunnels and plaintext by what the control plane says; while it says nothing, nothing leaves."""
+    lab = mesh.lab
+    assert mesh.holds() == ["client"]
+    web = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
+    stranger = lab.listen(lab.peer, STRANGER, 8080, lab.other)
+    unknown = lab.listen(lab.peer, UNKNOWN, 8080, lab.other)
+
+    first = mesh.call(lab.peer.v4)
+    first.sendall(b"hello")
+    with lab.accept(web) as served:
+        assert served.recv(5) == b"hello"
+    first.close()
+    until(lambda: 'src.identity="spiffe://cluster.local/ns/prod/sa/client"' in mesh.web.log)
+    assert mesh.holds() == ["client", "web"]
+
+    mesh.call(STRANGER).sendall(b"plain")
+    assert lab.accept(stranger).recv(5) == b"plain"
+    assert mesh.holds() == ["client", "web"]
+    assert mesh.client.counter("istio_on_demand_addresses_total") >= 4  # each of the two is asked for and answered
+
+    mesh.plane.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(ConnectionResetError):
+        mesh.call(UNKNOWN).recv(1)
+    unknown.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        unknown.accept()
+    until(lambda: f"the control plane has not said in time whose /{UNKNOWN} is" in mesh.client.log)
+    mesh.call(lab.peer.v4).sendall(b"known")
+    assert lab.accept(web).recv(5) == b"known"
+    mesh.call(STRANGER).sendall(b"known")
+    assert lab.accept(stranger).recv(5) == b"known"
+
+    mesh.plane.process.send_signal(signal.SIGCONT)
+    mesh.call(UNKNOWN).sendall(b"plain")
+    unknown.settimeout(10)
+    assert lab.accept(unknown).recv(5) == b"plain"

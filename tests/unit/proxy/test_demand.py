@@ -1,0 +1,135 @@
+"""A mesh that is followed on demand: a connection to an unknown address waits for the control plane's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from tests.support.pki import BOB
+from tests.support.proxy import CONFIG, Mesh, assert_reset, echo
+
+from hostmesh.model.address import SocketAddress, parse_ip
+from hostmesh.proxy.demand import REPORT_INTERVAL, Demand
+from hostmesh.transport.loop import Loop
+
+
+class Desk:
+    """Demand with a clock of its own, what main was asked and told, and what those who waited were told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.loop = Loop(clock=lambda: self.now)
+        self.asked: list[str] = []
+        self.used: list[list[str]] = []
+        self.told: list[tuple[object, str]] = []
+        self.demand = Demand(self.loop, self.asked.append, lambda names: self.used.append(sorted(names)), 5.0)
+
+    def wait(self, name: str) -> None:
+        self.demand.wait_for(name, lambda known, reason: self.told.append((known, reason)))
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        self.loop.turn(0)
+
+
+def test_main_is_asked_once_and_everybody_is_answered() -> None:
+    """The second connection shares the question of the first."""
+    desk = Desk()
+    desk.wait("/10.0.0.1")
+    desk.wait("/10.0.0.1")
+    desk.wait("/10.0.0.2")
+    assert desk.asked == ["/10.0.0.1", "/10.0.0.2"]
+    desk.demand.learned(["/10.0.0.1", "/10.0.0.9"])
+    assert desk.told == [(True, ""), (True, "")]
+
+
+def test_who_waits_in_vain_is_told_so() -> None:
+    """The control plane is gone or does not know: the connection ends with a reason, and the next one asks again."""
+    desk = Desk()
+    desk.wait("/10.0.0.1")
+    desk.pass_(6)
+    assert desk.told == [(None, "the control plane has not said in time whose /10.0.0.1 is")]
+    desk.wait("/10.0.0.1")
+    desk.demand.refused({"/10.0.0.1": "too many"})
+    assert desk.told[1] == (None, "the control plane has not said whose /10.0.0.1 is: too many")
+    assert desk.asked == ["/10.0.0.1", "/10.0.0.1"]
+
+
+def test_what_is_used_is_reported_once_in_a_while() -> None:
+    """However many connections there are; when there are none nothing is said."""
+    desk = Desk()
+    for last in (1, 2, 1):
+        desk.demand.use("net", parse_ip(f"10.0.0.{last}"))
+    desk.pass_(REPORT_INTERVAL + 1)
+    desk.pass_(REPORT_INTERVAL + 1)
+    desk.demand.use("", parse_ip("fd00::1"))
+    desk.pass_(REPORT_INTERVAL + 1)
+    assert desk.used == [["net/10.0.0.1", "net/10.0.0.2"], ["/fd00::1"]]
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    """The client's host knows its own workload and nobody else's."""
+    with Mesh(client_config=replace(CONFIG, certificate_wait=0.3)) as made:
+
+        def forget() -> None:
+            made.client.state.follow_on_demand()
+            made.client.state.remove_address(made.bob.uid)
+
+        made.client.call(forget)
+        yield made
+
+
+def answering(mesh: Mesh, then: Callable[[], None]) -> Callable[[str], None]:
+    """The control plane's word: `then` changes the state, and all is known that was asked for."""
+
+    def answer(name: str) -> None:
+        then()
+        mesh.client.state.learn(name)
+        mesh.client.server.addresses_known([name], {})
+
+    return answer
+
+
+def test_a_connection_waits_until_it_is_known_whose_the_address_is(mesh: Mesh) -> None:
+    """Then it goes through a tunnel; the next one asks nobody."""
+    mesh.client.main.answer_address = answering(mesh, lambda: bool(mesh.client.state.upsert_workload(mesh.bob)))
+    with mesh.app(echo) as app:
+        for _ in range(2):
+            with mesh.connect(app.port) as sock:
+                sock.sendall(b"hi")
+                assert sock.recv(2) == b"hi"
+        fields = dict(mesh.client.main.wait_logs(2)[0].fields)
+    assert mesh.client.main.wanted_addresses == [f"lab/{mesh.ip}"]
+    assert fields["dst.identity"] == str(BOB)
+
+
+def test_plaintext_leaves_only_once_the_control_plane_has_said_that_nobody_is_there(mesh: Mesh) -> None:
+    """Its silence and its refusal are no such word, and the application gets no connection."""
+    with mesh.app(echo) as app:
+        mesh.client.destination = SocketAddress.of(mesh.ip, app.port)
+        assert_reset(mesh.dial)
+        mesh.client.main.answer_address = lambda name: mesh.client.server.addresses_known([], {name: "it was rejected"})
+        assert_reset(mesh.dial)
+        assert app.accepted == 0
+        mesh.client.main.answer_address = answering(mesh, lambda: None)
+        with mesh.dial() as sock:
+            sock.sendall(b"hi")
+            assert sock.recv(2) == b"hi"
+        errors = [dict(record.fields).get("error") for record in mesh.client.main.wait_logs(3)]
+    assert errors == [
+        f"the control plane has not said in time whose lab/{mesh.ip} is",
+        f"the control plane has not said whose lab/{mesh.ip} is: it was rejected",
+        None,
+    ]
+
+
+def test_what_is_forgotten_is_asked_for_again(mesh: Mesh) -> None:
+    """Although a route to it was remembered."""
+    mesh.client.main.answer_address = answering(mesh, lambda: bool(mesh.client.state.upsert_workload(mesh.bob)))
+    with mesh.app(echo) as app:
+        for _ in range(2):
+            mesh.connect(app.port).close()
+            mesh.client.call(lambda: mesh.client.state.forget(f"lab/{mesh.ip}"))
+    assert mesh.client.main.wanted_addresses == [f"lab/{mesh.ip}"] * 2
