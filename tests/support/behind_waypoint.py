@@ -11,10 +11,11 @@ from pathlib import Path
 from tests.support.documents import document, objects
 from tests.support.http_app import Asked, Behaviour, HttpApp, told
 from tests.support.pki import ALICE
-from tests.support.proxy import Mesh
+from tests.support.proxy import Mesh, fresh_ip
 from tests.support.waypoint import Client, RunningWaypoint, waypoint
 
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
 from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.xds.waypoint_codec import decode_program, encode_program
@@ -22,11 +23,6 @@ from hostmesh.xds.waypoint_codec import decode_program, encode_program
 USES = "labels: {istio.io/use-waypoint: wp}"
 GATEWAY = document(
     "Gateway", "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]", "name: wp"
-)
-INSTANCE = document(
-    "WorkloadEntry",
-    "address: 192.0.2.9\nserviceAccount: waypoint",
-    "name: wp1, labels: {hostmesh.io/node: n9, gateway.networking.k8s.io/gateway-name: wp}",
 )
 
 
@@ -52,13 +48,19 @@ class Services:
 
     def __init__(self, mesh: Mesh, directory: Path, stack: ExitStack) -> None:
         self.mesh = mesh
-        self.config = MeshConfig()
+        self.config = MeshConfig(network="lab")
+        self.ip = fresh_ip()
         self.vips: dict[str, str] = {}
         self.apps: dict[str, HttpApp] = {}
         self._directory = directory
         self._stack = stack
         self._numbers = itertools.count(1)
-        self._documents = [GATEWAY, INSTANCE]
+        instance = document(
+            "WorkloadEntry",
+            f"address: {self.ip}\nserviceAccount: waypoint",
+            "name: wp1, labels: {hostmesh.io/node: n9, gateway.networking.k8s.io/gateway-name: wp}",
+        )
+        self._documents = [GATEWAY, instance]
 
     def http(
         self, name: str, behaviour: Behaviour | None = None, *, port_name: str = "http", behind: bool = True
@@ -86,15 +88,19 @@ class Services:
         ]
         return vip
 
+    def told(self, *documents: str) -> Translation:
+        """What the control plane makes of these documents beside the services."""
+        return translate(objects(*self._documents, *documents), self.config)
+
     def program(self, *documents: str) -> WaypointProgram:
-        """What the control plane makes of these documents beside the services, once across the wire."""
-        (made,) = translate(objects(*self._documents, *documents), self.config).waypoints
+        """The waypoint's part of it, once across the wire."""
+        (made,) = self.told(*documents).waypoints
         return decode_program(encode_program(made))
 
     @contextmanager
     def waypoint(self, *documents: str) -> Iterator[Front]:
         """An Envoy that obeys the documents."""
-        with waypoint(self._directory, self.mesh.authority, self.program(*documents)) as running:
+        with waypoint(self._directory, self.mesh.authority, self.program(*documents), self.ip) as running:
             yield Front(self, running)
 
 
@@ -118,6 +124,14 @@ class Front:
         answer = self.client(caller).ask(authority, f"{line} HTTP/1.1", *headers)
         asked = told(answer.body) if answer.body.startswith(b'["') else None
         return Heard(answer.status, asked, answer.headers or {})
+
+    def captured(self, service: str, port: int = 80) -> SocketAddress:
+        """Where an application of alice's host connects to, so that it talks to the service as her agent has it."""
+        client = self.services.mesh.client
+        told = self.services.told()
+        client.put(*told.workloads, *told.services)
+        client.destination = SocketAddress.of(self.services.vips[service], port)
+        return self.services.mesh.outbound
 
 
 @contextmanager

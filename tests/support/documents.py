@@ -18,6 +18,8 @@ _VERSIONS = {
     "RequestAuthentication": "security.istio.io/v1",
     "Gateway": "gateway.networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "GRPCRoute": "gateway.networking.k8s.io/v1",
+    "TCPRoute": "gateway.networking.k8s.io/v1alpha2",
     "WorkloadGroup": "networking.istio.io/v1",
     "DestinationRule": "networking.istio.io/v1",
     "NetworkPolicy": "networking.k8s.io/v1",

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import grpclib.const
 from grpclib.encoding.base import CodecBase
-from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
 
 PATIENCE = 10.0
@@ -97,6 +96,3 @@ class GrpcApp:
             await asyncio.sleep(0.02)
         server.close()
         await server.wait_closed()
-
-
-__all__ = ["Answer", "Called", "GRPCError", "GrpcApp", "RawCodec"]

@@ -42,9 +42,9 @@ class Answer:
 class RunningWaypoint:
     """Envoy with the files of a program; `program` may be replaced."""
 
-    def __init__(self, directory: Path, authority: Authority) -> None:
+    def __init__(self, directory: Path, authority: Authority, ip: str) -> None:
         self.authority = authority
-        self.ip = fresh_ip()
+        self.ip = ip
         self.directory = directory
         self.generations = Generations(directory / "xds")
         self.log = directory / "envoy.log"
@@ -96,9 +96,11 @@ class RunningWaypoint:
 
 
 @contextmanager
-def waypoint(directory: Path, authority: Authority, program: WaypointProgram) -> Iterator[RunningWaypoint]:
-    """Serving this program until the end of the context."""
-    made = RunningWaypoint(directory, authority)
+def waypoint(
+    directory: Path, authority: Authority, program: WaypointProgram, ip: str = ""
+) -> Iterator[RunningWaypoint]:
+    """Serving this program until the end of the context, at an address of its own."""
+    made = RunningWaypoint(directory, authority, ip or fresh_ip())
     made.program(program)
     process = made.start()
     try:

@@ -16,6 +16,8 @@ DOCUMENTS: Mapping[str, tuple[str, ...]] = {
     "RequestAuthentication": ("requestauthentication", "requestauthentications", "ra"),
     "Gateway": ("gateway", "gateways", "gtw"),
     "HTTPRoute": ("httproute", "httproutes"),
+    "GRPCRoute": ("grpcroute", "grpcroutes"),
+    "TCPRoute": ("tcproute", "tcproutes"),
     "WorkloadGroup": ("workloadgroup", "workloadgroups", "wg"),
     "DestinationRule": ("destinationrule", "destinationrules", "dr"),
     "NetworkPolicy": ("networkpolicy", "networkpolicies", "netpol"),

@@ -62,21 +62,26 @@ class RouteMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """A weighted destination; without a `hostname` it is known to be missing, and its share gets 500."""
-
-    hostname: str
-    port: int
-    weight: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class HeaderChange:
     """Headers set, added and removed, in that order."""
 
     set: tuple[tuple[str, str], ...] = ()
     add: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A weighted destination; without a `hostname` it is known to be missing, and its share gets 500.
+
+    Its changes of headers come after those of its route.
+    """
+
+    hostname: str
+    port: int
+    weight: int = 1
+    request_headers: HeaderChange = HeaderChange()
+    response_headers: HeaderChange = HeaderChange()
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,8 +206,9 @@ def _http(name: str, program: WaypointProgram, directory: str, protocol: AppProt
 
 def _tcp_service(name: str, service: WaypointService, port: WaypointPort, program: WaypointProgram) -> list[Json]:
     place = Place(Judge.TCP, port.port, service.vips)
-    own = names.cluster(port.port, service.hostname)
-    return [*_tcp_rbac(program, service.hostname, place), _tcp(name, own, weighted(port.tcp_backends))]
+    # a route whose weights are all 0 takes the connections and leads nowhere
+    default = names.MISSING if port.tcp_backends else names.cluster(port.port, service.hostname)
+    return [*_tcp_rbac(program, service.hostname, place), _tcp(name, default, weighted(port.tcp_backends))]
 
 
 def _tcp_rbac(program: WaypointProgram, hostname: str, place: Place) -> Iterable[Json]:

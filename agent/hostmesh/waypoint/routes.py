@@ -1,4 +1,4 @@
-"""HTTPRoutes as Envoy's route configuration (Gateway API HTTPRoute on a mesh service)."""
+"""HTTPRoutes and GRPCRoutes as Envoy's route configuration (Gateway API routes of a mesh service)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def http_routes(hostname: str, port: WaypointPort) -> list[Json]:
 
 def _route(route: Route) -> Json:
     made: Json = {"name": route.name, "match": _match(route.match)}
-    _change_headers(made, "request", route.request_headers)
-    _change_headers(made, "response", route.response_headers)
+    made |= _header_changes(route.request_headers, route.response_headers)
     if route.redirect is not None:
         made["redirect"] = _redirect(route.redirect)
         return made
@@ -66,14 +65,23 @@ def _cluster(backend: Backend) -> str:
 
 
 def _destination(backends: tuple[Backend, ...]) -> Json:
-    if len(backends) == 1:
-        return {"cluster": _cluster(backends[0])}
+    first = backends[0]
+    if len(backends) == 1 and not _header_changes(first.request_headers, first.response_headers):
+        return {"cluster": _cluster(first)}
     return {"weighted_clusters": {"clusters": weighted(backends)}}
 
 
 def weighted(backends: tuple[Backend, ...]) -> list[Json]:
     """Shares; those of weight 0 are left out."""
-    return [{"name": _cluster(one), "weight": one.weight} for one in backends if one.weight]
+    return [
+        {
+            "name": _cluster(one),
+            "weight": one.weight,
+            **_header_changes(one.request_headers, one.response_headers),
+        }
+        for one in backends
+        if one.weight
+    ]
 
 
 def _match(match: RouteMatch) -> Json:
@@ -101,16 +109,19 @@ def _text(match: MatchText) -> Json:
     return {"name": match.name, "string_match": value}
 
 
-def _change_headers(route: Json, side: str, change: HeaderChange) -> None:
-    added = [
-        {"header": {"key": key, "value": value}, "append_action": action}
-        for pairs, action in ((change.set, "OVERWRITE_IF_EXISTS_OR_ADD"), (change.add, "APPEND_IF_EXISTS_OR_ADD"))
-        for key, value in pairs
-    ]
-    if added:
-        route[f"{side}_headers_to_add"] = added
-    if change.remove:
-        route[f"{side}_headers_to_remove"] = list(change.remove)
+def _header_changes(request: HeaderChange, response: HeaderChange) -> Json:
+    made: Json = {}
+    for side, change in (("request", request), ("response", response)):
+        added = [
+            {"header": {"key": key, "value": value}, "append_action": action}
+            for pairs, action in ((change.set, "OVERWRITE_IF_EXISTS_OR_ADD"), (change.add, "APPEND_IF_EXISTS_OR_ADD"))
+            for key, value in pairs
+        ]
+        if added:
+            made[f"{side}_headers_to_add"] = added
+        if change.remove:
+            made[f"{side}_headers_to_remove"] = list(change.remove)
+    return made
 
 
 def _redirect(redirect: Redirect) -> Json:

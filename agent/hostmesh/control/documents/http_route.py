@@ -15,7 +15,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "
 
 
 class ParentRef(Strict):
-    """The service whose requests the route takes; without a port, those to all of its ports."""
+    """The service whose requests the route takes; those to all of its ports unless one is named or numbered."""
 
     group: str = "gateway.networking.k8s.io"
     kind: str = "Gateway"
@@ -126,6 +126,12 @@ class RouteFilter(Strict):
     request_mirror: RequestMirror | None = None
 
 
+class HTTPBackendRef(BackendRef):
+    """With filters for its share of the requests only."""
+
+    filters: Annotated[list[RouteFilter], Field(max_length=16)] = Field(default=[])
+
+
 class Timeouts(Strict):
     """Gateway API durations: `10s`, `1m30s`, `500ms`; `0s` is none."""
 
@@ -147,7 +153,7 @@ class HTTPRouteRule(Strict):
     name: str = ""
     matches: Annotated[list[HTTPRouteMatch], Field(max_length=64)] = Field(default=[])
     filters: Annotated[list[RouteFilter], Field(max_length=16)] = Field(default=[])
-    backend_refs: Annotated[list[BackendRef], Field(max_length=16)] = Field(default=[])
+    backend_refs: Annotated[list[HTTPBackendRef], Field(max_length=16)] = Field(default=[])
     timeouts: Timeouts = Timeouts()
     retry: RetrySpec | None = None
 

@@ -12,6 +12,7 @@ from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Finding, Resource, check_metadata
 from hostmesh.control.documents.destination_rule import DestinationRule, check_destination_rule
 from hostmesh.control.documents.gateway import Gateway, check_gateway
+from hostmesh.control.documents.grpc_route import GRPCRoute, check_grpc_route
 from hostmesh.control.documents.http_route import HTTPRoute
 from hostmesh.control.documents.http_route_rules import check_http_route
 from hostmesh.control.documents.namespace import Namespace, check_namespace
@@ -21,6 +22,7 @@ from hostmesh.control.documents.policy_rules import check_authorization_policy
 from hostmesh.control.documents.request_authentication import RequestAuthentication, check_request_authentication
 from hostmesh.control.documents.service import CoreService, check_service
 from hostmesh.control.documents.service_entry import ServiceEntry, check_service_entry
+from hostmesh.control.documents.tcp_route import TCPRoute, check_tcp_route
 from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
 from hostmesh.control.documents.workload_group import WorkloadGroup, check_workload_group
 
@@ -45,6 +47,7 @@ class Kind:
 _NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 _GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
+_GATEWAY_ALPHA = "gateway.networking.k8s.io/v1alpha2"
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -56,6 +59,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("RequestAuthentication", _SECURITY, RequestAuthentication, check_request_authentication),
         Kind("Gateway", _GATEWAY, Gateway, check_gateway),
         Kind("HTTPRoute", _GATEWAY, HTTPRoute, check_http_route),
+        Kind("GRPCRoute", (*_GATEWAY[:1], _GATEWAY_ALPHA), GRPCRoute, check_grpc_route),
+        Kind("TCPRoute", (_GATEWAY_ALPHA, *_GATEWAY[:1]), TCPRoute, check_tcp_route),
         Kind("WorkloadGroup", _NETWORKING, WorkloadGroup, check_workload_group),
         Kind("DestinationRule", _NETWORKING, DestinationRule, check_destination_rule),
         Kind("NetworkPolicy", ("networking.k8s.io/v1",), NetworkPolicyDocument, check_network_policy),

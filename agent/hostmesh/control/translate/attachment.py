@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.grpc_route import GRPCRoute
 from hostmesh.control.documents.http_route import HTTPRoute
 from hostmesh.control.documents.read import Object, of_kind
 from hostmesh.control.documents.request_authentication import RequestAuthentication
+from hostmesh.control.documents.tcp_route import TCPRoute
 from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.programs import Material
 from hostmesh.control.translate.services import Backed
@@ -80,7 +82,9 @@ def material(
         workloads=attachment.workloads,
         behind=behind,
         by_host={backed.service.hostname: backed for backed in reversed(attachment.services)},
-        routes=of_kind(everything, HTTPRoute),
+        http_routes=of_kind(everything, HTTPRoute),
+        grpc_routes=of_kind(everything, GRPCRoute),
+        tcp_routes=of_kind(everything, TCPRoute),
         policies=[item for item in of_kind(everything, AuthorizationPolicy) if item.resource.at_waypoint],
         authentications=of_kind(everything, RequestAuthentication),
     )

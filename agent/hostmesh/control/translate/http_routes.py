@@ -1,25 +1,25 @@
-"""HTTPRoutes of a service's port to routes in the order in which they are tried (Gateway API precedence)."""
+"""HTTPRoutes and GRPCRoutes of a service's port in the order in which they are tried (Gateway API precedence)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from hostmesh.config.durations import parse_duration
+from hostmesh.control.documents.grpc_route import GRPCMethodMatch, GRPCRoute, GRPCRouteRule
 from hostmesh.control.documents.http_route import (
-    SERVICE_GROUPS,
     BackendRef,
     HeaderModifier,
     HTTPRoute,
     HTTPRouteMatch,
     HTTPRouteRule,
-    ParentRef,
     RequestMirror,
     RequestRedirect,
+    RouteFilter,
     URLRewrite,
     ValueMatch,
 )
-from hostmesh.control.documents.read import Object
-from hostmesh.control.translate.services import Backed
+from hostmesh.control.documents.read import Object, ObjectKey
 from hostmesh.model.waypoint import (
     Backend,
     HeaderChange,
@@ -33,40 +33,26 @@ from hostmesh.model.waypoint import (
     RouteMatch,
 )
 
-Resolve = Callable[[Object[HTTPRoute], BackendRef], str]
-"""The host name of a backend; empty when there is none."""
+Resolve = Callable[[str, BackendRef], str]
+"""The host name of a backend, named in this namespace; empty when there is none."""
 
 _KINDS = {kind.value: kind for kind in PathKind}
 _ORDER = {PathKind.EXACT: 0, PathKind.PREFIX: 1, PathKind.REGEX: 2}
 
 
-def routes_of(service: Backed, port: int, routes: Iterable[Object[HTTPRoute]], resolve: Resolve) -> tuple[Route, ...]:
-    """What is attached to this port of this service.
+def request_routes(
+    http: Iterable[Object[HTTPRoute]], grpc: Iterable[Object[GRPCRoute]], resolve: Resolve
+) -> tuple[Route, ...]:
+    """What becomes of the requests to one port.
 
     Args:
-        service: the parent.
-        port: its port.
-        routes: all of the service's namespace, the oldest first: where matches are alike the older route wins.
+        http: the HTTPRoutes attached to it, the oldest first: where matches are alike the older route wins.
+        grpc: the GRPCRoutes.
         resolve: finds backends.
     """
-    found = [
-        route
-        for item in routes
-        if any(_refers(parent, service, port) for parent in item.resource.spec.parent_refs)
-        for route in _routes(item, resolve)
-    ]
+    found = [route for item in http for route in _of_http(item, resolve)]
+    found += [route for item in grpc for route in _of_grpc(item, resolve)]
     return tuple(sorted(found, key=_precedence))
-
-
-def _refers(parent: ParentRef, service: Backed, port: int) -> bool:
-    kind = "ServiceEntry" if parent.kind == "ServiceEntry" else "Service"
-    return (
-        (parent.group, parent.kind) in SERVICE_GROUPS
-        and service.source.key.kind == kind
-        and service.source.key.name == parent.name
-        and parent.namespace in ("", service.source.key.namespace)
-        and parent.port in (None, port)
-    )
 
 
 def _precedence(route: Route) -> tuple[int, int, bool, int, int]:
@@ -80,38 +66,77 @@ def _precedence(route: Route) -> tuple[int, int, bool, int, int]:
     )
 
 
-def _routes(item: Object[HTTPRoute], resolve: Resolve) -> Iterator[Route]:
+def _of_http(item: Object[HTTPRoute], resolve: Resolve) -> Iterator[Route]:
     for number, rule in enumerate(item.resource.spec.rules):
+        times, retry = rule.timeouts, rule.retry
+        made = replace(
+            _route(item.key.namespace, rule, resolve),
+            timeout=_seconds(times.request),
+            try_timeout=_seconds(times.backend_request),
+            retry=Retry(retry.attempts, tuple(retry.codes), _seconds(retry.backoff)) if retry else None,
+        )
         for position, match in enumerate(rule.any_match):
-            name = f"{item.key.namespace}/{item.key.name}.{rule.name or number}.{position}"
-            yield _route(name, item, rule, match, resolve)
+            yield replace(made, name=f"{_name(item.key, rule, number)}.{position}", match=_match(match))
 
 
-def _route(name: str, item: Object[HTTPRoute], rule: HTTPRouteRule, match: HTTPRouteMatch, resolve: Resolve) -> Route:
-    def backend(one: BackendRef) -> Backend:
-        return Backend(resolve(item, one), one.port or 0, one.weight)
+def _of_grpc(item: Object[GRPCRoute], resolve: Resolve) -> Iterator[Route]:
+    for number, rule in enumerate(item.resource.spec.rules):
+        made = _route(item.key.namespace, rule, resolve)
+        for position, match in enumerate(rule.any_match):
+            kind, path = _call(match.method)
+            found = RouteMatch(kind, path, headers=tuple(_text(one) for one in match.headers))
+            yield replace(made, name=f"{_name(item.key, rule, number)}.{position}", match=found)
 
+
+def _name(key: ObjectKey, rule: HTTPRouteRule | GRPCRouteRule, number: int) -> str:
+    return f"{key.namespace}/{key.name}.{rule.name or number}"
+
+
+def _call(match: GRPCMethodMatch | None) -> tuple[PathKind, str]:
+    """The path of a request is `/<service>/<method>` (gRPC over HTTP/2)."""
+    if match is None:
+        return PathKind.PREFIX, "/"
+    exact = match.type == "Exact"
+    if exact and match.service:
+        path = f"/{match.service}"
+        return (PathKind.EXACT, f"{path}/{match.method}") if match.method else (PathKind.PREFIX, path)
+    # an expression may have alternatives, so it stands in a group
+    service = f"(?:{match.service})" if match.service else "[^/]+"
+    method = (match.method if exact else f"(?:{match.method})") if match.method else ".+"
+    return PathKind.REGEX, f"/{service}/{method}"
+
+
+def _route(namespace: str, rule: HTTPRouteRule | GRPCRouteRule, resolve: Resolve) -> Route:
+    """All but what is matched."""
     filters = rule.filters
-    times, retry = rule.timeouts, rule.retry
     return Route(
-        name=name,
-        match=_match(match),
-        backends=tuple(backend(one) for one in rule.backend_refs),
-        request_headers=_headers(next((f.request_header_modifier for f in filters if f.request_header_modifier), None)),
-        response_headers=_headers(
-            next((f.response_header_modifier for f in filters if f.response_header_modifier), None)
+        name="",
+        match=RouteMatch(),
+        backends=tuple(
+            Backend(resolve(namespace, one), one.port or 0, one.weight, _request(one.filters), _response(one.filters))
+            for one in rule.backend_refs
         ),
+        request_headers=_request(filters),
+        response_headers=_response(filters),
         redirect=next((_redirect(f.request_redirect) for f in filters if f.request_redirect), None),
         rewrite=next((_rewrite(f.url_rewrite) for f in filters if f.url_rewrite), None),
         mirrors=tuple(
-            Mirror(backend(f.request_mirror.backend_ref), _millionths(f.request_mirror))
+            Mirror(
+                Backend(resolve(namespace, f.request_mirror.backend_ref), f.request_mirror.backend_ref.port or 0),
+                _millionths(f.request_mirror),
+            )
             for f in filters
             if f.request_mirror
         ),
-        timeout=_seconds(times.request),
-        try_timeout=_seconds(times.backend_request),
-        retry=Retry(retry.attempts, tuple(retry.codes), _seconds(retry.backoff)) if retry else None,
     )
+
+
+def _request(filters: Iterable[RouteFilter]) -> HeaderChange:
+    return _headers(next((f.request_header_modifier for f in filters if f.request_header_modifier), None))
+
+
+def _response(filters: Iterable[RouteFilter]) -> HeaderChange:
+    return _headers(next((f.response_header_modifier for f in filters if f.response_header_modifier), None))
 
 
 def _seconds(text: str) -> float:

@@ -7,32 +7,71 @@ from collections.abc import Iterable, Iterator, Sequence
 from hostmesh.config.strict_yaml import Path, Problem, suggest
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy, TargetRef
 from hostmesh.control.documents.base import Resource
+from hostmesh.control.documents.grpc_route import GRPCRoute, GRPCRouteRule
+from hostmesh.control.documents.http_route import HTTPRoute, HTTPRouteRule, ParentRef
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.request_authentication import RequestAuthentication
-from hostmesh.control.translate.programs import Material, resolve
+from hostmesh.control.documents.tcp_route import TCPRoute, TCPRouteRule
+from hostmesh.control.translate.parents import means_port, means_service
+from hostmesh.control.translate.programs import Material, protocol, resolve
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.waypoint_policies import means
+from hostmesh.model.waypoint import AppProtocol
 
+AnyRoute = Object[HTTPRoute] | Object[GRPCRoute] | Object[TCPRoute]
 Attached = Object[AuthorizationPolicy] | Object[RequestAuthentication]
+
+_REQUESTS = (AppProtocol.HTTP, AppProtocol.HTTP2)
 
 
 def loose_ends(material: Material) -> Iterator[Problem]:
-    """Backends, authorizers and targets that are not there."""
-    yield from _backends(material)
-    yield from _authorizers(material.policies, material)
+    """Parents, backends, authorizers and targets that are not there."""
     behind = [backed for backed in material.services if backed.service.key in material.using]
+    yield from _routes(material, behind)
+    yield from _authorizers(material.policies, material)
     attached: list[Attached] = [*material.policies, *material.authentications]
     for item in attached:
         yield from _targets(item, material, behind)
 
 
-def _backends(material: Material) -> Iterator[Problem]:
-    for item in material.routes:
-        for number, rule in enumerate(item.resource.spec.rules):
-            for position, backend in enumerate(rule.backend_refs):
-                if not resolve(material, item, backend):
-                    why = f"backend({backend.name}) not found: its share of the requests is answered with 500"
-                    yield item.document.problem(("spec", "rules", number, "backendRefs", position, "name"), why)
+def _routes(material: Material, behind: Sequence[Backed]) -> Iterator[Problem]:
+    routes: list[AnyRoute] = [*material.http_routes, *material.grpc_routes, *material.tcp_routes]
+    for item in routes:
+        for number, parent in enumerate(item.resource.spec.parent_refs):
+            why = _unattached(item, parent, behind, material)
+            if why:
+                path: Path = ("spec", "parentRefs", number, "name")
+                yield item.document.problem(path, f"{why}: the route has no effect there")
+        yield from _backends(item, material)
+
+
+def _backends(item: AnyRoute, material: Material) -> Iterator[Problem]:
+    rules: Sequence[HTTPRouteRule | GRPCRouteRule | TCPRouteRule] = item.resource.spec.rules
+    for number, rule in enumerate(rules):
+        for position, backend in enumerate(rule.backend_refs):
+            if not resolve(material, item.key.namespace, backend):
+                of_tcp = isinstance(rule, TCPRouteRule)
+                lost = "connections is closed" if of_tcp else "requests is answered with 500"
+                why = f"backend({backend.name}) not found: its share of the {lost}"
+                yield item.document.problem(("spec", "rules", number, "backendRefs", position, "name"), why)
+
+
+def _unattached(item: AnyRoute, parent: ParentRef, behind: Sequence[Backed], material: Material) -> str:
+    """Why a parentRef leads to no port of a service that uses a waypoint; empty if it does."""
+    namespace = item.key.namespace
+    where = f"{parent.kind} {parent.namespace or namespace}/{parent.name}"
+    backed = next((one for one in behind if means_service(parent, namespace, one)), None)
+    if backed is None:
+        return f"there is no {where} that uses a waypoint"
+    waypoint, _ = material.using[backed.service.key]
+    if namespace not in (backed.source.key.namespace, waypoint):
+        return f"only routes of its own namespace or its waypoint's ({waypoint}) are for {where}"
+    ports = [port for port in backed.service.ports if means_port(parent, backed, port)]
+    if not ports:
+        return f"{where} has no port {parent.port or parent.section_name!r}"
+    if isinstance(item.resource, TCPRoute) and all(protocol(backed, port) in _REQUESTS for port in ports):
+        return f"{where} speaks HTTP there"
+    return ""
 
 
 def _authorizers(policies: Iterable[Object[AuthorizationPolicy]], material: Material) -> Iterator[Problem]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
+from hostmesh.control.documents.grpc_route import GRPCRoute
 from hostmesh.control.documents.http_route import HOSTNAME, BackendRef, HTTPRoute
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.request_authentication import RequestAuthentication
 from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
-from hostmesh.control.translate.http_routes import routes_of
+from hostmesh.control.documents.tcp_route import TCPRoute
+from hostmesh.control.translate.http_routes import request_routes
+from hostmesh.control.translate.parents import attached
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoint_policies import authentications, l7_policies
@@ -54,7 +57,9 @@ class Material:
     workloads: Sequence[Workload]
     behind: Mapping[NamespacedHostname, Sequence[Workload]]
     by_host: Mapping[str, Backed]
-    routes: Sequence[Object[HTTPRoute]]
+    http_routes: Sequence[Object[HTTPRoute]]
+    grpc_routes: Sequence[Object[GRPCRoute]]
+    tcp_routes: Sequence[Object[TCPRoute]]
     policies: Sequence[Object[AuthorizationPolicy]]
     authentications: Sequence[Object[RequestAuthentication]]
 
@@ -72,9 +77,9 @@ def programs(material: Material) -> tuple[WaypointProgram, ...]:
 def _program(key: Key, material: Material) -> WaypointProgram:
     namespace, name = key
     served = [backed for backed in material.services if material.using.get(backed.service.key) == key]
-    made = [_service(backed, material, routes=True) for backed in served]
+    made = [replace(_service(backed, material), ports=_routed(backed, material, namespace)) for backed in served]
     routed = {backend.hostname for one in made for backend in _backends(one)} - {"", *(one.hostname for one in made)}
-    made += [_service(material.by_host[host], material, routes=False) for host in sorted(routed)]
+    made += [replace(_service(material.by_host[host], material), served=False) for host in sorted(routed)]
     return WaypointProgram(
         name=name,
         namespace=namespace,
@@ -107,24 +112,44 @@ def _backends(service: WaypointService) -> Iterator[Backend]:
         for route in port.routes:
             yield from route.backends
             yield from (mirror.backend for mirror in route.mirrors)
+        yield from port.tcp_backends
 
 
-def _service(backed: Backed, material: Material, *, routes: bool) -> WaypointService:
+def _service(backed: Backed, material: Material) -> WaypointService:
     service = backed.service
-    own = [route for route in material.routes if route.key.namespace == backed.source.key.namespace]
-    ports = []
-    for port in sorted(service.ports):
-        attached = routes_of(backed, port, own, partial(resolve, material)) if routes else ()
-        protocol = _protocol(backed, port)
-        if attached and protocol in (AppProtocol.SNIFFED, AppProtocol.TCP):
-            protocol = AppProtocol.HTTP  # who attaches an HTTPRoute says so
-        ports.append(WaypointPort(port, protocol, tuple(_endpoints(backed, port, material)), attached))
-    return WaypointService(
-        service.namespace, service.hostname, tuple(str(vip.ip) for vip in service.vips), tuple(ports), served=routes
+    ports = tuple(
+        WaypointPort(port, protocol(backed, port), tuple(_endpoints(backed, port, material)))
+        for port in sorted(service.ports)
     )
+    return WaypointService(service.namespace, service.hostname, tuple(str(vip.ip) for vip in service.vips), ports)
 
 
-def _protocol(backed: Backed, number: int) -> AppProtocol:
+def _routed(backed: Backed, material: Material, waypoint_namespace: str) -> tuple[WaypointPort, ...]:
+    """The ports of a service with what is attached to them; who attaches a route says what the port speaks."""
+    ports = []
+    for port in _service(backed, material).ports:
+        http = attached(material.http_routes, backed, port.port, waypoint_namespace)
+        grpc = attached(material.grpc_routes, backed, port.port, waypoint_namespace)
+        tcp = attached(material.tcp_routes, backed, port.port, waypoint_namespace)
+        undeclared = port.protocol in (AppProtocol.SNIFFED, AppProtocol.TCP)
+        if http or grpc:
+            said = AppProtocol.HTTP2 if grpc else AppProtocol.HTTP
+            routes = request_routes(http, grpc, partial(resolve, material))
+            port = replace(port, protocol=said if undeclared else port.protocol, routes=routes)
+        elif tcp and undeclared:
+            (item, *_) = tcp
+            port = replace(port, protocol=AppProtocol.TCP, tcp_backends=tuple(_shares(item, material)))
+        ports.append(port)
+    return tuple(ports)
+
+
+def _shares(item: Object[TCPRoute], material: Material) -> Iterator[Backend]:
+    """Those of the first rule, which takes every connection."""
+    for one in item.resource.spec.rules[0].backend_refs:
+        yield Backend(resolve(material, item.key.namespace, one), one.port or 0, one.weight)
+
+
+def protocol(backed: Backed, number: int) -> AppProtocol:
     """What the document says; a Service by `appProtocol` or the prefix of the port's name."""
     resource = backed.source.resource
     if isinstance(resource, ServiceEntry):
@@ -153,12 +178,12 @@ def _endpoint(workload: Workload, address: str, port: int) -> WaypointEndpoint:
     return WaypointEndpoint(address, port, identity, workload.name, workload.namespace, workload.capacity)
 
 
-def resolve(material: Material, item: Object[HTTPRoute], backend: BackendRef) -> str:
+def resolve(material: Material, route_namespace: str, backend: BackendRef) -> str:
     """The host name of the service that is meant, if it has the port."""
     if (backend.group, backend.kind) == HOSTNAME:
         hostname = backend.name
     else:
-        namespace = backend.namespace or item.key.namespace
+        namespace = backend.namespace or route_namespace
         hostname = f"{backend.name}.{namespace}.svc.{material.mesh.cluster_domain}"
     backed = material.by_host.get(hostname)
     return hostname if backed is not None and backend.port in backed.service.ports else ""

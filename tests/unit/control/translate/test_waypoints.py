@@ -167,6 +167,58 @@ def test_a_target_that_leads_to_no_waypoint_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "parent", "why"),
+    [
+        (
+            "HTTPRoute",
+            "group: core, kind: Service, name: gone",
+            "there is no Service default/gone that uses a waypoint",
+        ),
+        ("GRPCRoute", "group: core, kind: Service, name: web, port: 81", "Service default/web has no port 81"),
+        (
+            "GRPCRoute",
+            "group: core, kind: Service, name: web, sectionName: tcp",
+            "Service default/web has no port 'tcp'",
+        ),
+        ("TCPRoute", "group: core, kind: Service, name: web", "Service default/web speaks HTTP there"),
+        (
+            "HTTPRoute",
+            "kind: ServiceEntry, group: networking.istio.io, name: web",
+            "there is no ServiceEntry default/web that uses a waypoint",
+        ),
+    ],
+)
+def test_a_route_that_is_attached_to_nothing_is_told(kind: str, parent: str, why: str) -> None:
+    """It has no effect; who wrote it believes that it has."""
+    spec = f"parentRefs: [{{{parent}}}]\nrules: [{{backendRefs: [{{name: web, port: 80}}]}}]"
+    found = told(GATEWAY, INSTANCE, WEB, SERVICE, document(kind, spec, "name: r"))
+    assert [str(warning) for warning in found.warnings] == [
+        f"doc4.yaml:5: spec.parentRefs[0].name: {why}: the route has no effect there"
+    ]
+    (port,) = found.waypoints[0].services[0].ports
+    assert (port.routes, port.tcp_backends) == ((), ())
+
+
+def test_routes_of_the_waypoints_namespace_count_and_those_of_a_client_do_not() -> None:
+    """As in Istio: the service's owner and the waypoint's decide, not its callers."""
+    gateway = GATEWAY.replace("name: wp}", "name: wp, namespace: infra}").replace(
+        "protocol: HBONE", "protocol: HBONE, allowedRoutes: {namespaces: {from: All}}"
+    )
+    instance = INSTANCE.replace("name: wp1", "name: wp1, namespace: infra")
+    service = SERVICE.replace(USES, "labels: {istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: infra}")
+    spec = "parentRefs: [{group: '', kind: Service, name: web, namespace: default}]"
+    for namespace, count in (("infra", 1), ("default", 1), ("client", 0)):
+        route = document(
+            "HTTPRoute",
+            f"{spec}\nrules: [{{backendRefs: [{{name: web, namespace: default, port: 80}}]}}]",
+            f"name: r, namespace: {namespace}",
+        )
+        found = told(gateway, instance, WEB, service, route)
+        assert len(found.waypoints[0].services[0].ports[0].routes) == count
+        assert bool(found.warnings) is (count == 0)
+
+
 CUSTOM = document(
     "AuthorizationPolicy",
     "targetRefs: [{group: '', kind: Service, name: web}]\naction: CUSTOM\nprovider: {name: opq}\nrules: [{}]",
