@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -109,7 +109,13 @@ def captured(cgroup: Cgroup, number: int, scope: Scope = WHOLE) -> CapturedUnit:
 @pytest.fixture
 def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The host is not captured yet: a test calls `apply`. Its parameter is the backend, nft where there is none."""
-    backend = getattr(request, "param", "nft")
+    with made_lab(tmp_path, getattr(request, "param", "nft")) as made:
+        yield made
+
+
+@contextmanager
+def made_lab(runtime: Path, backend: str = "nft") -> Iterator[Lab]:
+    """What the fixture is, for fixtures of longer life."""
     with ExitStack() as stack:
         peer, host = stack.enter_context(linked("peer", "host"))
         root, top = stack.enter_context(slice_of_cgroups())
@@ -118,10 +124,10 @@ def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
         for cgroup in (a, b, deep, other):
             cgroup.start()
         redirector = (
-            Redirector(root, tmp_path)
+            Redirector(root, runtime)
             if backend == "nft"
-            else IptablesRedirector(root, tmp_path, Iptables(Variant.LEGACY if backend == "legacy" else Variant.NFT))
+            else IptablesRedirector(root, runtime, Iptables(Variant.LEGACY if backend == "legacy" else Variant.NFT))
         )
-        made = Lab(peer, host, root, a, b, deep, other, redirector, tmp_path)
+        made = Lab(peer, host, root, a, b, deep, other, redirector, runtime)
         stack.enter_context(made.stack)
         yield made

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.support.netns import Namespace
@@ -30,7 +31,12 @@ from hostmesh.xds.snapshot import dump_snapshot
 _SYSTEMCTL = """#!/bin/sh
 case "$*" in
 "show --property=ControlGroup") echo ControlGroup=;;
-*) for unit; do :; done; printf '%s\\n' "Id=$unit" LoadState=loaded ActiveState=active "ControlGroup=/{cgroup}";;
+*)
+   while [ "$1" != -- ]; do shift; done; shift
+   for unit; do
+      case "$unit" in {cases} *) cgroup=/{cgroup};; esac
+      printf '%s\\n' "Id=$unit" LoadState=loaded ActiveState=active "ControlGroup=$cgroup" ""
+   done;;
 esac
 """
 
@@ -45,9 +51,12 @@ def _compiled() -> str:
 
 
 class RunningAgent:
-    """Where it is and what it says. `configure` writes agent.yaml; the agent notices at the next reload."""
+    """Where it is and what it says. `configure` writes agent.yaml; the agent notices at the next reload.
 
-    def __init__(self, host: Namespace, directory: Path, cgroup: str) -> None:
+    Every unit that it asks about is `cgroup`, or `others` says where.
+    """
+
+    def __init__(self, host: Namespace, directory: Path, cgroup: str, others: Mapping[str, str]) -> None:
         self.host = host
         self.directory = directory
         self.config = directory / "agent.yaml"
@@ -56,7 +65,8 @@ class RunningAgent:
         for name in ("state", "run", "bin"):
             (directory / name).mkdir()
         systemctl = directory / "bin" / "systemctl"
-        systemctl.write_text(_SYSTEMCTL.replace("{cgroup}", cgroup))
+        cases = " ".join(f"{unit}) cgroup=/{path};;" for unit, path in others.items())
+        systemctl.write_text(_SYSTEMCTL.replace("{cases}", cases).replace("{cgroup}", cgroup))
         systemctl.chmod(0o755)
         self.process: subprocess.Popen[bytes]
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -125,9 +135,11 @@ class RunningAgent:
 
 
 @contextmanager
-def agent(host: Namespace, directory: Path, cgroup: str) -> Iterator[RunningAgent]:
+def agent(
+    host: Namespace, directory: Path, cgroup: str, others: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[RunningAgent]:
     """Prepared but not started; `start` does that. Ended in any case."""
-    made = RunningAgent(host, directory, cgroup)
+    made = RunningAgent(host, directory, cgroup, others)
     try:
         yield made
     finally:

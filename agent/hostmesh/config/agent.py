@@ -82,11 +82,13 @@ class Certificates(_Strict):
     """Where certificates come from: `auto` is `files` where the mesh comes from a file, else `control-plane`.
 
     `ttl` is asked of the CA, which may grant less. `directory` holds `<namespace>/<service account>/` with key.pem,
-    cert-chain.pem and root-cert.pem.
+    cert-chain.pem and root-cert.pem. With `shared_inbound` peers that name no server (a stock ztunnel) reach workloads
+    that share an address, by a certificate that names all of them.
     """
 
     source: Literal["auto", "control-plane", "files"] = "auto"
     ttl: Duration = 86400.0
+    shared_inbound: bool = False
     directory: Path = Path("/etc/hostmesh/certificates")
 
 
@@ -215,6 +217,9 @@ class Settings(_Strict):
             raise ValueError("local_xds and local_xds_path are both set; the mesh comes from one of them")
         if self.local and self.certificates.source == "control-plane":
             raise ValueError("the mesh comes from a file, so certificates.source must be files")
+        from_istiod = self.control_plane.kind == "istiod" and not self.certificates_from_files
+        if self.certificates.shared_inbound and from_istiod:
+            raise ValueError("istiod certifies one workload at a time, so certificates.shared_inbound must be false")
         return self
 
     @model_validator(mode="after")
@@ -288,6 +293,7 @@ class AgentConfig:
             tcp_user_timeout=s.sockets.user_timeout,
             response_baggage=s.response_baggage,
             original_source=s.original_source,
+            shared_inbound=s.certificates.shared_inbound,
         )
 
     def effective(self) -> dict[str, tuple[Any, str]]:

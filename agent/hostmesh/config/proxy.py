@@ -37,6 +37,7 @@ class ProxyConfig:
     illegal_ports: tuple[int, ...] = (15001, 15006, 15008, 15080)
     response_baggage: bool = True
     original_source: bool = False
+    shared_inbound: bool = False
 
     def to_json(self) -> str:
         """For the Start message of a worker."""

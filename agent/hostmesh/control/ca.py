@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hostmesh.control import plugged_ca
 from hostmesh.control.csr import BadRequest, public_key
 from hostmesh.control.horizons import Horizons
-from hostmesh.control.issue import server_certificate, workload_certificate
+from hostmesh.control.issue import inbound_certificate, server_certificate, workload_certificate
 from hostmesh.control.ledger import Entry, Ledger
 from hostmesh.control.material import Material
 from hostmesh.control.own_root import OwnRoot
@@ -24,7 +24,7 @@ from hostmesh.control.records import Records
 from hostmesh.control.revocations import Revocations
 from hostmesh.control.shelf import DirectoryShelf, Shelf
 from hostmesh.model.identity import Identity
-from hostmesh.model.node import node_identity
+from hostmesh.model.node import inbound_identity, node_identity
 
 __all__ = ["CaBroken", "CertificateAuthority", "IdentityRevoked", "Issued", "ServerFile"]
 
@@ -180,12 +180,25 @@ class CertificateAuthority:
             OSError: it could not be written down.
             ValueError: `identity` is of another trust domain.
         """
-        if identity.trust_domain != self.trust_domain:
-            raise ValueError(f"{identity} is not of the trust domain {self.trust_domain}")
-        granted = min(ttl, self._max_ttl) if ttl > 0 else self._max_ttl
-        if granted < MIN_TTL:
-            raise BadRequest(f"a certificate lives {MIN_TTL:.0f} s at least, not {ttl:g} s")
-        return self._issue(csr_pem, identity, granted, node)
+        self._check_trust_domain(identity)
+        self.check_not_revoked(identity)
+        return self._issue(csr_pem, identity, (identity,), self._granted(ttl), node)
+
+    def sign_inbound(self, csr_pem: str, identities: Collection[Identity], ttl: float, node: str) -> Issued:
+        """Certify the request's key for a node's inbound listener, as everybody of `identities` who is not revoked.
+
+        Raises:
+            BadRequest: unusable request, or a lifetime below 30 s.
+            IdentityRevoked: all of them are.
+            OSError: it could not be written down.
+            ValueError: there is nobody, or somebody of another trust domain.
+        """
+        for identity in identities:
+            self._check_trust_domain(identity)
+        named = tuple(sorted(one for one in identities if not self.revocations.has_identity(one)))
+        if not named:
+            self.check_not_revoked(min(identities))
+        return self._issue(csr_pem, inbound_identity(self.trust_domain, node), named, self._granted(ttl), node)
 
     def sign_node(self, csr_pem: str, node: str) -> Issued:
         """Certify the request's key for a node that the caller has admitted.
@@ -195,7 +208,9 @@ class CertificateAuthority:
             IdentityRevoked: the node is revoked.
             OSError: it could not be written down.
         """
-        return self._issue(csr_pem, node_identity(self.trust_domain, node), self._node_ttl, node)
+        identity = node_identity(self.trust_domain, node)
+        self.check_not_revoked(identity)
+        return self._issue(csr_pem, identity, (identity,), self._node_ttl, node)
 
     def check_not_revoked(self, identity: Identity) -> None:
         """Whether certificates are issued for it.
@@ -209,10 +224,26 @@ class CertificateAuthority:
                 "again"
             )
 
-    def _issue(self, csr_pem: str, identity: Identity, granted: float, node: str) -> Issued:
-        self.check_not_revoked(identity)
+    def _check_trust_domain(self, identity: Identity) -> None:
+        if identity.trust_domain != self.trust_domain:
+            raise ValueError(f"{identity} is not of the trust domain {self.trust_domain}")
+
+    def _granted(self, ttl: float) -> float:
+        granted = min(ttl, self._max_ttl) if ttl > 0 else self._max_ttl
+        if granted < MIN_TTL:
+            raise BadRequest(f"a certificate lives {MIN_TTL:.0f} s at least, not {ttl:g} s")
+        return granted
+
+    def _issue(
+        self, csr_pem: str, identity: Identity, named: tuple[Identity, ...], granted: float, node: str
+    ) -> Issued:
         material, now = self._material, self._now()
-        leaf = workload_certificate(material.signer, public_key(csr_pem), identity, granted, now)
+        key = public_key(csr_pem)
+        leaf = (
+            workload_certificate(material.signer, key, identity, granted, now)
+            if named == (identity,)
+            else inbound_certificate(material.signer, key, named, granted, now)
+        )
         not_after = leaf.not_valid_after_utc.timestamp()
         self._horizons.reach(material.signer_id, not_after, granted)
         issuer = material.signer_id.hex()

@@ -14,13 +14,16 @@ from hostmesh.control.csr import BadRequest
 from hostmesh.control.offload import Run, inline
 from hostmesh.control.peer import Authenticate, NodePeer, by_certificate, receive_bounded, unavailable
 from hostmesh.model.identity import Identity, InvalidIdentity
-from hostmesh.model.node import NODE_NAMESPACE, node_identity, node_of
+from hostmesh.model.node import INBOUND_NAMESPACE, NODE_NAMESPACE, inbound_identity, node_identity, node_of
 from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceBase
 from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
 MAX_REQUEST_BYTES = 64 << 10
 _IMPERSONATED = "ImpersonatedIdentity"
 _MAX_LOGGED = 256
+
+MAX_SHARED = 64
+"""Workloads that one certificate may name; more make a handshake too long."""
 
 Registered = Callable[[str], Collection[Identity]]
 
@@ -29,7 +32,9 @@ class NotEntitled(Exception):
     """The node may not have a certificate for what it asks."""
 
 
-def entitled(requested: str, node: str, trust_domain: str, registered: Registered) -> Identity:
+def entitled(
+    requested: str, node: str, trust_domain: str, registered: Registered, *, shared_inbound: bool = False
+) -> Identity:
     """The identity that the node asks for, if it may have it: its own, or one registered on it.
 
     Args:
@@ -37,6 +42,7 @@ def entitled(requested: str, node: str, trust_domain: str, registered: Registere
         node: the authenticated caller.
         trust_domain: of the mesh.
         registered: the workload identities of a node.
+        shared_inbound: whether it may have one certificate that names all of these.
 
     Raises:
         NotEntitled: with the reason and the next step.
@@ -49,7 +55,10 @@ def entitled(requested: str, node: str, trust_domain: str, registered: Registere
         raise NotEntitled(f"the requested identity is none: {error}") from error
     if identity == node_identity(trust_domain, node):
         return identity
-    if identity.namespace == NODE_NAMESPACE:
+    if identity == inbound_identity(trust_domain, node):
+        _check_shared(registered(node), node, allowed=shared_inbound)
+        return identity
+    if identity.namespace in (NODE_NAMESPACE, INBOUND_NAMESPACE):
         raise NotEntitled(f"{identity} is another node than {node}")
     if identity.trust_domain != trust_domain:
         raise NotEntitled(f"{identity} is not of this mesh's trust domain {trust_domain}")
@@ -61,6 +70,19 @@ def entitled(requested: str, node: str, trust_domain: str, registered: Registere
     return identity
 
 
+def _check_shared(identities: Collection[Identity], node: str, *, allowed: bool) -> None:
+    if not allowed:
+        raise NotEntitled(
+            "this mesh has no certificates that name several workloads; `certificates: {shared_inbound: true}` in "
+            "control-plane.yaml admits them"
+        )
+    if not 0 < len(identities) <= MAX_SHARED:
+        raise NotEntitled(
+            f"{len(identities)} workload identities are registered on node {node}, and a certificate can name 1 to "
+            f"{MAX_SHARED}"
+        )
+
+
 class CertificateService(IstioCertificateServiceBase):
     """Signs for authenticated nodes and writes down every grant and refusal.
 
@@ -70,6 +92,7 @@ class CertificateService(IstioCertificateServiceBase):
         audit: where grants and refusals go.
         authenticate: tells the calling node or raises; by default its client certificate decides.
         run: runs what signs and writes.
+        shared_inbound: whether a node may have one certificate for all of its workloads.
     """
 
     def __init__(
@@ -79,12 +102,15 @@ class CertificateService(IstioCertificateServiceBase):
         audit: AuditLog,
         authenticate: Authenticate | None = None,
         run: Run = inline,
+        *,
+        shared_inbound: bool = False,
     ) -> None:
         self._ca = ca
         self._registered = registered
         self._audit = audit
         self._authenticate = authenticate or by_certificate(ca.trust_domain)
         self._run = run
+        self._shared_inbound = shared_inbound
 
     async def CreateCertificate(  # noqa: N802
         self, stream: Stream[IstioCertificateRequest, IstioCertificateResponse]
@@ -130,7 +156,13 @@ class CertificateService(IstioCertificateServiceBase):
 
     def _entitled(self, requested: str, peer: NodePeer) -> Identity:
         if peer.workload is None:
-            return entitled(requested, peer.node, self._ca.trust_domain, self._registered)
+            return entitled(
+                requested,
+                peer.node,
+                self._ca.trust_domain,
+                self._registered,
+                shared_inbound=self._shared_inbound,
+            )
         if requested not in ("", str(peer.workload)):
             raise NotEntitled(f"{requested} is asked for with the bearer token of {peer.workload}")
         return peer.workload
@@ -138,4 +170,6 @@ class CertificateService(IstioCertificateServiceBase):
     def _sign(self, request: IstioCertificateRequest, identity: Identity, node: str) -> Issued:
         if node_of(identity, self._ca.trust_domain) is not None:
             return self._ca.sign_node(request.csr, node)
+        if identity.namespace == INBOUND_NAMESPACE:
+            return self._ca.sign_inbound(request.csr, self._registered(node), float(request.validity_duration), node)
         return self._ca.sign(request.csr, identity, float(request.validity_duration), node)

@@ -75,10 +75,14 @@ class Listen(_Strict):
 
 
 class Certificates(_Strict):
-    """`max_ttl` caps what agents ask for, `node_ttl` is that of the hosts' own; seconds or text like `24h`."""
+    """`max_ttl` caps what agents ask for, `node_ttl` is that of the hosts' own; seconds or text like `24h`.
+
+    With `shared_inbound` a host may have a certificate that names all of its workloads, for its inbound listener only.
+    """
 
     max_ttl: Annotated[float, BeforeValidator(_duration), Field(ge=30, le=90 * 86400)] = 86400.0
     node_ttl: Annotated[float, BeforeValidator(_duration), Field(ge=30, le=90 * 86400)] = 7 * 86400.0
+    shared_inbound: bool = False
 
 
 class NetworkPolicies(_Strict):

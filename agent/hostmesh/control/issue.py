@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -87,6 +87,17 @@ def workload_certificate(
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity))]
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return _leaf(signer, key, names, usages, (now - backdating(ttl), not_after), x509.Name([]))
+
+
+def inbound_certificate(
+    signer: Signer, key: PublicKey, identities: Sequence[Identity], ttl: float, now: float
+) -> x509.Certificate:
+    """A certificate that names several identities, which SPIFFE does not know: for servers only, never a client's."""
+    not_after = min(now + ttl, signer.certificate.not_valid_after_utc.timestamp())
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity)) for identity in identities]
+    return _leaf(
+        signer, key, names, [ExtendedKeyUsageOID.SERVER_AUTH], (now - backdating(ttl), not_after), x509.Name([])
+    )
 
 
 def server_certificate(

@@ -109,7 +109,14 @@ class ControlPlane:
             self._ca,
             [
                 self._ads,
-                CertificateService(self._ca, self._live.registered, self._audit, authenticate, self._offload),
+                CertificateService(
+                    self._ca,
+                    self._live.registered,
+                    self._audit,
+                    authenticate,
+                    self._offload,
+                    shared_inbound=config.certificates.shared_inbound,
+                ),
                 EnrolmentService(self._ca, self._tokens, self._audit, self._nodes, run=self._offload),
                 RegistryService(self._registry, by_certificate(config.trust_domain, revoked_nodes(self._ca))),
             ],

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
@@ -23,13 +22,14 @@ from hostmesh.daemon.listeners import open_listeners
 from hostmesh.daemon.local_mode import NoMembership, local_mesh, local_policies
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
-from hostmesh.daemon.mesh_source import Listeners, mesh_source
+from hostmesh.daemon.mesh_source import Listeners, control_planes, mesh_source
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
 from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.names import NameResolver
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
+from hostmesh.daemon.shared_inbound import SharedInbound
 from hostmesh.daemon.trust import Trust
 from hostmesh.daemon.view import View
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
@@ -45,7 +45,6 @@ from hostmesh.kernel import systemd
 from hostmesh.kernel.process import check_user, may_change_user
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.wire.proto.handover_pb2 import KeptWorker
@@ -82,7 +81,7 @@ class Agent:
         self._stopping = asyncio.Event()
         self._hangup = asyncio.Event()
         self._store = NodeStore(settings.state_dir)
-        endpoints = _endpoints(config)
+        endpoints = control_planes(config)
         root_cert = Roots(settings.control_plane.root_cert, settings.state_dir / "roots.json")
         self._trust = Trust(root_cert)
         istiod = istiod_access(config, endpoints, root_cert)
@@ -126,6 +125,7 @@ class Agent:
         )
         for credentials in before.credentials:
             self._secrets.adopt(credentials)
+        self._shared = SharedInbound(config, self._secrets, self._mesh.knows)
         self._capture = CaptureKeeper(config, endpoints, self._mesh.opted_out)
         self._policies = PolicyKeeper(self._capture, self._mesh.state)
         self._policies.apply(restored)
@@ -312,10 +312,12 @@ class Agent:
 
     def _follow_workloads(self) -> None:
         """Tell certificates and workers which workloads this host captures."""
-        gone = self._secrets.keep_only(workload.identity for workload in self._capture.workloads)
+        workloads = self._capture.workloads
+        gone = self._secrets.keep_only({*(one.identity for one in workloads), *self._shared.wanted(workloads)})
+        self._shared.review(workloads)
         if gone:
             self._workers.broadcast(credentials_update(forgotten=gone))
-        self._workers.broadcast(local_workloads_update(self._capture.workloads, self._capture.host_ports))
+        self._workers.broadcast(local_workloads_update(workloads, self._capture.host_ports))
         self._quarters.follow(self._capture.namespaces.open)
         self._name_server.follow(asker.workload for asker in self._capture.naming.askers)
         self._health.follow(self._capture.checks)
@@ -340,6 +342,7 @@ class Agent:
         self._mesh.apply(update)
         self._policies.apply(update)
         self._capture.reconsider()
+        self._shared.review(self._capture.workloads)
         for message in messages(update):
             self._workers.broadcast(message)
         self._secrets.retry_failed()
@@ -385,7 +388,8 @@ class Agent:
             identity = Identity.parse(text)
         except InvalidIdentity:
             return
-        if any(workload.identity == identity for workload in self._capture.workloads):
+        workloads = self._capture.workloads
+        if identity in {*(one.identity for one in workloads), *self._shared.wanted(workloads)}:
             self._secrets.want(identity, waiting=True)
 
     def _want_name(self, hostname: str) -> None:
@@ -400,11 +404,3 @@ async def _feed_watchdog() -> None:
     while True:
         systemd.notify_watchdog()
         await asyncio.sleep(interval / 3)
-
-
-def _endpoints(config: AgentConfig) -> tuple[Endpoint, ...]:
-    """All control planes, in an order of this node's own, so that a fleet spreads over them."""
-    where = config.settings.control_plane
-    found = [Endpoint.parse(text, where.server_name) for text in where.everywhere]
-    first = zlib.crc32(config.node.encode()) % len(found)
-    return (*found[first:], *found[:first])

@@ -47,6 +47,11 @@ class Mesh:
         """The workload of this node as the control plane registered it; None if it did not."""
         return self.state.local_workload(name, identity.namespace, identity.service_account, self._node)
 
+    def knows(self, workload: LocalWorkload) -> bool:
+        """Whether the control plane has registered it on this node."""
+        registered = self.registered(workload.identity, workload.name)
+        return registered is not None and registered.node == self._node
+
     def opted_out(self, workload: LocalWorkload) -> bool:
         """Whether the registration on this node, or its namespace, says `istio.io/dataplane-mode: none`.
 

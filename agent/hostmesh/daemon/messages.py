@@ -60,6 +60,7 @@ def local_workloads_update(workloads: Iterable[LocalWorkload], host_ports: Itera
                     unit=w.unit,
                     in_namespace=w.in_namespace,
                     registry_only=w.registry_only,
+                    default=w.default,
                 )
                 for w in workloads
             ],
@@ -78,6 +79,7 @@ def read_local_workload(message: pb.LocalWorkload) -> LocalWorkload:
         message.unit,
         message.in_namespace,
         message.registry_only,
+        message.default,
     )
 
 

@@ -12,7 +12,7 @@ from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.trust import TrustBundle
 from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto import worker_pb2 as pb
-from hostmesh.wire.x509 import BadCertificate, chain_keys, issuer_key_id, split_pem
+from hostmesh.wire.x509 import BadCertificate, chain_keys, issuer_key_id, leaf_identities, split_pem
 from hostmesh.xds.codec import decode_trust
 
 _log = logging.getLogger("hostmesh.trust")
@@ -79,11 +79,11 @@ class Trust:
         """Whether a certificate of this host is worth nothing any more."""
         if self._bundle is None:
             return False
+        chain = credentials.chain_pem
         try:
-            keys = chain_keys(credentials.chain_pem)
+            return self._bundle.revokes(chain_keys(chain), leaf_identities(chain))
         except BadCertificate:
             return False
-        return self._bundle.revokes(keys, (credentials.identity,))
 
     def review(self, certificates: Certificates) -> None:
         """Discard what is revoked, replace in good time what another authority has signed than signs now."""

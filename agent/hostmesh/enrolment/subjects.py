@@ -39,7 +39,16 @@ class Subjects:
 def workload_of(one: Enrolled, numbers: Mapping[str, int], trust_domain: str, unit: str = "") -> LocalWorkload:
     """The workload that an enrolment names."""
     identity = Identity(trust_domain, one.namespace, one.service_account)
-    return LocalWorkload(numbers[one.key], one.name, one.namespace, identity, unit, bool(one.netns), one.registry_only)
+    return LocalWorkload(
+        numbers[one.key],
+        one.name,
+        one.namespace,
+        identity,
+        unit,
+        bool(one.netns),
+        one.registry_only,
+        one.default_inbound,
+    )
 
 
 def subjects(enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str, uid: UidOf) -> Subjects:

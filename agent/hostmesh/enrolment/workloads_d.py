@@ -33,6 +33,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?")
 _INTERFACE = re.compile(r"[^\s/\"]{1,15}")
 _RESERVED_USERS = frozenset({"root", "sshd", "hostmesh-agent", "hostmesh-proxy"})
 BYPASS_INBOUND = "ambient.istio.io/bypass-inbound-capture"
+DEFAULT_INBOUND = "hostmesh.io/default-inbound"
 
 
 def _name(value: str) -> str:
@@ -180,6 +181,7 @@ _WAYS = ("unit", "user", "host", "netns")
 
 class _Annotations(_Strict):
     bypass_inbound: Literal["true", "false"] = Field("false", alias=BYPASS_INBOUND)
+    default_inbound: Literal["true", "false"] = Field("false", alias=DEFAULT_INBOUND)
 
 
 class _OutboundTrafficPolicy(_Strict):
@@ -199,6 +201,8 @@ class _Enrolment(_Strict):
     def _annotated(self) -> _Enrolment:
         if self.capture.netns is not None and self.annotations.bypass_inbound == "true":
             raise ValueError(f"{BYPASS_INBOUND} does not go with netns")
+        if self.capture.netns is not None and self.annotations.default_inbound == "true":
+            raise ValueError(f"{DEFAULT_INBOUND} does not go with netns: nobody else has its addresses")
         if self.capture.netns is not None and self.probes:
             raise ValueError("probes do not go with netns: those of this host are known without being named")
         return self
@@ -240,6 +244,7 @@ class Enrolled:
     dns: bool = False
     probes: tuple[HealthProbe, ...] = ()
     health: Check | None = None
+    default_inbound: bool = False
 
     @property
     def key(self) -> str:
@@ -301,7 +306,12 @@ def _enrolled(document: Document) -> Enrolled:
         capture.dns,
         tuple(written.probes),
         written.health.check() if written.health is not None else None,
+        written.annotations.default_inbound == "true",
     )
+
+
+def _default(enrolled: Enrolled) -> str:
+    return "a default workload" if enrolled.default_inbound else ""
 
 
 def _duplicates(found: list[Enrolled]) -> list[Problem]:
@@ -314,6 +324,7 @@ def _duplicates(found: list[Enrolled]) -> list[Problem]:
             ("capture.user", enrolled.user, "a user has one identity"),
             ("capture.host", "the host" if enrolled.host else "", "there is one host"),
             ("capture.netns", enrolled.netns, "a network namespace has one identity"),
+            (f"annotations.{DEFAULT_INBOUND}", _default(enrolled), "peers that do not say whom they mean get one"),
         ):
             if not value:
                 continue

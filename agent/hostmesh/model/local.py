@@ -19,7 +19,7 @@ class LocalWorkload:
     """A captured workload of this host. `number` is 1..0xfffff, unique on the host and stable over restarts.
 
     It is a systemd unit, or has a network namespace to itself; `unit` is empty then. With `registry_only` it reaches
-    nothing but the mesh.
+    nothing but the mesh. The `default` is meant by peers that do not say which of an address's workloads they mean.
     """
 
     number: int
@@ -29,6 +29,7 @@ class LocalWorkload:
     unit: str
     in_namespace: bool = False
     registry_only: bool = False
+    default: bool = False
 
     @property
     def mark(self) -> int:

@@ -10,17 +10,17 @@ from hostmesh.model.trust import CertificateKey, TrustBundle
 from hostmesh.proxy.waiting import WaitingRoom
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import ClientContext, ServerContext, TlsError, TlsProvider
-from hostmesh.wire.x509 import BadCertificate, chain_keys
+from hostmesh.wire.x509 import BadCertificate, chain_keys, leaf_identities
 
 
 class Certificate:
     """One identity's credentials with both TLS sides, made when first needed."""
 
-    __slots__ = ("_client", "_server", "_tls", "credentials", "keys")
+    __slots__ = ("_client", "_server", "_tls", "credentials", "identities", "keys")
 
     def __init__(self, credentials: Credentials, tls: TlsProvider) -> None:
         self.credentials = credentials
-        self.keys = _keys(credentials)
+        self.keys, self.identities = _names(credentials)
         self._tls = tls
         self._client: ClientContext | None = None
         self._server: ServerContext | None = None
@@ -114,15 +114,15 @@ class Certificates:
         return Certificate(credentials, self._tls)
 
     def _revoked(self, certificate: Certificate) -> bool:
-        return self._bundle is not None and self._bundle.revokes(certificate.keys, (certificate.credentials.identity,))
+        return self._bundle is not None and self._bundle.revokes(certificate.keys, certificate.identities)
 
 
-def _keys(credentials: Credentials) -> tuple[CertificateKey, ...]:
-    """None for a chain that cannot be read: making a context of it says why."""
+def _names(credentials: Credentials) -> tuple[tuple[CertificateKey, ...], tuple[Identity, ...]]:
+    """What revocation knows it by. None for a chain that cannot be read: making a context of it says why."""
     try:
-        return chain_keys(credentials.chain_pem)
+        return chain_keys(credentials.chain_pem), leaf_identities(credentials.chain_pem)
     except (BadCertificate, ValueError):
-        return ()
+        return (), (credentials.identity,)
 
 
 __all__ = ["Certificate", "Certificates", "TlsError"]

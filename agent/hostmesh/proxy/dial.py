@@ -123,7 +123,7 @@ class Dial:
             return
         assert self._certificate is not None
         own = self._certificate
-        parties = Parties(proof, own.keys, own.credentials.identity)
+        parties = Parties(proof, own.keys, own.identities)
         objection = context.revocation.objection(parties, "source")
         if objection is not None:
             context.loop.close_later(handshake.sock)

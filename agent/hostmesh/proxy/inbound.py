@@ -10,6 +10,7 @@ from dataclasses import replace
 from hostmesh.kernel.sockets import local_address
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
+from hostmesh.model.node import inbound_identity
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.certificates import Certificate
 from hostmesh.proxy.context import Context
@@ -17,7 +18,7 @@ from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.handshake import Handshake, verified_peer
 from hostmesh.proxy.inbound_stream import InboundStream, Place
-from hostmesh.proxy.locals import Local
+from hostmesh.proxy.locals import Local, Shared
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT
 from hostmesh.proxy.tunnel import Tunnel
@@ -65,7 +66,7 @@ class Inbound:
         """Let go the peers of workloads that are not captured any more."""
         for peer in list(self._peers):
             peer.known.clear()
-            if peer.local is not None and not self.context.locals.is_captured(peer.local.captured):
+            if isinstance(peer.local, Local) and not self.context.locals.is_captured(peer.local.captured):
                 peer.drain()
 
     def settled(self, peer: InboundPeer) -> None:
@@ -113,7 +114,7 @@ class InboundPeer:
         self.address_text = str(address)
         self.local_address = SocketAddress(address.ip, 0)
         self.local_text = ""
-        self.local: Local | None = None
+        self.local: Local | Shared | None = None
         self.identity: Identity | None = None
         self.known: dict[tuple[str, str, str | None, str | None], Place] = {}
         self.known_at = -1
@@ -188,12 +189,18 @@ class InboundPeer:
             return True
         # What arrives from now on waits in the socket until the engine asks for it.
         self.context.loop.replace_handler(self._sock.fileno(), _ignore)
-        self.local = self.context.locals.for_server(name, self.local_address.ip, self.context.namespace)
-        if self.local is None:
+        context = self.context
+        found = context.locals.for_server(
+            name, self.local_address.ip, context.namespace, shared=context.config.shared_inbound
+        )
+        self.local = found
+        if found is None:
             asked = f"server name {name}" if name is not None else f"address {self.local_address.ip}"
             self._refuse(f"no single captured workload of this host has the {asked}")
         else:
-            self.context.certificates.get(self.local.identity, self._with_certificate)
+            everybody = inbound_identity(context.config.trust_domain, context.config.node)
+            identity = everybody if isinstance(found, Shared) else found.identity
+            context.certificates.get(identity, self._with_certificate)
         return True
 
     def _with_certificate(self, certificate: Certificate | None, reason: str) -> None:
@@ -224,7 +231,7 @@ class InboundPeer:
         except TlsError as error:
             self._refuse(error.reason)
             return
-        parties = Parties(proof, self._certificate.keys, credentials.identity)
+        parties = Parties(proof, self._certificate.keys, self._certificate.identities)
         objection = self.context.revocation.objection(parties, "destination")
         if objection is not None:
             self._refuse(objection.error.removeprefix("connection closed: "))

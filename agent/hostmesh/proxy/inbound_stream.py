@@ -22,7 +22,7 @@ from hostmesh.proxy.context import Context
 from hostmesh.proxy.destination import Declined, Destination, local_service, validate_destination
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handlers import Fields
-from hostmesh.proxy.locals import Local
+from hostmesh.proxy.locals import Local, Shared
 from hostmesh.proxy.origin import describe_origin, find_origin
 from hostmesh.proxy.proxy_header import proxy_header
 from hostmesh.proxy.sockets import Connect, reset, seen_source
@@ -44,7 +44,7 @@ class Arrival(Protocol):
     """The tunnel's end as its streams see it. `known` is theirs to keep, for one generation of the state."""
 
     context: Context
-    local: Local | None
+    local: Local | Shared | None
     address: SocketAddress
     address_text: str
     local_address: SocketAddress
@@ -294,11 +294,13 @@ def _place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
 
 def _find_place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
     context = peer.context
-    assert peer.local is not None
+    meant = _meant(peer, request.authority)
+    if isinstance(meant, Declined):
+        return meant
     # The workload may have been described anew since the tunnel was made.
-    local = context.locals.by_number(peer.local.captured.number)
-    if local is None or local.captured != peer.local.captured:
-        return Declined(503, f"workload {peer.local.captured.key} is not captured any more")
+    local = context.locals.by_number(meant.captured.number)
+    if local is None or local.captured != meant.captured:
+        return Declined(503, f"workload {meant.captured.key} is not captured any more")
     workload = local.workload
     destination = validate_destination(
         context.state, workload, request.authority, peer.local_address.ip, context.config.illegal_ports
@@ -314,6 +316,26 @@ def _find_place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
         _tell(peer, local, request, destination),
         encode_response(200, baggage.encode(workload) if context.config.response_baggage else ""),
     )
+
+
+def _meant(peer: Arrival, authority: str) -> Local | Declined:
+    """Whom a request is for; where a certificate names several, the only one of them with a service at the port.
+
+    A port that no service leads to is nobody's here, whoever listens: the peer could not tell whom it talks to.
+    """
+    assert peer.local is not None
+    if isinstance(peer.local, Local):
+        return peer.local
+    state, config = peer.context.state, peer.context.config
+    serving = []
+    for local in peer.context.locals.at(peer.local.ip):
+        found = validate_destination(state, local.workload, authority, peer.local_address.ip, config.illegal_ports)
+        if isinstance(found, Destination) and local_service(state, local.workload, found.address.port, None):
+            serving.append(local)
+    if len(serving) == 1:
+        return serving[0]
+    ip = peer.local_address.ip
+    return Declined(503, f"the peer named no server, and no single workload of {ip} has a service at {authority}")
 
 
 def _tell(peer: Arrival, local: Local, request: ConnectRequest, destination: Destination) -> Told:

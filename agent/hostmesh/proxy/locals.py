@@ -28,6 +28,13 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Several workloads have the address, and the peer has not said whom it means: each of its requests will."""
+
+    ip: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
 class _Index:
     generation: int
     by_number: dict[int, Local]
@@ -78,11 +85,14 @@ class LocalWorkloads:
         """Answer once the workload is known, or with None and the reason when it did not come in time."""
         self._waiting.enter(number, self._unknown(number), then)
 
-    def for_server(self, name: str | None, ip: IPAddress, namespace: int = 0) -> Local | None:
+    def for_server(
+        self, name: str | None, ip: IPAddress, namespace: int = 0, *, shared: bool = False
+    ) -> Local | Shared | None:
         """Who is asked for by a TLS client: by server name, else the only workload that owns the address.
 
         Who comes through a gateway of its network knows the service only, and asks for that.
         In the namespace of a workload, by whose number it is known, nobody else can be meant.
+        Of several owners all are meant where they may be `shared`, else the default one.
         """
         index = self._fresh()
         if namespace:
@@ -90,7 +100,15 @@ class LocalWorkloads:
         if name is not None and (named := index.by_server_name.get(name)) is not None:
             return named
         owners = index.by_ip.get(ip, ())
-        return owners[0] if len(owners) == 1 else None
+        if len(owners) == 1:
+            return owners[0]
+        if owners and shared:
+            return Shared(ip)
+        return next((local for local in owners if local.captured.default), None)
+
+    def at(self, ip: IPAddress) -> Sequence[Local]:
+        """Who has the address."""
+        return self._fresh().by_ip.get(ip, ())
 
     def _unknown(self, number: int) -> str:
         for local in self._captured:

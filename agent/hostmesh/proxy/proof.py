@@ -22,8 +22,8 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """Whose certificates carry a tunnel: the peer's, and our own with the identity it is for."""
+    """Whose certificates carry a tunnel: the peer's, and our own with the identities it names."""
 
     peer: Proof
     own: tuple[CertificateKey, ...]
-    identity: Identity
+    identities: tuple[Identity, ...]

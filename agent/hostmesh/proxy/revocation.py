@@ -54,7 +54,7 @@ class Revocation:
             return None
         if bundle.revokes(parties.peer.certificates, parties.peer.identities):
             return failures.CERTIFICATE_REVOKED
-        if bundle.revokes(parties.own, (parties.identity,)):
+        if bundle.revokes(parties.own, parties.identities):
             return failures.OWN_CERTIFICATE_REVOKED
         if not any(issuer in self._issuers for issuer, _ in parties.peer.certificates):
             return failures.ISSUER_DISMISSED

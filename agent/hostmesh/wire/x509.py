@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
+from hostmesh.model.node import INBOUND_NAMESPACE
 from hostmesh.model.trust import CertificateKey
 
 _CACHED_LEAVES = 4096
@@ -85,6 +86,15 @@ def chain_keys(chain_pem: bytes) -> tuple[CertificateKey, ...]:
     return tuple(certificate_key(_der(block)) for block in split_pem(chain_pem))
 
 
+def leaf_identities(chain_pem: bytes) -> tuple[Identity, ...]:
+    """`spiffe_identities` of a PEM chain's first certificate.
+
+    Raises:
+        BadCertificate: it cannot be read.
+    """
+    return spiffe_identities(_der(chain_pem))
+
+
 def _der(pem: bytes) -> bytes:
     """Without `ssl`, which would load the system's OpenSSL beside the one that proxy workers use."""
     try:
@@ -146,7 +156,8 @@ def credentials(
         identity: who was asked for.
         key_pem: what `new_key_and_csr` made for the request.
         cert_chain: leaf first, root bundle last (all of it trusted), of those between the first certificate each.
-        check_san: whether the leaf's first identity must be the one asked for.
+        check_san: whether the leaf's first identity must be the one asked for. Who asks for the certificate of a
+            whole host does not know whom it will name: anybody, but not nobody.
 
     Raises:
         BadCertificate: the answer is not usable.
@@ -166,7 +177,9 @@ def credentials(
     _check_key(leaf, key_pem, identity)
     for other in (*chain[1:], *blocks[-1]):
         _load(other, identity)
-    if check_san and spiffe_identities(leaf.public_bytes(serialization.Encoding.DER))[:1] != (identity,):
+    named = spiffe_identities(leaf.public_bytes(serialization.Encoding.DER))
+    found = bool(named) if identity.namespace == INBOUND_NAMESPACE else named[:1] == (identity,)
+    if check_san and not found:
         raise BadCertificate(f"did not find expected SAN: {identity}")
     return Credentials(
         identity=identity,

@@ -11,8 +11,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.mesh import TRUST_DOMAIN, workload
 from tests.support.records import records
 
-from hostmesh.control.ca import CaBroken, CertificateAuthority
+from hostmesh.control.ca import CaBroken, CertificateAuthority, IdentityRevoked
 from hostmesh.control.csr import BadRequest
+from hostmesh.model.node import inbound_identity
 from hostmesh.wire.x509 import credentials, new_key_and_csr
 
 WEB = workload("web")
@@ -121,6 +122,22 @@ def test_what_a_workload_certificate_says(tmp_path: Path) -> None:
     assert issued.serial.bit_length() == 127
     assert len(issued.chain) == 2
     assert x509.load_pem_x509_certificate(issued.chain[-1].encode()).subject == leaf.issuer
+
+
+def test_what_the_certificate_of_a_host_says(tmp_path: Path) -> None:
+    """All of its workloads but the revoked, for servers only; the ledger has it under the host's own entry."""
+    ca = authority(tmp_path)
+    db, gone = workload("db"), workload("gone")
+    ca.revocations.revoke_identity(gone, "left", [])
+    issued = ca.sign_inbound(request(), {WEB, gone, db}, DAY, "mesh2")
+    assert issued.identity == inbound_identity(TRUST_DOMAIN, "mesh2")
+    leaf = x509.load_pem_x509_certificate(issued.chain[0].encode())
+    assert sans(issued.chain[0]) == [str(db), str(WEB)]
+    usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert sans(ca.sign_inbound(request(), {WEB}, DAY, "mesh2").chain[0]) == [str(WEB)]
+    with pytest.raises(IdentityRevoked, match="gone is revoked"):
+        ca.sign_inbound(request(), {gone}, DAY, "mesh2")
 
 
 def test_the_chain_is_what_our_agents_and_openssl_accept(tmp_path: Path) -> None:

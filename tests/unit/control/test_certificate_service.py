@@ -14,7 +14,7 @@ from hostmesh.control.certificate_service import NotEntitled, entitled
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.failure import FetchFailed
 from hostmesh.model.identity import Identity
-from hostmesh.model.node import node_identity
+from hostmesh.model.node import inbound_identity, node_identity
 from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceStub
 from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest
@@ -33,6 +33,8 @@ ENTITLEMENTS = [
     (str(workload("web", trust_domain="evil.example")), "not of this mesh's trust domain"),
     (str(node_identity(TRUST_DOMAIN, "mesh3")), "another node than mesh2"),
     (str(node_identity("evil.example", "mesh2")), "another node"),
+    (str(inbound_identity(TRUST_DOMAIN, "mesh3")), "another node than mesh2"),
+    (str(inbound_identity(TRUST_DOMAIN, "mesh2")), "no certificates that name several workloads"),
 ]
 
 
@@ -45,6 +47,21 @@ def test_entitled(requested: str, refusal: str | None) -> None:
     else:
         with pytest.raises(NotEntitled, match=refusal):
             entitled(requested, "mesh2", TRUST_DOMAIN, lambda node: everywhere if node == "mesh2" else set())
+
+
+def test_one_certificate_for_all_of_a_host_where_it_is_allowed() -> None:
+    """Its own only, for somebody, and for no more than a handshake bears."""
+    everybody = str(inbound_identity(TRUST_DOMAIN, "mesh2"))
+    for count, refusal in ((1, None), (64, None), (0, "0 workload identities"), (65, "65 workload identities")):
+        here = {workload(f"w{n}") for n in range(count)}
+        if refusal is None:
+            found = entitled(everybody, "mesh2", TRUST_DOMAIN, lambda _, here=here: here, shared_inbound=True)
+            assert str(found) == everybody
+        else:
+            with pytest.raises(NotEntitled, match=refusal):
+                entitled(everybody, "mesh2", TRUST_DOMAIN, lambda _, here=here: here, shared_inbound=True)
+    with pytest.raises(NotEntitled, match="another node than mesh3"):
+        entitled(everybody, "mesh3", TRUST_DOMAIN, lambda _: {WEB}, shared_inbound=True)
 
 
 def test_a_node_gets_the_certificates_registered_on_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.support.pki import ALICE, BOB, HOUR, Authority
 from hostmesh.daemon.messages import read_trust
 from hostmesh.daemon.trust import REVOKED, Trust
 from hostmesh.model.identity import Credentials, Identity
+from hostmesh.model.node import inbound_identity
 from hostmesh.model.trust import TrustBundle
 from hostmesh.rpc.roots import Roots
 from hostmesh.wire.x509 import split_pem
@@ -85,6 +86,14 @@ def test_what_is_revoked_is_discarded(trust: Trust) -> None:
     trust.review(held)
     assert held.discarded == [(ALICE, REVOKED)]
     assert held.renewed == []
+
+
+def test_a_certificate_of_several_is_revoked_with_any_of_them(trust: Trust) -> None:
+    """What it is kept as names nobody."""
+    shared = OLD.issue(inbound_identity("cluster.local", "host1"), uris=(str(ALICE), str(BOB)))
+    trust.take(encode_trust("cluster.local", [OLD.certificate], revoked_identities=[BOB]))
+    assert trust.revokes(shared)
+    assert not trust.revokes(OLD.issue(ALICE))
 
 
 def test_what_another_authority_signed_is_replaced_in_good_time(trust: Trust) -> None:

@@ -174,6 +174,18 @@ def test_duplicates(tmp_path: Path, second: str, field: str) -> None:
     assert str(problem).startswith(f"{tmp_path}/b.yaml:4: {field}{tmp_path}/a.yaml:4; ")
 
 
+def test_one_default_for_peers_that_name_nobody(tmp_path: Path) -> None:
+    """A second one is a mistake, and so is one that has its addresses to itself."""
+    default = "annotations: {hostmesh.io/default-inbound: 'true'}\n"
+    (tmp_path / "a.yaml").write_text(WEB + default)
+    assert [one.default_inbound for one in read(tmp_path)] == [True]
+    (tmp_path / "b.yaml").write_text(WEB.replace("prod/web", "prod/b").replace("web-api", "b") + default)
+    with pytest.raises(InvalidYaml, match=r"a default workload is enrolled already at .*/a\.yaml:4"):
+        read(tmp_path)
+    with pytest.raises(InvalidYaml, match="does not go with netns"):
+        read_text(NETNS + default, "app.yaml")
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing but InvalidYaml comes out of a parser of what users write."""

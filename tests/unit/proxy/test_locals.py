@@ -10,7 +10,7 @@ from tests.support.proxy import workload
 from hostmesh.model.address import parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload, server_name
-from hostmesh.proxy.locals import Local, LocalWorkloads
+from hostmesh.proxy.locals import Local, LocalWorkloads, Shared
 from hostmesh.state.store import MeshState
 from hostmesh.transport.loop import Loop
 
@@ -34,8 +34,8 @@ def found(state: MeshState) -> LocalWorkloads:
     return made
 
 
-def name(local: Local | None) -> str | None:
-    return local.captured.name if local is not None else None
+def name(local: Local | Shared | None) -> str | None:
+    return local.captured.name if isinstance(local, Local) else None
 
 
 def test_a_mark_means_a_workload_once_it_is_described(found: LocalWorkloads, state: MeshState) -> None:
@@ -59,6 +59,18 @@ def test_the_only_owner_of_an_address_answers_for_it(found: LocalWorkloads, stat
     assert found.for_server(None, HERE) is None
     assert name(found.for_server(server_name("lab//b"), HERE)) == "b"
     assert found.for_server(None, parse_ip("10.0.0.7")) is None
+
+
+def test_of_several_owners_all_are_meant_or_the_default(state: MeshState) -> None:
+    """All where they may share a certificate, else the default, else nobody; a server name comes first."""
+    state.upsert_workload(workload("b", B, "10.0.0.1"))
+    found = LocalWorkloads(Loop(), state, "here", 5.0)
+    found.set([CAPTURED[0], replace(CAPTURED[1], default=True)])
+    assert found.for_server(None, HERE, shared=True) == Shared(HERE)
+    assert [name(one) for one in found.at(HERE)] == ["a", "b"]
+    assert name(found.for_server(server_name("lab//a"), HERE, shared=True)) == "a"
+    assert name(found.for_server(None, HERE)) == "b"
+    assert found.for_server(None, parse_ip("10.0.0.7"), shared=True) is None
 
 
 def test_who_waits_is_answered_by_the_push(found: LocalWorkloads, state: MeshState) -> None:

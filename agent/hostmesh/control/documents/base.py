@@ -17,7 +17,7 @@ from hostmesh.control.documents.names import (
     label_key_complaint,
     label_value_complaint,
 )
-from hostmesh.model.node import NODE_NAMESPACE
+from hostmesh.model.node import RESERVED_NAMESPACES
 
 DRY_RUN = "istio.io/dry-run"
 NODE_LABEL = "hostmesh.io/node"
@@ -130,8 +130,8 @@ def _check_namespace(resource: Resource, *, namespaced: bool) -> Iterator[Findin
         yield Finding(path, f"{resource.kind} does not live in a namespace; remove the field")
     elif namespaced and namespace and not is_dns_label(namespace):
         yield Finding(path, _name_rule(namespace))
-    if namespace == NODE_NAMESPACE:
-        why = f"the namespace {NODE_NAMESPACE!r} is reserved for the identities of nodes; choose another"
+    if namespace in RESERVED_NAMESPACES:
+        why = f"the namespace {namespace!r} is reserved for the identities of nodes; choose another"
         yield Finding(path if namespaced else ("metadata", "name"), why)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LocalWorkload(_message.Message):
-    __slots__ = ("number", "name", "namespace", "identity", "unit", "in_namespace", "registry_only")
+    __slots__ = ("number", "name", "namespace", "identity", "unit", "in_namespace", "registry_only", "default")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class LocalWorkload(_message.Message):
     UNIT_FIELD_NUMBER: _ClassVar[int]
     IN_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     REGISTRY_ONLY_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_FIELD_NUMBER: _ClassVar[int]
     number: int
     name: str
     namespace: str
@@ -22,7 +23,8 @@ class LocalWorkload(_message.Message):
     unit: str
     in_namespace: bool
     registry_only: bool
-    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ..., in_namespace: _Optional[bool] = ..., registry_only: _Optional[bool] = ...) -> None: ...
+    default: bool
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., identity: _Optional[str] = ..., unit: _Optional[str] = ..., in_namespace: _Optional[bool] = ..., registry_only: _Optional[bool] = ..., default: _Optional[bool] = ...) -> None: ...
 
 class Credentials(_message.Message):
     __slots__ = ("identity", "key_pem", "chain_pem", "roots_pem", "not_before", "not_after", "serial")
