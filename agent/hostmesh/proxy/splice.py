@@ -133,7 +133,10 @@ class Splice:
 
     def _ready(self, mask: int) -> None:
         try:
-            self._carry(mask)
+            if mask == READABLE and not self._app_ended:
+                self.writable()
+            else:
+                self._carry(mask)
         except Http2Error as error:
             self._tunnel.broken(error)
 
@@ -153,16 +156,18 @@ class Splice:
 
     def writable(self) -> None:
         """Take what the application has sent, as far as the tunnel has room."""
-        http2, stream = self._tunnel.http2, self._stream
+        http2, stream, sock = self._tunnel.http2, self._stream, self._sock
         taken = 0
         gone = False
         while not self._app_ended:
-            slots = http2.reserve_slots(stream, CHUNK)
-            if not slots:
+            # After the first frame there may be much more than a frame of this peer holds: fill several at once.
+            slots = http2.reserve_slots(stream, CHUNK) if taken else [http2.reserve(stream, CHUNK)]
+            size = sum(map(len, slots))
+            if not size:
                 self._tunnel.starved(stream, self)
                 break
             try:
-                n, size = self._receive(slots)
+                n = sock.recvmsg_into(slots, 0, DONTWAIT)[0] if taken else sock.recv_into(slots[0], 0, DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
@@ -186,13 +191,6 @@ class Splice:
         elif self._app_ended:
             self._tunnel.wake()
             self._finish_if_done()
-
-    def _receive(self, slots: list[memoryview]) -> tuple[int, int]:
-        """Bytes received, and how many there was room for."""
-        if len(slots) == 1:
-            room = slots[0]
-            return self._sock.recv_into(room, 0, DONTWAIT), len(room)
-        return self._sock.recvmsg_into(slots, 0, DONTWAIT)[0], sum(map(len, slots))
 
     # From the peer
 
@@ -239,8 +237,7 @@ class Splice:
             self._credit(size)
             self.writable()  # what it sent before it died is still to be read
             return
-        if n:
-            self._written(n)
+        self._written(n)
         if n < size:
             self._keep(_rest(views, n))
             self._loop.watch_writable(self._sock.fileno())
@@ -275,14 +272,16 @@ class Splice:
             self._end_to_app()
 
     def _written(self, n: int) -> None:
-        self.bytes_to_app += n
-        self._to_app.value += n
-        self._credit(n)
+        if n:
+            self.bytes_to_app += n
+            self._to_app.value += n
+            self._credit(n)
 
     def _credit(self, n: int) -> None:
-        self._tunnel.http2.credit(self._stream, n)
-        if self._tunnel.http2.pending_output:
-            self._tunnel.wake()
+        tunnel = self._tunnel
+        tunnel.http2.credit(self._stream, n)
+        if tunnel.http2.pending_output:
+            tunnel.wake()
 
     # Ends
 

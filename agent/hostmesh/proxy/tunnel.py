@@ -297,7 +297,13 @@ class Tunnel:
                 n = self._engine.read_into(plaintext)
                 if not n:
                     break
-                self._dispatch(self.http2.receive(plaintext[:n]))
+                events = self.http2.receive(plaintext[:n])
+                if len(events) == 1 and type(event := events[0]) is Data:  # as nearly always
+                    handler = self._streams.get(event.stream)
+                    if handler is not None:
+                        handler.data((event.view,), len(event.view), event.end)
+                else:
+                    self._dispatch(events)
                 if n < PLAINTEXT_BUFFER and not self._engine.ended:  # asking again would find nothing
                     break
         except Http2Error as error:
@@ -387,11 +393,10 @@ class Tunnel:
             self.leave()
 
     def _encrypt(self) -> None:
-        output = self.http2.take()
-        size = len(output)
-        if size:
-            self._engine.write(output)
-            self.http2.sent(size)
+        http2 = self.http2
+        if size := http2.pending_output:
+            self._engine.write(http2.take())
+            http2.sent(size)
 
     def _send(self) -> bool:
         """Whether the socket took everything."""

@@ -19,6 +19,9 @@ _RESET = "reject with tcp reset"
 Rule = tuple[str, str]
 """Text and comment."""
 
+_NOT_THE_START: Rule = ("tcp flags & syn == 0x0 return", "of a connection that has been judged")
+"""First where every packet of the host passes: one comparison instead of a look at each rule."""
+
 
 def map_name(level: int) -> str:
     """The map from cgroups of one depth to the mark of their workload."""
@@ -145,6 +148,7 @@ def remains(ports: ListenerPorts) -> Iterator[Rule]:
 
 def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     """Which listener the proxy's connection to a workload may reach."""
+    yield _NOT_THE_START
     redirected = f"tcp dport {{ {intent.ports.outbound}, {intent.ports.inbound_plaintext} }}"
     mine = f'iifname "lo" {_TO_A_WORKLOAD}'
     yield f"{redirected} {_NEW} ct status & dnat == 0x0 {_RESET}", "these ports are reached by capture only"
@@ -166,6 +170,7 @@ def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
 
 def leaving(intent: Intent) -> Iterator[Rule]:
     """What may not leave, and who may answer."""
+    yield _NOT_THE_START
     yield f'oifname != "lo" {_TO_A_WORKLOAD} {_RESET}', "to a workload of this host, yet leaving it"
     theirs = f'oifname "lo" {_ANSWER} meta mark'
     yield f"{theirs} @user_marks meta skuid . meta mark != @answerers {_RESET}", "somebody else answers at their port"

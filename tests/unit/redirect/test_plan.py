@@ -62,12 +62,12 @@ def test_ports_are_settings() -> None:
     assert any("redirect to :1 " in rule for rule in rules(ruleset, "outbound"))
     assert any("redirect to :6 " in rule for rule in rules(ruleset, "inbound"))
     assert any(rule.startswith("tcp dport { 1, 6, 8, 22, 2222 } return") for rule in rules(ruleset, "inbound"))
-    assert rules(ruleset, "guard")[0].startswith("tcp dport { 1, 6 } ")
+    assert rules(ruleset, "guard")[1].startswith("tcp dport { 1, 6 } ")
 
 
 def test_guard_ends_in_a_reset() -> None:
     """Pairs that are allowed return; the last rule resets every other marked connection of the proxy."""
-    guard = rules(plan([WEB, DEEP]), "guard")
+    guard = rules(plan([WEB, DEEP]), "guard")[1:]
     assert [("@owners_" in rule, "reject with tcp reset" in rule) for rule in guard] == [
         (False, True),
         (True, False),
@@ -77,6 +77,15 @@ def test_guard_ends_in_a_reset() -> None:
         (False, False),
         (False, True),
     ]
+
+
+def test_packets_of_running_connections_meet_one_rule() -> None:
+    """Every packet of the host passes the guard and `leaving`; both judge beginnings of connections only."""
+    ruleset = plan([WEB, DEEP])
+    for chain in ("guard", "leaving"):
+        first, *others = rules(ruleset, chain)
+        assert first.startswith("tcp flags & syn == 0x0 return")
+        assert all("tcp flags & (fin | syn | rst | ack) ==" in rule for rule in others)
 
 
 def test_deepest_level_first() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL, crypto
 
-from hostmesh.kernel.cpu import encrypts_blocks_in_parallel
 from hostmesh.model.identity import Credentials
 from hostmesh.transport.tls.bundled_engine import Buffers, BundledEngine
 from hostmesh.transport.tls.engine import ALPN, CIPHER_SUITES, TlsError
@@ -49,16 +46,6 @@ class BundledContext:
         return BundledEngine(handle, self._buffers, self._server_side, server_name)
 
 
-@cache
-def _suites() -> str:
-    """In the order of preference, which is the client's.
-
-    Where AES goes block by block the shorter key saves a tenth of what bulk costs; both are as strong as TLS asks for.
-    """
-    suites = CIPHER_SUITES.split(":")
-    return ":".join(suites if encrypts_blocks_in_parallel() else reversed(suites))
-
-
 def _context(credentials: Credentials, *, server_side: bool) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD if server_side else SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -68,7 +55,7 @@ def _context(credentials: Credentials, *, server_side: bool) -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET)
     context.set_mode(SSL_MODE_NO_AUTO_CHAIN)
     handle = context._context  # noqa: SLF001  pyOpenSSL has no public handle
-    if lib.SSL_CTX_set_ciphersuites(handle, _suites().encode()) != 1:
+    if lib.SSL_CTX_set_ciphersuites(handle, CIPHER_SUITES.encode()) != 1:
         lib.ERR_clear_error()
         raise TlsError(f"the TLS library does not have {CIPHER_SUITES}")
     if server_side:

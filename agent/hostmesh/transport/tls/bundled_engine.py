@@ -197,7 +197,8 @@ class BundledEngine:
             self._drain()
             address += _PIECE
             size -= _PIECE
-        self._write(address, size)
+        if lib.SSL_write(self._ssl, address, size) != size:
+            raise self._fail(self._explain())
 
     def pending_out(self) -> memoryview:
         """See `Engine`."""

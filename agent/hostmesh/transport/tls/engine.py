@@ -1,6 +1,6 @@
 """What the proxy needs of a TLS library, over memory buffers (RFC 8446; settings as Istio's HBONE uses them).
 
-TLS 1.3 only, AES-256-GCM and AES-128-GCM, ALPN exactly `h2`, certificates on both sides verified against the
+TLS 1.3 only, AES-128-GCM and AES-256-GCM, ALPN exactly `h2`, certificates on both sides verified against the
 roots of the credentials, no resumption, no host names: who the peer is, the caller reads from `peer_chain`.
 
 The order of calls, for both roles::
@@ -21,7 +21,8 @@ from typing import Final, Protocol
 from hostmesh.model.identity import Credentials
 
 ALPN: Final = "h2"
-CIPHER_SUITES: Final = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
+CIPHER_SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
+"""In the order of preference, which is the client's: the shorter key is the faster one."""
 
 
 class TlsError(Exception):

@@ -115,16 +115,15 @@ class Http2Connection:
         a `WindowOpened` will follow; when blocked by the output buffer, try again after `sent()`.
         """
         room = self._sendable(stream, want)
-        limit = self._peer.max_frame_size
-        out = self._out
-        room = out.room(min(room, limit) + HEADER_SIZE) - HEADER_SIZE if room > 0 else 0
+        if room > 0:
+            room = self._out.room(min(room, self._peer.max_frame_size) + HEADER_SIZE) - HEADER_SIZE
         if room <= 0:
             self._where = -1
             return EMPTY
-        start = out.end
-        self._where = start
         self._reserved = self._slot = room
-        return out.view[start + HEADER_SIZE : start + HEADER_SIZE + room]
+        out = self._out
+        self._where = where = out.end
+        return out.view[where + HEADER_SIZE : where + HEADER_SIZE + room]
 
     def reserve_slots(self, stream: int, want: int) -> list[memoryview]:
         """As `reserve()`, but the places of several frames, in order, for scattered reads (peers with small frames)."""
@@ -133,16 +132,7 @@ class Http2Connection:
         if room <= 0:
             return []
         out = self._out
-        limit = self._peer.max_frame_size
-        if room <= limit:  # one frame takes it all: our own peers, whose frames are as large as our reads
-            size = out.room(room + HEADER_SIZE) - HEADER_SIZE
-            if size <= 0:
-                return []
-            self._where = where = out.end
-            self._reserved = self._slot = size
-            start = where + HEADER_SIZE
-            return [out.view[start : start + size]]
-        slot = limit
+        slot = self._peer.max_frame_size
         count = min(-(-room // slot), MAX_SLOTS)
         total = out.room(room + count * HEADER_SIZE)
         where = out.end
@@ -247,15 +237,23 @@ class Http2Connection:
         Raises:
             ValueError: more than were delivered.
         """
-        state = self._state
         entry = self._streams.get(stream)
-        if entry is not None:
-            if n > entry.unread:
-                raise ValueError(f"{n} bytes credited of {entry.unread}")
-            entry.unread -= n
-            state.credit_connection(n)
-            state.credit_stream(entry, n)
+        if entry is None:
+            self._credit_ended(stream, n)
             return
+        if n > entry.unread:
+            raise ValueError(f"{n} bytes credited of {entry.unread}")
+        entry.unread -= n
+        flow = self._flow
+        if flow.owed + n < flow.step and entry.owed + n < entry.step:  # as nearly always: nothing to announce yet
+            flow.owed += n
+            entry.owed += n
+        else:
+            self._state.credit_connection(n)
+            self._state.credit_stream(entry, n)
+
+    def _credit_ended(self, stream: int, n: int) -> None:
+        state = self._state
         unread = state.unfinished.get(stream)
         if unread is None:
             return

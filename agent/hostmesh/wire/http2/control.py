@@ -32,11 +32,11 @@ class _Rule(NamedTuple):
 class ControlFrames:
     """The handlers, and the counts of what costs us work and the peer nothing."""
 
-    __slots__ = ("_blocks", "_greeted", "_idle_frames", "_pings", "_rules", "_settings", "_state")
+    __slots__ = ("_greeted", "_idle_frames", "_pings", "_rules", "_settings", "_state", "blocks")
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
-        self._blocks = HeaderBlocks(state)
+        self.blocks = HeaderBlocks(state)
         self._greeted = False
         longest = state.limits.max_frame_size
         block = min(state.limits.max_header_list_size + _BLOCK_OVERHEAD, longest)
@@ -55,11 +55,6 @@ class ControlFrames:
         self._pings = 0
         self._settings = 0
         self._idle_frames = 0
-
-    @property
-    def continuing(self) -> int:
-        """The stream whose CONTINUATION must come next; 0: none."""
-        return self._blocks.continuing
 
     def forgive(self) -> None:
         """Time has passed: start counting floods anew."""
@@ -82,7 +77,7 @@ class ControlFrames:
         Raises:
             Http2Error: it may not come here, or not in this size.
         """
-        continuing = self._blocks.continuing
+        continuing = self.blocks.continuing
         if continuing and (kind != frames.CONTINUATION or number != continuing):
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} inside the header block of {continuing}")
         if not self._greeted and kind != frames.SETTINGS:
@@ -121,7 +116,7 @@ class ControlFrames:
         # No table of bound methods: it would tie each connection to itself until the collector comes.
         match kind:
             case frames.HEADERS:
-                self._blocks.on_headers(flags, number, payload, events)
+                self.blocks.on_headers(flags, number, payload, events)
             case frames.WINDOW_UPDATE:
                 self._on_window_update(flags, number, payload, events)
             case frames.RST_STREAM:
@@ -133,7 +128,7 @@ class ControlFrames:
             case frames.GOAWAY:
                 self._on_goaway(flags, number, payload, events)
             case _:  # CONTINUATION: nothing else has passed `admit`
-                self._blocks.on_continuation(flags, number, payload, events)
+                self.blocks.on_continuation(flags, number, payload, events)
 
     def _on_rst_stream(self, _flags: int, number: int, payload: bytes, events: list[Event]) -> None:
         state = self._state
@@ -186,7 +181,7 @@ class ControlFrames:
             self.count_idle()
             return
         state.acknowledged = True
-        self._blocks.decoder.acknowledged()
+        self.blocks.decoder.acknowledged()
         change = state.limits.stream_window - state.initial_receive
         if change:
             state.initial_receive += change

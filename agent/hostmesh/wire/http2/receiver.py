@@ -24,6 +24,7 @@ class Receiver:
     """
 
     __slots__ = (
+        "_blocks",
         "_end",
         "_held",
         "_left",
@@ -39,6 +40,7 @@ class Receiver:
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
         self.control = ControlFrames(state)
+        self._blocks = self.control.blocks
         self._max_frame = state.limits.max_frame_size
         self._preface = frames.PREFACE if state.server else b""
         self._held = bytearray()
@@ -64,6 +66,7 @@ class Receiver:
         state = self._state
         streams = state.streams
         flow = state.flow
+        blocks = self._blocks
         size = len(data)
         while size - position >= HEADER_SIZE:
             high, low, kind, flags, number = _unpack_header(data, position)
@@ -80,7 +83,7 @@ class Receiver:
                 and length <= stream.receive
                 and length <= flow.receive
                 and length <= self._max_frame
-                and not self.control.continuing
+                and not blocks.continuing
             ):
                 stream.receive -= length
                 flow.receive -= length

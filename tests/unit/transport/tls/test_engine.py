@@ -79,10 +79,12 @@ def read_all(engine: Engine, room: int = 1 << 16) -> bytes:
 
 @every_pair
 def test_both_ends_know_each_other(client_tls: TlsProvider, server_tls: TlsProvider) -> None:
-    """TLS 1.3, AES-256-GCM, h2, and each has the other's certificate."""
+    """TLS 1.3, h2, AES-128 wherever no end insists on AES-256, and each has the other's certificate."""
     client, server = connected(client_tls, server_tls)
+    easy = client_tls.name == server_tls.name == "bundled"  # the system's prefers AES-256, as client and as server
+    cipher = "TLS_AES_128_GCM_SHA256" if easy else "TLS_AES_256_GCM_SHA384"
     for engine in (client, server):
-        assert (engine.version, engine.cipher, engine.alpn) == ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2")
+        assert (engine.version, engine.cipher, engine.alpn) == ("TLSv1.3", cipher, "h2")
         assert engine.handshake() is True
     assert spiffe_identities(client.peer_chain[0]) == (BOB,)
     assert spiffe_identities(server.peer_chain[0]) == (ALICE,)

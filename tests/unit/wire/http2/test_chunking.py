@@ -116,7 +116,7 @@ def test_byte_by_byte(script: list[bytes]) -> None:
 def held_bytes(wire: Wire) -> int:
     """What the connection keeps because of its input."""
     receiver = wire.connection._receiver
-    return len(receiver._held) + len(receiver.control._blocks._block)
+    return len(receiver._held) + len(receiver.control.blocks._block)
 
 
 @settings(max_examples=400, deadline=None)
