@@ -27,7 +27,7 @@ WARM_UP_SECONDS = 0.2
 RESULTS = Path(__file__).parent / "results.json"
 
 NOTES = (
-    "hostmesh captures the load and the application by their cgroups (nft, conntrack, marks); Envoy has a port",
+    "load and application are captured by cgroup for hostmesh (nft, marks), the load by destination for Envoy (nft)",
     "CPU is utime + stime of both proxies; for hostmesh of both workers and of both mains, which write the access log",
     "rss, after the rounds: both Envoys; both workers and one main with the agent's code (agent and 2 workers)",
     "cpu_seconds_per_gb and cpu_us_per_connection: mean of the four bulk works, of the two connection works",

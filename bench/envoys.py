@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,11 @@ Json = dict[str, Any]
 CLIENT_PORT = 15001
 HBONE_PORT = 15008
 ADMIN_PORT = 15000
-TARGET = f"127.0.0.1:{CLIENT_PORT}"
+PLAINTEXT_PORT = 15006
+
+_OUTBOUND = "type nat hook output priority -100; ip daddr {ip} tcp dport {port} redirect to :{proxy}"
+_INBOUND = 'type nat hook prerouting priority -100; iifname != "lo" tcp dport {port} redirect to :{proxy}'
+"""As a mesh redirects for a proxy that is not hostmesh: by address, two rules, nothing to look up."""
 
 _UNLIMITED = 1 << 20
 _LINE = (
@@ -47,8 +52,18 @@ def pair(where: Site) -> Iterator[dict[str, int]]:
             directory = where.directory / name
             directory.mkdir()
             with host.namespace.entered():
+                _capture(name, server_ip)
                 pids[f"envoy {name}"] = stack.enter_context(envoy.running(config, directory, ADMIN_PORT)).pid
         yield pids
+
+
+def _capture(name: str, server_ip: str) -> None:
+    """Connections reach the client's proxy by redirection, as every connection of a mesh does."""
+    if name == "client":
+        chain = _OUTBOUND.format(ip=server_ip, port=APPLICATION_PORT, proxy=CLIENT_PORT)
+    else:
+        chain = _INBOUND.format(port=APPLICATION_PORT, proxy=PLAINTEXT_PORT)
+    subprocess.run(["nft", f"table ip capture {{\n chain {name} {{ {chain}\n}}\n}}"], check=True)
 
 
 def cipher(where: Site) -> str:

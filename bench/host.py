@@ -38,7 +38,7 @@ async def _serve(config: str, snapshot: Path) -> None:
     listeners = [(door.kind, _bind(door.address, door.port)) for door in DOORS]
     doors = Doors(lambda *_: [])  # no workload here has a network namespace to itself
     hooks = WorkerHooks(
-        lambda: read_messages(snapshot), sink.write_batch, _no_more_credentials, doors.channel, _no_names
+        lambda: read_messages(snapshot), sink.write_batch, _nothing, doors.channel, _nothing, _nothing, _nothing
     )
     workers = ProxyWorkers(1, pb.Start(config_json=config, plain_logs=sink.plain_lines), listeners, hooks, user=None)
     async with asyncio.TaskGroup() as tasks:
@@ -72,14 +72,9 @@ def _bind(address: str, port: int) -> socket.socket:
     return bind_listener(address, port, dual_stack=address == "::")
 
 
-def _no_names(hostname: str) -> None:
-    """No workload of the bench is known by its hostname alone."""
-    del hostname
-
-
-def _no_more_credentials(identity: str) -> None:
-    """What the snapshot has is all there is; a worker that asks for more waits, and its connection fails."""
-    del identity
+def _nothing(wanted: object) -> None:
+    """What the snapshot has is all there is; who asks for more waits, and its connection fails."""
+    del wanted
 
 
 def _say(*words: str) -> None:

@@ -73,10 +73,10 @@ def direct(program: Path, directory: Path) -> Iterator[Setup]:
 
 @contextmanager
 def envoy(program: Path, directory: Path) -> Iterator[Setup]:
-    """The load connects to a listener of the client's Envoy; nothing is captured."""
+    """The load connects to the application, and is captured by its destination."""
     with site(directory) as where, populated(where, program) as generator, envoys.pair(where) as pair:
-        generator.run("ping", envoys.TARGET, seconds=0.1)
-        yield Setup("envoy", generator, envoys.TARGET, where, pair, envoys.cipher(where))
+        generator.run("ping", where.application, seconds=0.1)
+        yield Setup("envoy", generator, where.application, where, pair, envoys.cipher(where))
 
 
 @contextmanager
