@@ -144,6 +144,7 @@ class Lab:
     def ask(self, method: str = "GET", path: str = "/") -> tuple[int, str]:
         """One request of alice on a tunnel of a new connection."""
         client = Client.__new__(Client)
+        client.baggage = ""
         client.peer = dial((self.ip, self.port), self.alice, self.alice.roots_pem)
         with client.peer:
             answer = client.ask(VIP, f"{method} {path} HTTP/1.1")

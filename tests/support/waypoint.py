@@ -68,19 +68,23 @@ class RunningWaypoint:
         config = self.directory / "bootstrap.json"
         config.write_text(json.dumps(bootstrap("wp", str(self.generations.directory), str(self.admin))))
         command = [str(binary()), "-c", str(config), "--concurrency", "2", "--use-dynamic-base-id", "-l", "warning"]
+        command += ["--file-flush-interval-msec", "100"]
         with self.log.open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log)
 
-    def stat(self, name: str) -> int:
-        """A counter or gauge by its full name; 0 where there is none."""
+    def get(self, path: str) -> str:
+        """What its admin port answers."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(PATIENCE)
             sock.connect(str(self.admin))
             connection = http.client.HTTPConnection("admin")
             connection.sock = sock
-            connection.request("GET", f"/stats?filter=^{name}$")
-            text = connection.getresponse().read().decode()
-        return int(text.rpartition(":")[2] or 0)
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+
+    def stat(self, name: str) -> int:
+        """A counter or gauge by its full name; 0 where there is none."""
+        return int(self.get(f"/stats?filter=^{name}$").rpartition(":")[2] or 0)
 
     def wait(self, name: str, at_least: int) -> None:
         """Until a number is reached; Envoy has nothing to wait on."""
@@ -120,10 +124,11 @@ class Client:
     def __init__(self, waypoint: RunningWaypoint, identity: Identity) -> None:
         credentials = waypoint.authority.issue(identity)
         self.peer: Peer = dial((waypoint.ip, 15008), credentials, credentials.roots_pem)
+        self.baggage = ""
 
     def tunnel(self, authority: str) -> tuple[int, int]:
         """Stream and status of a CONNECT."""
-        stream = self.peer.connect(authority)
+        stream = self.peer.connect(authority, *([("baggage", self.baggage)] if self.baggage else []))
         return stream, int(self.peer.answer(stream)[":status"])
 
     def read(self, stream: int) -> bytes:

@@ -43,9 +43,18 @@ def waypoint() -> None:
 )
 @click.option("--bind", default="0.0.0.0", show_default=True, help="Address to take HBONE on.")
 @click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 256), help="Threads of Envoy.")
+@click.option("--metrics-port", default=15090, show_default=True, type=click.IntRange(0, 65535), help="0: none.")
 @click.option("--runtime-dir", type=click.Path(path_type=Path), help="For sockets and keys.  [default: below /run]")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=True, help="For its cache.")
-def run(gateway: str, config: Path, bind: str, concurrency: int, runtime_dir: Path | None, state_dir: Path) -> None:
+def run(
+    gateway: str,
+    config: Path,
+    bind: str,
+    concurrency: int,
+    metrics_port: int,
+    runtime_dir: Path | None,
+    state_dir: Path,
+) -> None:
     """Run the waypoint of GATEWAY, as systemd starts it.
 
     Exit status 1 if the configuration is wrong or Envoy is not installed.
@@ -57,7 +66,7 @@ def run(gateway: str, config: Path, bind: str, concurrency: int, runtime_dir: Pa
     runtime = runtime_dir or RUNTIME / gateway.replace("/", ".")
 
     async def serve() -> None:
-        await Waypoint(settings, Options(gateway, runtime, state_dir, bind, concurrency)).run()
+        await Waypoint(settings, Options(gateway, runtime, state_dir, bind, concurrency, metrics_port)).run()
 
     try:
         settings = load(config, os.environ)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from hostmesh.model.telemetry import UNCHANGED, Telemetry
+
 
 class AppProtocol(Enum):
     """What a service's port speaks; `SNIFFED` where nobody said."""
@@ -18,7 +20,10 @@ class AppProtocol(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WaypointEndpoint:
-    """Where a port of a service is served. `identity` is the SPIFFE URI of an HBONE endpoint, "" means plaintext."""
+    """Where a port of a service is served. `identity` is the SPIFFE URI of an HBONE endpoint, "" means plaintext.
+
+    `owner`, `service`, `revision` and `cluster` are what metrics call it (Istio's canonical names).
+    """
 
     address: str
     port: int
@@ -26,6 +31,10 @@ class WaypointEndpoint:
     workload: str = ""
     namespace: str = ""
     weight: int = 1
+    owner: str = ""
+    service: str = ""
+    revision: str = ""
+    cluster: str = ""
 
     @property
     def authority(self) -> str:
@@ -152,13 +161,15 @@ class WaypointPort:
 
 @dataclass(frozen=True, slots=True)
 class WaypointService:
-    """A service that the waypoint serves, or (`served` False) that routes of others lead to."""
+    """A service that the waypoint serves, or (`served` False) that routes of others lead to; `name` is for metrics."""
 
     namespace: str
     hostname: str
     vips: tuple[str, ...] = ()
     ports: tuple[WaypointPort, ...] = ()
     served: bool = True
+    name: str = ""
+    telemetry: Telemetry = UNCHANGED
 
 
 Fields = Mapping[str, tuple[str, ...]]
@@ -259,7 +270,7 @@ class ExtAuthz:
 
 @dataclass(frozen=True, slots=True)
 class WaypointProgram:
-    """All that one waypoint is told. `workloads` are addressed by IP and use it too.
+    """All that one waypoint is told. `workloads` are addressed by IP and use it too; `telemetry` is theirs.
 
     `identity` is its own SPIFFE URI, "" while no host is registered as running it; `port` is where it takes HBONE.
     """
@@ -274,6 +285,7 @@ class WaypointProgram:
     policies: tuple[L7Policy, ...] = ()
     authentications: tuple[L7Authentication, ...] = ()
     authorizers: tuple[ExtAuthz, ...] = ()
+    telemetry: Telemetry = UNCHANGED
 
     @property
     def behind(self) -> tuple[WaypointService, ...]:

@@ -42,8 +42,7 @@ def _load(cluster: str, among: Iterable[WaypointEndpoint]) -> Json:
 
 
 def _endpoint(one: WaypointEndpoint) -> Json:
-    about = {"workload": one.workload, "namespace": one.namespace, "principal": one.identity}
-    metadata: Json = {names.METADATA: about}
+    metadata: Json = {names.METADATA: _about(one)}
     if one.identity:
         address = internal_address(names.CONNECT_ORIGINATE, one.authority)
         metadata[names.ORIGINAL_DST] = {"local": one.authority}
@@ -54,6 +53,13 @@ def _endpoint(one: WaypointEndpoint) -> Json:
     if one.weight != 1:
         made["load_balancing_weight"] = one.weight
     return made
+
+
+def _about(one: WaypointEndpoint) -> Json:
+    """What access log and metrics call it."""
+    known = {"workload": one.workload, "namespace": one.namespace, "principal": one.identity, "owner": one.owner}
+    known |= {"service": one.service, "revision": one.revision, "cluster": one.cluster}
+    return {key: value for key, value in known.items() if value}
 
 
 def _service(hostname: str, port: WaypointPort, directory: str) -> Json:
@@ -83,7 +89,7 @@ def _encap(one: WaypointEndpoint) -> Json:
     name = names.encap(one.address)
     endpoint = {
         "endpoint": {"address": internal_address(names.CONNECT_ORIGINATE, one.address)},
-        "metadata": {"filter_metadata": {names.METADATA: {"workload": one.workload, "principal": one.identity}}},
+        "metadata": {"filter_metadata": {names.METADATA: _about(one)}},
     }
     return {
         "name": name,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hostmesh.model.telemetry import Telemetry
 from hostmesh.model.waypoint import AppProtocol, L7Action, WaypointPort, WaypointProgram, WaypointService
 from hostmesh.waypoint import ext_authz, jwt, names
+from hostmesh.waypoint.access_log import access_logs
+from hostmesh.waypoint.metrics import http_metrics, on_tunnel, tcp_metrics
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
 from hostmesh.waypoint.routes import weighted
 from hostmesh.waypoint.shape import Json, cidr, file_source, message, socket_address, typed
-from hostmesh.waypoint.telemetry import access_log
 from hostmesh.waypoint.tls import downstream_tls
 from hostmesh.waypoint.virtual_hosts import HTTP, on_connect
 
@@ -50,6 +52,7 @@ def _terminate(program: WaypointProgram, directory: str, bind: str, port: int) -
             "config_source": file_source(directory, routes_file(names.CONNECT_TERMINATE)),
         },
         http_filters=[
+            on_tunnel(),
             typed(
                 names.CONNECT_AUTHORITY,
                 "filters.http.set_filter_state.v3.Config",
@@ -74,7 +77,7 @@ def _main(program: WaypointProgram, directory: str) -> Json:
         for port in service.ports:
             if port.protocol in HTTP:
                 name = names.chain(port.port, "http", service.hostname)
-                chains.append(_chain(name, [_http(name, program, directory, port.protocol)]))
+                chains.append(_chain(name, [_http(name, program, directory, port.protocol, service)]))
             if port.protocol in (AppProtocol.TCP, AppProtocol.SNIFFED):
                 name = names.chain(port.port, "tcp", service.hostname)
                 chains.append(_chain(name, _tcp_service(name, service, port, program)))
@@ -83,7 +86,8 @@ def _main(program: WaypointProgram, directory: str) -> Json:
         place = Place(Judge.TCP, 0, (one.address,))
         again = _network_state(names.LOCAL_IP, f"%FILTER_STATE({names.LOCAL_IP}:PLAIN)%")
         chains.append(_chain(http, [again, _http(http, program, directory, AppProtocol.SNIFFED)]))
-        chains.append(_chain(tcp, [again, *_tcp_rbac(program, "", place), _tcp(tcp, names.encap(one.address))]))
+        proxy = _tcp(tcp, names.encap(one.address), program.telemetry)
+        chains.append(_chain(tcp, [again, *_tcp_rbac(program, "", place), proxy]))
     made: Json = {
         "name": names.MAIN_INTERNAL,
         "internal_listener": {},
@@ -98,7 +102,7 @@ def _main(program: WaypointProgram, directory: str) -> Json:
     if chains:
         made["filter_chain_matcher"] = _matcher(program)
     else:  # a listener needs a chain; nothing is served, so it closes what comes
-        made["filter_chains"] = [_chain("nothing-served", [_tcp("nothing-served", names.MISSING)])]
+        made["filter_chains"] = [_chain("nothing-served", [_tcp("nothing-served", names.MISSING, program.telemetry)])]
     return made
 
 
@@ -179,7 +183,14 @@ def _input(name: str, kind: str) -> Json:
     }
 
 
-def _http(name: str, program: WaypointProgram, directory: str, protocol: AppProtocol) -> Json:
+def _http(
+    name: str,
+    program: WaypointProgram,
+    directory: str,
+    protocol: AppProtocol,
+    service: WaypointService | None = None,
+) -> Json:
+    said = program.telemetry if service is None else service.telemetry
     return typed(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -191,7 +202,7 @@ def _http(name: str, program: WaypointProgram, directory: str, protocol: AppProt
         stream_idle_timeout="0s",
         server_name="istio-envoy",
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        access_log=[access_log(name)],
+        access_log=[*access_logs(name, said.logs), *http_metrics(service, said.metrics)],
         rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
         http_filters=[
             *[one for authorizer in program.authorizers for one in ext_authz.filters(authorizer)],
@@ -208,7 +219,8 @@ def _tcp_service(name: str, service: WaypointService, port: WaypointPort, progra
     place = Place(Judge.TCP, port.port, service.vips)
     # a route whose weights are all 0 takes the connections and leads nowhere
     default = names.MISSING if port.tcp_backends else names.cluster(port.port, service.hostname)
-    return [*_tcp_rbac(program, service.hostname, place), _tcp(name, default, weighted(port.tcp_backends))]
+    proxy = _tcp(name, default, service.telemetry, service, weighted(port.tcp_backends))
+    return [*_tcp_rbac(program, service.hostname, place), proxy]
 
 
 def _tcp_rbac(program: WaypointProgram, hostname: str, place: Place) -> Iterable[Json]:
@@ -224,13 +236,20 @@ def _tcp_rbac(program: WaypointProgram, hostname: str, place: Place) -> Iterable
             )
 
 
-def _tcp(stat_prefix: str, cluster: str, shares: list[Json] | None = None) -> Json:
+def _tcp(
+    stat_prefix: str,
+    cluster: str,
+    said: Telemetry,
+    service: WaypointService | None = None,
+    shares: list[Json] | None = None,
+) -> Json:
     destination: Json = {"weighted_clusters": {"clusters": shares}} if shares else {"cluster": cluster}
     return typed(
         "envoy.filters.network.tcp_proxy",
         "filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=stat_prefix,
-        access_log=[access_log(stat_prefix)],
+        access_log=[*access_logs(stat_prefix, said.logs, tcp=True), *tcp_metrics(service, said.metrics)],
+        access_log_options={"flush_access_log_on_connected": True},
         **destination,
     )
 

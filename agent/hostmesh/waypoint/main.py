@@ -23,6 +23,7 @@ from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
+from hostmesh.waypoint.doors import METRICS_PORT, metrics_app, status_app
 from hostmesh.waypoint.envoy import validate
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.process import EnvoyProcess
@@ -44,6 +45,7 @@ class Options:
     state: Path
     bind: str = "0.0.0.0"
     concurrency: int = 1
+    metrics_port: int = METRICS_PORT
 
     @property
     def socket(self) -> Path:
@@ -99,11 +101,15 @@ class Waypoint:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        runner = web.AppRunner(self._app(), access_log=None)
-        await runner.setup()
-        self._options.socket.unlink(missing_ok=True)
-        await web.UnixSite(runner, str(self._options.socket)).start()
+        status = web.AppRunner(status_app(self.status), access_log=None)
+        metrics = web.AppRunner(metrics_app(self.status, self._envoy.ask), access_log=None)
         try:
+            await status.setup()
+            self._options.socket.unlink(missing_ok=True)
+            await web.UnixSite(status, str(self._options.socket)).start()
+            if self._options.metrics_port:
+                await metrics.setup()
+                await web.TCPSite(metrics, self._options.bind, self._options.metrics_port).start()
             async with asyncio.TaskGroup() as tasks:
                 parts = [
                     tasks.create_task(self._xds.run(), name="xds"),
@@ -117,7 +123,8 @@ class Waypoint:
                 for part in parts:
                     part.cancel()
         finally:
-            await runner.cleanup()
+            await status.cleanup()
+            await metrics.cleanup()
 
     async def _serve(self) -> None:
         """Envoy without a configuration would answer nobody; it starts when there is one."""
@@ -155,14 +162,6 @@ class Waypoint:
     def _on_failure(self, identity: Identity, reason: str) -> None:
         _log.error("no certificate for %s: %s", identity, reason)
         systemd.notify_status(f"no certificate for {identity}: {reason}"[:500])
-
-    def _app(self) -> web.Application:
-        async def status(_: web.Request) -> web.Response:
-            return web.json_response(await self.status())
-
-        app = web.Application()
-        app.add_routes([web.get("/status", status)])
-        return app
 
     async def status(self) -> dict[str, Any]:
         """What `hostmesh waypoint status` prints."""

@@ -101,6 +101,7 @@ class EnvoyProcess:
     async def _start(self) -> asyncio.subprocess.Process:
         argv = [str(binary()), "--config-path", str(self._bootstrap), "--concurrency", str(self._concurrency)]
         argv += ["--log-level", "warning", "--log-format", "%l envoy %n: %v", "--restart-epoch", str(self._epoch)]
+        argv += ["--file-flush-interval-msec", "1000"]  # of the access log
         argv += ["--drain-time-s", str(DRAIN_SECONDS // 2), "--parent-shutdown-time-s", str(DRAIN_SECONDS)]
         if self._epoch == 0:
             argv += ["--use-dynamic-base-id", "--base-id-path", str(self._base_id)]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from hostmesh.model.waypoint import AppProtocol, L7Action, L7Policy, WaypointPort, WaypointProgram, WaypointService
 from hostmesh.waypoint import ext_authz, names
 from hostmesh.waypoint.jwt import requirement
+from hostmesh.waypoint.metrics import source_state
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
 from hostmesh.waypoint.routes import http_routes
 from hostmesh.waypoint.shape import Json, per_filter
@@ -85,15 +86,16 @@ def _tunnel() -> Json:
 
 
 def on_connect(local: str) -> list[Json]:
-    """Filter state for the connection inside: its addresses, and who opened the tunnel.
+    """Filter state for the connection inside: its addresses, who opened the tunnel, and what its baggage says.
 
-    The last two are hashed objects that are shared: connections inside are then never reused for another caller.
+    All but the addresses are hashed objects: connections inside are then never reused for another caller.
     """
     values = (
         (names.LOCAL_IP, "", local),
         (names.REMOTE_IP, "", "%DOWNSTREAM_REMOTE_ADDRESS%"),
         ("io.istio.peer_principal", "envoy.hashable_string", "%DOWNSTREAM_PEER_URI_SAN%"),
         ("hostmesh.peer_address", "envoy.network.ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        *source_state(),
     )
     return [
         {

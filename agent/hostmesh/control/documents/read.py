@@ -23,6 +23,7 @@ from hostmesh.control.documents.request_authentication import RequestAuthenticat
 from hostmesh.control.documents.service import CoreService, check_service
 from hostmesh.control.documents.service_entry import ServiceEntry, check_service_entry
 from hostmesh.control.documents.tcp_route import TCPRoute, check_tcp_route
+from hostmesh.control.documents.telemetry import Telemetry, check_telemetry
 from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
 from hostmesh.control.documents.workload_group import WorkloadGroup, check_workload_group
 
@@ -46,6 +47,7 @@ class Kind:
 
 _NETWORKING = ("networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3")
 _SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+_TELEMETRY = ("telemetry.istio.io/v1", "telemetry.istio.io/v1alpha1")
 _GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 _GATEWAY_ALPHA = "gateway.networking.k8s.io/v1alpha2"
 
@@ -58,6 +60,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("PeerAuthentication", _SECURITY, PeerAuthentication, check_peer_authentication),
         Kind("RequestAuthentication", _SECURITY, RequestAuthentication, check_request_authentication),
         Kind("Gateway", _GATEWAY, Gateway, check_gateway),
+        Kind("Telemetry", _TELEMETRY, Telemetry, check_telemetry),
         Kind("HTTPRoute", _GATEWAY, HTTPRoute, check_http_route),
         Kind("GRPCRoute", (*_GATEWAY[:1], _GATEWAY_ALPHA), GRPCRoute, check_grpc_route),
         Kind("TCPRoute", (_GATEWAY_ALPHA, *_GATEWAY[:1]), TCPRoute, check_tcp_route),

@@ -12,9 +12,11 @@ from hostmesh.control.documents.http_route import HTTPRoute
 from hostmesh.control.documents.read import Object, of_kind
 from hostmesh.control.documents.request_authentication import RequestAuthentication
 from hostmesh.control.documents.tcp_route import TCPRoute
+from hostmesh.control.documents.telemetry import Telemetry
 from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.programs import Material
 from hostmesh.control.translate.services import Backed
+from hostmesh.control.translate.telemetry import Levels
 from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoints import Key, Waypoints
 from hostmesh.model.address import NamespacedHostname
@@ -87,4 +89,5 @@ def material(
         tcp_routes=of_kind(everything, TCPRoute),
         policies=[item for item in of_kind(everything, AuthorizationPolicy) if item.resource.at_waypoint],
         authentications=of_kind(everything, RequestAuthentication),
+        telemetry=Levels.of(of_kind(everything, Telemetry), mesh),
     )

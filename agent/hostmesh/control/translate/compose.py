@@ -83,6 +83,7 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
     enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations, *in_tunnel.authorizations)
     warnings = [warning for item in everything for warning in item.warnings]
     warnings += [*services.warnings, *peers.warnings, *waypoints.missing(), *loose_ends(told)]
+    warnings += told.telemetry.problems()
     warnings += [*_ambiguous_ports(described), *unknown_hosts]
     warnings += network_policy_warnings(network_policies, known)
     return Translation(

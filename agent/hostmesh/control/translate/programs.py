@@ -17,6 +17,7 @@ from hostmesh.control.documents.tcp_route import TCPRoute
 from hostmesh.control.translate.http_routes import request_routes
 from hostmesh.control.translate.parents import attached
 from hostmesh.control.translate.services import Backed
+from hostmesh.control.translate.telemetry import Levels
 from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoint_policies import authentications, l7_policies
 from hostmesh.control.translate.waypoints import Key, Waypoints
@@ -62,6 +63,7 @@ class Material:
     tcp_routes: Sequence[Object[TCPRoute]]
     policies: Sequence[Object[AuthorizationPolicy]]
     authentications: Sequence[Object[RequestAuthentication]]
+    telemetry: Levels
 
 
 def programs(material: Material) -> tuple[WaypointProgram, ...]:
@@ -77,7 +79,15 @@ def programs(material: Material) -> tuple[WaypointProgram, ...]:
 def _program(key: Key, material: Material) -> WaypointProgram:
     namespace, name = key
     served = [backed for backed in material.services if material.using.get(backed.service.key) == key]
-    made = [replace(_service(backed, material), ports=_routed(backed, material, namespace)) for backed in served]
+    said = material.telemetry
+    made = [
+        replace(
+            _service(backed, material),
+            ports=_routed(backed, material, namespace),
+            telemetry=said.of_service(key, backed),
+        )
+        for backed in served
+    ]
     routed = {backend.hostname for one in made for backend in _backends(one)} - {"", *(one.hostname for one in made)}
     made += [replace(_service(material.by_host[host], material), served=False) for host in sorted(routed)]
     return WaypointProgram(
@@ -96,6 +106,7 @@ def _program(key: Key, material: Material) -> WaypointProgram:
         policies=tuple(l7_policies(material.policies, key, served, material.mesh)),
         authentications=tuple(authentications(material.authentications, key, served, material.mesh.root_namespace)),
         authorizers=tuple(_located(one, material) for one in material.mesh.authorizers or ()),
+        telemetry=said.of_service(key, None),
     )
 
 
@@ -121,7 +132,8 @@ def _service(backed: Backed, material: Material) -> WaypointService:
         WaypointPort(port, protocol(backed, port), tuple(_endpoints(backed, port, material)))
         for port in sorted(service.ports)
     )
-    return WaypointService(service.namespace, service.hostname, tuple(str(vip.ip) for vip in service.vips), ports)
+    vips = tuple(str(vip.ip) for vip in service.vips)
+    return WaypointService(service.namespace, service.hostname, vips, ports, name=service.name)
 
 
 def _routed(backed: Backed, material: Material, waypoint_namespace: str) -> tuple[WaypointPort, ...]:
@@ -175,7 +187,18 @@ def _endpoints(backed: Backed, port: int, material: Material) -> Iterator[Waypoi
 
 def _endpoint(workload: Workload, address: str, port: int) -> WaypointEndpoint:
     identity = str(workload.identity) if workload.protocol is Protocol.HBONE else ""
-    return WaypointEndpoint(address, port, identity, workload.name, workload.namespace, workload.capacity)
+    return WaypointEndpoint(
+        address,
+        port,
+        identity,
+        workload.name,
+        workload.namespace,
+        workload.capacity,
+        owner=workload.workload_name,
+        service=workload.canonical_name,
+        revision=workload.canonical_revision,
+        cluster=workload.cluster_id,
+    )
 
 
 def resolve(material: Material, route_namespace: str, backend: BackendRef) -> str:

@@ -12,6 +12,7 @@ from hostmesh.model.address import IPAddress
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity
 from hostmesh.model.service import Service
+from hostmesh.model.telemetry import AccessLog
 from hostmesh.model.waypoint import ExtAuthz, WaypointProgram
 from hostmesh.model.workload import DEFAULT_CLUSTER, DEFAULT_TRUST_DOMAIN, Workload
 from hostmesh.xds.codec import PolicyResource
@@ -30,6 +31,7 @@ class MeshConfig:
 
     `enforce_in_tunnel`: whether NetworkPolicies that do not say so hold inside tunnels.
     `authorizers`: those that CUSTOM policies may name (Istio's `extensionProviders`); None: not known here.
+    `access_logs`: providers of access logs that Telemetry documents may name (the same list in Istio).
     `vip4` and `vip6` are where services without an address get theirs from (Istio's own ranges).
     """
 
@@ -42,6 +44,7 @@ class MeshConfig:
     vip4: IPv4Network = _VIP4
     vip6: IPv6Network = _VIP6
     authorizers: tuple[ExtAuthz, ...] | None = None
+    access_logs: tuple[AccessLog, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
