@@ -181,7 +181,8 @@ class ControlPlaneConfig(_Strict):
             enforce_in_tunnel=self.network_policies.enforce_in_tunnel,
             vip4=self.vips.ipv4,
             vip6=self.vips.ipv6,
-            authorizers=tuple(one.authorizer for one in self.extension_providers),
+            authorizers=tuple(made for one in self.extension_providers if (made := one.authorizer) is not None),
+            access_logs=tuple(log for one in self.extension_providers if (log := one.access_log) is not None),
         )
 
     @property

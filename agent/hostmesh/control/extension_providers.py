@@ -1,14 +1,15 @@
-"""External authorizers that CUSTOM policies name (Istio mesh config, `extensionProviders`)."""
+"""External authorizers and access logs that documents name (Istio mesh config, `extensionProviders`)."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hostmesh.config.durations import parse_duration
 from hostmesh.control.documents.base import PortNumber, Strict, Text
 from hostmesh.control.documents.names import is_fqdn, is_ip
+from hostmesh.model.telemetry import AccessLog
 from hostmesh.model.waypoint import CheckedBody, ExtAuthz
 
 _DEFAULT_TIMEOUT = 600.0
@@ -80,25 +81,56 @@ class EnvoyExtAuthzGrpc(_Authorizer):
     """Asked by envoy.service.auth.v3.Authorization."""
 
 
+class LogFormat(Strict):
+    """A line of text, or JSON with these labels, of Envoy's command operators."""
+
+    text: str = ""
+    labels: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _one(self) -> LogFormat:
+        if self.text and self.labels:
+            raise ValueError("needs one of text and labels")
+        return self
+
+
+class EnvoyFileAccessLog(Strict):
+    """An access log of waypoints; it goes to the journal and nowhere else."""
+
+    path: Literal["/dev/stdout"] = "/dev/stdout"
+    log_format: LogFormat = LogFormat()
+
+
 class ExtensionProvider(Strict):
-    """One of the two kinds, under the name that policies call it by."""
+    """One of the kinds, under the name that documents call it by."""
 
     name: Text
     envoy_ext_authz_http: EnvoyExtAuthzHttp | None = None
     envoy_ext_authz_grpc: EnvoyExtAuthzGrpc | None = None
+    envoy_file_access_log: EnvoyFileAccessLog | None = None
 
     @model_validator(mode="after")
     def _one(self) -> ExtensionProvider:
-        if (self.envoy_ext_authz_http is None) is (self.envoy_ext_authz_grpc is None):
-            raise ValueError("needs exactly one of envoyExtAuthzHttp and envoyExtAuthzGrpc")
+        given = (self.envoy_ext_authz_http, self.envoy_ext_authz_grpc, self.envoy_file_access_log)
+        if given.count(None) != len(given) - 1:
+            raise ValueError("needs exactly one of envoyExtAuthzHttp, envoyExtAuthzGrpc and envoyFileAccessLog")
         return self
 
     @property
-    def authorizer(self) -> ExtAuthz:
-        """As waypoints are told."""
+    def access_log(self) -> AccessLog | None:
+        """As waypoints are told, if it is one."""
+        log = self.envoy_file_access_log
+        if log is None:
+            return None
+        return AccessLog(self.name, log.log_format.text, tuple(log.log_format.labels.items()))
+
+    @property
+    def authorizer(self) -> ExtAuthz | None:
+        """As waypoints are told, if it is one."""
         http = self.envoy_ext_authz_http
         either = http or self.envoy_ext_authz_grpc
-        assert either is not None
+        if either is None:
+            return None
         body = either.include_request_body_in_check
         return ExtAuthz(
             name=self.name,

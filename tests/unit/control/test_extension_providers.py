@@ -8,6 +8,7 @@ import pytest
 
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.config import load
+from hostmesh.model.telemetry import AccessLog
 from hostmesh.model.waypoint import CheckedBody, ExtAuthz
 
 FULL = """
@@ -31,14 +32,23 @@ extensionProviders:
     headersToUpstreamOnAllow: [authorization]
     headersToDownstreamOnAllow: [set-cookie]
     headersToDownstreamOnDeny: [location, "*-reason"]
+- name: short
+  envoyFileAccessLog: {path: /dev/stdout, logFormat: {text: "%RESPONSE_CODE%"}}
+- name: labelled
+  envoyFileAccessLog: {logFormat: {labels: {code: "%RESPONSE_CODE%"}}}
 """
 
 
 def test_all_fields(tmp_path: Path) -> None:
-    """Both kinds; what is left out is as in Istio: ten minutes, closed, 403."""
+    """All kinds; what is left out is as in Istio: ten minutes, closed, 403."""
     path = tmp_path / "c.yaml"
     path.write_text(FULL)
-    assert load(path).mesh.authorizers == (
+    mesh = load(path).mesh
+    assert mesh.access_logs == (
+        AccessLog("short", text="%RESPONSE_CODE%"),
+        AccessLog("labelled", labels=(("code", "%RESPONSE_CODE%"),)),
+    )
+    assert mesh.authorizers == (
         ExtAuthz(
             "opa",
             "opa.default.svc.cluster.local",
@@ -69,7 +79,12 @@ def test_all_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("provider", "complaint"),
     [
-        ("{name: a}", "2: extensionProviders[0]: needs exactly one of envoyExtAuthzHttp and envoyExtAuthzGrpc"),
+        ("{name: a}", "2: extensionProviders[0]: needs exactly one of envoyExtAuthzHttp, envoyExtAuthzGrpc and"),
+        ("{name: a, envoyFileAccessLog: {path: /var/log/x}}", "2: extensionProviders[0].envoyFileAccessLog.path: "),
+        (
+            "{name: a, envoyFileAccessLog: {logFormat: {text: x, labels: {a: b}}}}",
+            "2: extensionProviders[0].envoyFile",
+        ),
         ("{name: a, envoyExtAuthzHttp: {service: x}}", "2: extensionProviders[0].envoyExtAuthzHttp.port: required"),
         (
             "{name: a, envoyExtAuthzHttp: {service: a b, port: 1}}",

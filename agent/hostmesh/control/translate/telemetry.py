@@ -31,17 +31,18 @@ _CLIENT: frozenset[Mode] = frozenset(("CLIENT", "CLIENT_AND_SERVER"))
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """All Telemetry documents, the oldest first, and the mesh's access log providers by name."""
+    """All Telemetry documents, the oldest first, and the mesh's access log providers by name, perhaps all of them."""
 
     documents: Sequence[Object[Telemetry]]
     root_namespace: str
     providers: Mapping[str, AccessLog]
+    all_providers: bool
 
     @classmethod
     def of(cls, documents: Sequence[Object[Telemetry]], mesh: MeshConfig) -> Levels:
         """From the mesh's settings, which may say anew what Istio's default provider does."""
-        providers = {DEFAULT_LOG: AccessLog(), **{one.provider: one for one in mesh.access_logs}}
-        return cls(documents, mesh.root_namespace, providers)
+        providers = {DEFAULT_LOG: AccessLog(), **{one.provider: one for one in mesh.access_logs or ()}}
+        return cls(documents, mesh.root_namespace, providers, mesh.access_logs is not None)
 
     def of_service(self, gateway: Key, backed: Backed | None) -> Resolved:
         """What a waypoint says about one of its services; without one, about workloads that it serves by address."""
@@ -63,7 +64,7 @@ class Levels:
         for item in self.documents:
             for number, logging in enumerate(item.resource.spec.access_logging):
                 for position, provider in enumerate(logging.providers):
-                    if provider.name not in self.providers:
+                    if provider.name not in self.providers and self.all_providers:
                         why = f"there is no access log provider {provider.name!r}, nothing is written for it; "
                         path = ("spec", "accessLogging", number, "providers", position, "name")
                         yield item.document.problem(path, why + suggest(provider.name, self.providers))

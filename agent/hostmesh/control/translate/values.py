@@ -31,7 +31,7 @@ class MeshConfig:
 
     `enforce_in_tunnel`: whether NetworkPolicies that do not say so hold inside tunnels.
     `authorizers`: those that CUSTOM policies may name (Istio's `extensionProviders`); None: not known here.
-    `access_logs`: providers of access logs that Telemetry documents may name (the same list in Istio).
+    `access_logs`: providers of access logs that Telemetry documents may name; None: not known here.
     `vip4` and `vip6` are where services without an address get theirs from (Istio's own ranges).
     """
 
@@ -44,7 +44,7 @@ class MeshConfig:
     vip4: IPv4Network = _VIP4
     vip6: IPv6Network = _VIP6
     authorizers: tuple[ExtAuthz, ...] | None = None
-    access_logs: tuple[AccessLog, ...] = ()
+    access_logs: tuple[AccessLog, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
