@@ -9,6 +9,7 @@ from typing import Any
 
 from demo import capture, estate
 from demo.estate import ADDRESSES, MARKER, NOTSLEEP, SLEEP, Client
+from demo.requests import requests_are_judged
 from demo.table import Seen, Table, eventually
 
 Serials = Mapping[str, Mapping[str, str]]
@@ -42,6 +43,7 @@ def everything(table: Table, first: Serials) -> None:
     certificates_rotate(table, first)
     policies_hold(table)
     strangers_are_refused(table)
+    requests_are_judged(table)
     worker_dies_alone(table)
     no_agent_no_plaintext(table)
 

@@ -52,7 +52,7 @@ def answer(uri: str) -> dict[str, Any]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers every GET; connections may be kept."""
+    """Answers every GET and POST; connections may be kept."""
 
     protocol_version = "HTTP/1.1"
 
@@ -65,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 - the base class looks for it
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         """Say nothing: the demo shows what the mesh logs."""

@@ -70,3 +70,30 @@ def test_for_istiod_every_workload_asks_for_hbone() -> None:
 def test_an_inventory_without_workloads() -> None:
     """A host may be in the mesh before its services are."""
     assert not read(render({"mesh3": HOSTS["mesh3"]}), "inventory.yaml")
+
+
+def test_services_and_workloads_use_waypoints() -> None:
+    """The service by default, its workloads where that is asked for; a waypoint of another namespace by its name."""
+    workloads = [
+        {"name": "web", "ports": {"http": 8080}, "waypoint": "wp"},
+        {"name": "api", "ports": {"http": 8081}, "waypoint": "infra/wp", "waypoint_for": "all"},
+        {"name": "old", "ports": {"http": 8082}, "waypoint": "none", "waypoint_for": "workload"},
+    ]
+    read_ = read(render({"mesh1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": workloads}}), "inventory.yaml")
+    labels = {
+        (one.key.kind, one.key.name): {
+            name.removeprefix("istio.io/"): value
+            for name, value in one.resource.metadata.labels.items()
+            if name.startswith("istio.io/")
+        }
+        for one in read_
+    }
+    elsewhere = {"use-waypoint": "wp", "use-waypoint-namespace": "infra"}
+    assert labels == {
+        ("WorkloadEntry", "web-mesh1"): {},
+        ("WorkloadEntry", "api-mesh1"): elsewhere,
+        ("WorkloadEntry", "old-mesh1"): {"use-waypoint": "none"},
+        ("ServiceEntry", "web"): {"use-waypoint": "wp"},
+        ("ServiceEntry", "api"): elsewhere,
+        ("ServiceEntry", "old"): {},
+    }
