@@ -12,11 +12,15 @@ from hostmesh.telemetry.labels import NO_FLAGS
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`error` is for the log, `flags` one of Istio's response flags, `policies` the deciding ones of a denial."""
+    """`error` is for the log, `flags` one of Istio's response flags, `policies` the deciding ones of a denial.
+
+    `unproven`: somebody answers at the address, but not as who was meant; a neighbour there may be who is looked for.
+    """
 
     error: str
     flags: str = NO_FLAGS
     policies: tuple[str, ...] = ()
+    unproven: bool = False
 
 
 RECURSIVE_CALL = "attempted recursive call to ourselves"
@@ -67,17 +71,17 @@ def queue_full(address: SocketAddress) -> Failure:
 
 def tls_handshake(reason: str) -> Failure:
     """Outbound: the TLS handshake failed, or the server is not who it should be."""
-    return Failure(f"io error: {reason}", "CONNECT")
+    return Failure(f"io error: {reason}", "CONNECT", unproven=True)
 
 
 def not_trusted(objection: Failure) -> Failure:
     """Outbound: the server's certificate, or our own, has been revoked."""
-    return Failure(f"io error: {objection.error.removeprefix('connection closed: ')}", objection.flags)
+    return Failure(f"io error: {objection.error.removeprefix('connection closed: ')}", objection.flags, unproven=True)
 
 
 def http2_handshake(reason: str) -> Failure:
     """Outbound: the tunnel ended before the peer's SETTINGS. A refused client certificate shows here in TLS 1.3."""
-    return Failure(f"http2 handshake failed: {reason}", "H2_HANDSHAKE_FAILURE")
+    return Failure(f"http2 handshake failed: {reason}", "H2_HANDSHAKE_FAILURE", unproven=True)
 
 
 def http2(reason: str) -> Failure:

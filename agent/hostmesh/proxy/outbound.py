@@ -263,7 +263,15 @@ class OutboundConnection:
 
     def tunnel_failed(self, failure: Failure) -> None:
         """No tunnel could be made."""
-        self._fail(failure)
+        self._fail_here(failure, or_next=failure.unproven)
+
+    def _fail_here(self, failure: Failure, *, or_next: bool) -> None:
+        """If nobody knows whose port it is, a neighbour of who could not be asked may be the right one."""
+        following = self._prepared.following if self._prepared is not None else None
+        if or_next and following is not None and not self._ended:
+            self._go(following)
+        else:
+            self._fail(failure)
 
     def headers(self, fields: Fields, end: bool) -> None:
         """The peer's proxy has answered."""
@@ -334,8 +342,9 @@ class OutboundConnection:
 
     def lost(self, failure: Failure) -> None:
         """The tunnel died before the answer."""
+        self._cancel_timer()
         self._tunnel = None
-        self._fail(failure)
+        self._fail_here(failure, or_next=True)
 
     def spliced(self, splice: Splice, failure: Failure | None) -> None:
         """Both ways are done; the socket is closed."""

@@ -14,6 +14,7 @@ from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.service import Service
+from hostmesh.model.trust import TrustBundle
 from hostmesh.telemetry.metrics import CLOSED
 
 DENY_ALL = Authorization("closed", "default", PolicyScope.NAMESPACE, Action.DENY, ((),))
@@ -127,6 +128,24 @@ def test_neighbours_at_one_address_are_tried_one_after_the_other(mesh: Mesh) -> 
     assert [dict(record.fields)["dst.identity"] for record in records] == [str(CAROL)] * 2
     ((labels, count),) = mesh.client.samples(CLOSED)
     assert (labels["destination_workload"], count) == ("carol", 2)
+
+
+def test_a_neighbour_that_cannot_prove_itself_does_not_stand_in_the_way(mesh: Mesh) -> None:
+    """Bob is revoked, carol is not: what asks for a port that neither has registered gets to carol's."""
+    carol = workload("carol", CAROL, mesh.ip)
+    for host in (mesh.client, mesh.server):
+        host.put(carol)
+        bundle = TrustBundle("cluster.local", mesh.authority.pem, frozenset(), frozenset({BOB}))
+        host.call(lambda host=host, bundle=bundle: host.server.set_trust(bundle))  # type: ignore[misc]
+    here = [
+        LocalWorkload(1, "bob", "default", BOB, "bob.service"),
+        LocalWorkload(2, "carol", "default", CAROL, "carol.service"),
+    ]
+    mesh.server.call(lambda: mesh.server.server.set_local_workloads(here))
+    with mesh.app(echo) as app, mesh.connect(app.port) as sock:
+        sock.sendall(b"hi")
+        assert sock.recv(2) == b"hi"
+    assert outcome(mesh)["dst.identity"] == str(CAROL)
 
 
 def test_when_no_neighbour_gets_there_the_last_refusal_counts(mesh: Mesh, closed: int) -> None:
