@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -71,7 +71,7 @@ class RunningAgent:
         self.process: subprocess.Popen[bytes]
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notified.bind(str(directory / "notify"))
-        self.notified.settimeout(120)
+        self.notified.settimeout(1)
 
     def knows(self, *workloads: Workload) -> None:
         """What the mesh was when this host was last connected."""
@@ -97,10 +97,18 @@ class RunningAgent:
         heard: list[str] = []
         missing = list(wanted)
         while missing:
-            text = self.notified.recv(4096).decode()
+            text = self._notified()
             heard += text.splitlines()
             missing = [one for one in missing if one not in heard]
         return heard
+
+    def _notified(self) -> str:
+        """The next message; an agent that has ended sends none, and has said why."""
+        for _ in range(120):
+            with suppress(TimeoutError):
+                return self.notified.recv(4096).decode()
+            assert self.process.poll() is None, self.log
+        raise AssertionError(f"the agent says nothing to systemd; its log:\n{self.log}")
 
     def reload(self) -> list[str]:
         """SIGHUP, and what it tells systemd until it is done."""

@@ -68,9 +68,9 @@ def configure(directory: Path, port: int, address: str = "127.0.0.1", **further:
     return config
 
 
-def command(config: Path) -> list[str]:
+def command(config: Path, module: str = "hostmesh") -> list[str]:
     """What starts one."""
-    return [sys.executable, "-m", "hostmesh", "control-plane", "--config", str(config)]
+    return [sys.executable, "-m", module, "control-plane", "--config", str(config)]
 
 
 @contextmanager
@@ -86,9 +86,11 @@ def control_plane(directory: Path, where: Namespace | None = None, **further: An
 
 
 @contextmanager
-def started(directory: Path, config: Path, port: int, where: Namespace | None = None) -> Iterator[RunningControlPlane]:
-    """As `control_plane`, with the configuration that it has had before."""
-    argv = command(config)
+def started(
+    directory: Path, config: Path, port: int, where: Namespace | None = None, module: str = "hostmesh"
+) -> Iterator[RunningControlPlane]:
+    """As `control_plane`, with the configuration that it has had before; `module` is the program."""
+    argv = command(config, module)
     (directory / "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(directory / "notify"))
