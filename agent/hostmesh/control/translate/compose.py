@@ -30,6 +30,7 @@ from hostmesh.control.translate.network_policies import (
     served,
 )
 from hostmesh.control.translate.network_policies import warnings as network_policy_warnings
+from hostmesh.control.translate.networks import networks
 from hostmesh.control.translate.peer_authentication import convert
 from hostmesh.control.translate.policies import authorizations, selections
 from hostmesh.control.translate.programs import programs
@@ -76,15 +77,19 @@ def translate(objects: Iterable[Object[Resource]], mesh: MeshConfig, vips: Vips 
         known,
         by_default=mesh.enforce_in_tunnel,
     )
-    waypoints = collect(of_kind(everything, Gateway), of_kind(everything, WorkloadEntry), namespaces, mesh)
+    gateways = of_kind(everything, Gateway)
+    waypoints = collect(
+        (item for item in gateways if item.resource.is_waypoint), of_kind(everything, WorkloadEntry), namespaces, mesh
+    )
     attached = attach_waypoints(waypoints, services.backed, described, in_tunnel.workloads)
-    workloads = attached.workloads
+    beyond = networks([item for item in gateways if not item.resource.is_waypoint], mesh)
+    workloads = (*beyond.lead_to(attached.workloads), *beyond.gateways)
     told = material(everything, attached, waypoints, mesh)
     enforced = (*authorizations(policies, mesh.root_namespace), *peers.authorizations, *in_tunnel.authorizations)
     warnings = [warning for item in everything for warning in item.warnings]
     warnings += [*services.warnings, *peers.warnings, *waypoints.missing(), *loose_ends(told)]
     warnings += told.telemetry.problems()
-    warnings += [*_ambiguous_ports(described), *unknown_hosts]
+    warnings += [*_ambiguous_ports(described), *unknown_hosts, *beyond.unreachable(described, services.backed, mesh)]
     warnings += network_policy_warnings(network_policies, known)
     return Translation(
         workloads=tuple(sorted(workloads, key=lambda workload: workload.uid)),

@@ -1,4 +1,4 @@
-"""What a waypoint's Gateway must say."""
+"""What the Gateway of a waypoint, or of another network, must say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import pytest
 from tests.support.documents import document, refusals
 
 LISTENER = "listeners: [{name: mesh, port: 15008, protocol: HBONE}]"
+REMOTE = "gatewayClassName: istio-remote\naddresses: [{value: 192.0.2.7}]"
+LABELS = "labels: {topology.istio.io/network: east}"
+ANSWERS = "annotations: {gateway.istio.io/service-account: eastwest}"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,27 @@ LISTENER = "listeners: [{name: mesh, port: 15008, protocol: HBONE}]"
             f"gatewayClassName: istio-waypoint\n{LISTENER}\naddresses: [{{value: web.example.org}}]",
             "name: wp",
             "7: spec.addresses[0].value: 'web.example.org' is not of type IPAddress",
+        ),
+        (f"{REMOTE}\n{LISTENER}", f"name: gw, {LABELS}, {ANSWERS}", ""),
+        (
+            f"{REMOTE}\n{LISTENER}",
+            f"name: gw, {ANSWERS}",
+            "3: metadata.labels.topology.istio.io/network: needed: the network that is behind",
+        ),
+        (
+            f"{REMOTE}\n{LISTENER}",
+            f"name: gw, {LABELS}",
+            "3: metadata.annotations.gateway.istio.io/service-account: needed: the service account",
+        ),
+        (
+            f"gatewayClassName: istio-remote\n{LISTENER}",
+            f"name: gw, {LABELS}, {ANSWERS}",
+            "4: spec.addresses: needed: where the gateway is reached",
+        ),
+        (
+            f"{REMOTE}\nlisteners: [{{name: xds, port: 15012, protocol: TLS}}]",
+            f"name: gw, {LABELS}, {ANSWERS}",
+            "7: spec.listeners: 0 listeners of protocol HBONE; exactly one is needed",
         ),
     ],
 )
