@@ -13,11 +13,12 @@ from tests.support.netns import Cgroup, Namespace, linked, listen, make_socket, 
 
 from hostmesh.enrolment.subjects import with_ports
 from hostmesh.kernel.cgroup import CgroupRoot
-from hostmesh.kernel.iptables import Iptables, Variant
 from hostmesh.kernel.listeners import listeners
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect import choose
 from hostmesh.redirect.apply import Redirector
+from hostmesh.redirect.choose import Backend
 from hostmesh.redirect.iptables_apply import IptablesRedirector
 from hostmesh.redirect.plan import Ruleset, compile_intent, plan
 from hostmesh.redirect.subjects import CapturedUnit, Scope
@@ -123,11 +124,8 @@ def made_lab(runtime: Path, backend: str = "nft") -> Iterator[Lab]:
         a, b, deep, other = (Cgroup(root, f"{top}/{name}") for name in names)
         for cgroup in (a, b, deep, other):
             cgroup.start()
-        redirector = (
-            Redirector(root, runtime)
-            if backend == "nft"
-            else IptablesRedirector(root, runtime, Iptables(Variant.LEGACY if backend == "legacy" else Variant.NFT))
-        )
+        redirector = choose.redirector(Backend(backend), root, runtime)
+        stack.callback(redirector.rest)
         made = Lab(peer, host, root, a, b, deep, other, redirector, runtime)
         stack.enter_context(made.stack)
         yield made

@@ -15,7 +15,10 @@ from hostmesh.redirect.plan import Intent, compile_intent, plan
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
 
-pytestmark = [pytest.mark.netns, pytest.mark.parametrize("lab", ["nft", "legacy"], indirect=True)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.parametrize("lab", ["nft", "iptables-legacy", "python-iptables"], indirect=True),
+]
 
 FAMILIES = pytest.mark.parametrize("family", ["v4", "v6"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +16,15 @@ from hostmesh.redirect.plan import plan
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
 
-pytestmark = [pytest.mark.netns, pytest.mark.parametrize("lab", ["legacy", "nft-tables"], indirect=True)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.parametrize("lab", ["iptables-legacy", "iptables-nft", "python-iptables"], indirect=True),
+]
 
 
 def variant(lab: Lab) -> Iptables:
-    return Iptables(Variant(lab.redirector.ending.removeprefix("iptables-")))
+    """The tools that see what the backend does."""
+    return Iptables(Variant.NFT if lab.redirector.ending == "iptables-nft" else Variant.LEGACY)
 
 
 def everything(lab: Lab) -> list[str]:
@@ -29,7 +34,7 @@ def everything(lab: Lab) -> list[str]:
     return [line.partition(" [")[0] for text in saved for line in text.splitlines() if not line.startswith("#")]
 
 
-def test_both_variants_work_here(lab: Lab) -> None:
+def test_all_of_them_work_here(lab: Lab) -> None:
     """Or the rest proves nothing."""
     with lab.host.entered():
         assert all(works(backend) for backend in Backend)
@@ -69,8 +74,13 @@ def test_restarted_unit_is_captured_from_its_first_connection(lab: Lab) -> None:
     lab.apply()
     lab.a.stop()
     lab.a.start()
-    with lab.host.entered():
-        variant(lab).restore(Family.V4, start_text(lab.units[0]))
+    if lab.redirector.ending == "python-iptables":
+        file = lab.runtime / "start"
+        file.write_text(start_text(lab.units[0]))
+        lab.host.run(sys.executable, "-m", "hostmesh", "rules", "start", str(file))
+    else:
+        with lab.host.entered():
+            variant(lab).restore(Family.V4, start_text(lab.units[0]))
     proxy = lab.listen(lab.host, "127.0.0.1", 15001)
     lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
     assert get_mark(lab.accept(proxy)) == 0x1000

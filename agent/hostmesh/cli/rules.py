@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from hostmesh.enrolment.confirm import (
 )
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.kernel.cgroup import find_root
+from hostmesh.kernel.iptables import Family
+from hostmesh.kernel.python_iptables import PythonIptables
 from hostmesh.rpc.endpoint import Endpoint
 
 AGENT = "hostmesh-agent.service"
@@ -174,6 +176,16 @@ def remove(config: Path) -> None:
     with _said():
         _capture(settings).remove()
     click.echo("removed")
+
+
+@rules.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def start(file: Path) -> None:
+    """What a service's start does with python-iptables: give the rules of FILE to both families. For its drop-in."""
+    with _said(), closing(PythonIptables()) as tables:
+        text = file.read_text()
+        for family in Family:
+            tables.restore(family, text)
 
 
 def _load(config: Path, *, broken_is_default: bool = False) -> AgentConfig:

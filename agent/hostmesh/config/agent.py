@@ -125,7 +125,7 @@ class Capture(_Strict):
     excluded_inbound_ports: tuple[Port, ...] = ()
     excluded_outbound_cidrs: tuple[Network, ...] = ()
     ssh_ports: tuple[Port, ...] | None = None
-    backend: Literal["auto", "nft", "iptables-nft", "iptables-legacy"] = "auto"
+    backend: Literal["auto", "nft", "iptables-nft", "iptables-legacy", "python-iptables"] = "auto"
 
 
 class NetworkPolicies(_Strict):

@@ -302,6 +302,7 @@ class Agent:
             self._xds.synced or self._before.synced,
             self._capture.attachments.kept,
         )
+        self._capture.rest()
         environment = leave(handover, os.environ)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:

@@ -124,6 +124,10 @@ class CaptureKeeper:
         """While it is held nothing is read, and nothing in the kernel is half done."""
         return self._lock
 
+    def rest(self) -> None:
+        """Have no processes that the program after this one would not know of; while `paused`."""
+        self._capture.rest()
+
     def reconsider(self) -> None:
         """The mesh has changed: whoever has opted in or out since is captured, or let go, in a moment."""
         if any(self._opted_out(one) != (one.key in self._idle) for one in self._captured.enrolled):

@@ -355,6 +355,10 @@ class Capture:
         self._redirector.remove()
         self._routing.remove(PROXY_MARK)
 
+    def rest(self) -> None:
+        """End what helps; the next call starts it again."""
+        self._redirector.rest()
+
     def _route_replies(self) -> tuple[str, ...]:
         """Applications that see foreign addresses answer to them; what an earlier setting left goes away."""
         if self._settings.original_source:

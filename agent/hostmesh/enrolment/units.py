@@ -17,14 +17,16 @@ from hostmesh.enrolment.subjects import UidOf, scope_of, uid_of, workload_of
 from hostmesh.enrolment.workloads_d import Enrolled
 from hostmesh.kernel.units import Unit
 from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.choose import Backend
 from hostmesh.redirect.subjects import CapturedUnit
 
 UNITS_DIRECTORY = Path("/run/hostmesh/units")
+PROGRAM = "/opt/hostmesh/current/bin/hostmesh"
 DROP_IN_NAME = "50-hostmesh.conf"
 DROP_IN_TRIES = 10
 """Seconds that a start waits for rules which another tool has flushed: the agent puts them back sooner."""
 
-_ENDINGS = (".nft", ".iptables-nft", ".iptables-legacy")
+_ENDINGS = (".nft", *(f".{backend.value}" for backend in Backend if backend is not Backend.NFT))
 
 Show = Callable[[Sequence[str]], Mapping[str, Unit]]
 
@@ -121,6 +123,8 @@ def drop_in(*, start_anyway: bool = False) -> str:
         old = f'"{UNITS_DIRECTORY}/%n.iptables-{variant}"'
         tools = [f"{family}-{variant}-restore {options} {old}" for family in ("iptables", "ip6tables")]
         ways.append(" && ".join([f"[ -e {old} ]", *tools]))
+    python = f'"{UNITS_DIRECTORY}/%n.{Backend.PYTHON_IPTABLES.value}"'
+    ways.append(f"[ -e {python} ] && {PROGRAM} rules start {python}")
     capture = " || ".join([*(f"{{ {way}; }}" for way in ways), f"nft -f {file}"])
     tries = " ".join(map(str, range(1, DROP_IN_TRIES + 1)))
     fate = "so it starts outside the mesh" if start_anyway else "so it is not started"

@@ -34,6 +34,14 @@ class Iptables:
 
     variant: Variant
 
+    @property
+    def name(self) -> str:
+        """As the tools are called, `-restore` left out."""
+        return f"iptables-{self.variant.value}"
+
+    def close(self) -> None:
+        """Nothing runs between two calls."""
+
     def restore(self, family: Family, text: str) -> None:
         """Apply a text of `iptables-restore`, each table all or nothing, and nothing that it does not name.
 

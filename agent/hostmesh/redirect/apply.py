@@ -79,6 +79,9 @@ class Redirector:
         """What a start of the unit gives to the tools, by the ending of the file's name."""
         return {Redirector.ending: unit_text(ruleset, unit)}
 
+    def rest(self) -> None:
+        """Nothing of ours runs any more until the next call."""
+
     @staticmethod
     def text(ruleset: Ruleset) -> str:
         """The rules for people, as the tools take them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.files import write_atomically
 from hostmesh.kernel.iptables import Family, Iptables, Variant
 from hostmesh.kernel.netfilter import NetfilterError, NetfilterUnavailable
+from hostmesh.kernel.python_iptables import PythonIptables
 from hostmesh.redirect.apply import CaptureFailed, Redirector
-from hostmesh.redirect.iptables_apply import IptablesRedirector
+from hostmesh.redirect.iptables_apply import IptablesRedirector, Tools
 from hostmesh.redirect.plan import plan
 
 FILE = "backend"
@@ -25,6 +27,7 @@ class Backend(Enum):
     NFT = "nft"
     IPTABLES_NFT = "iptables-nft"
     IPTABLES_LEGACY = "iptables-legacy"
+    PYTHON_IPTABLES = "python-iptables"
 
 
 def works(backend: Backend) -> bool:
@@ -32,11 +35,19 @@ def works(backend: Backend) -> bool:
     try:
         if backend is Backend.NFT:
             netfilter.check(plan([]).rules)
-        else:
-            Iptables(Variant(backend.value.removeprefix("iptables-"))).save(Family.V4, "nat")
+            return True
+        with closing(tools(backend)) as found:
+            found.save(Family.V4, "nat")
     except NetfilterError:
         return False
     return True
+
+
+def tools(backend: Backend) -> Tools:
+    """What a backend other than nft works with."""
+    if backend is Backend.PYTHON_IPTABLES:
+        return PythonIptables()
+    return Iptables(Variant(backend.value.removeprefix("iptables-")))
 
 
 def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] = works) -> Backend:
@@ -74,4 +85,4 @@ def redirector(backend: Backend, cgroups: CgroupRoot, runtime: Path) -> AnyRedir
     """The owner of the rules in the backend."""
     if backend is Backend.NFT:
         return Redirector(cgroups, runtime)
-    return IptablesRedirector(cgroups, runtime, Iptables(Variant(backend.value.removeprefix("iptables-"))))
+    return IptablesRedirector(cgroups, runtime, tools(backend))

@@ -11,6 +11,7 @@ from hostmesh.kernel import sysctl
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.iptables import Family, Iptables
 from hostmesh.kernel.netfilter import NoSuchCgroup
+from hostmesh.kernel.python_iptables import PythonIptables
 from hostmesh.redirect.apply import FWMARK_ACCEPT, CaptureFailed
 from hostmesh.redirect.iptables_plan import JUMPS, PREFIX, Tables, compile_tables, start_text
 from hostmesh.redirect.plan import Ruleset
@@ -19,23 +20,26 @@ from hostmesh.redirect.subjects import CapturedUnit
 _ATTEMPTS = 5
 
 
+Tools = Iptables | PythonIptables
+
+
 class IptablesRedirector:
     """As Redirector, with other tools; blocking, one call at a time.
 
     Args:
         cgroups: where the hierarchy is.
         runtime: as Redirector's.
-        tools: of the variant that rules this host.
+        tools: those that rule this host.
         proc_sys: /proc/sys.
     """
 
-    def __init__(self, cgroups: CgroupRoot, runtime: Path, tools: Iptables, proc_sys: Path = Path("/proc/sys")) -> None:
+    def __init__(self, cgroups: CgroupRoot, runtime: Path, tools: Tools, proc_sys: Path = Path("/proc/sys")) -> None:
         self._cgroups = cgroups
         self._record = runtime / "capture-iptables.json"
         self._tools = tools
         self._proc_sys = proc_sys
         self._ruleset: Ruleset | None = None
-        self.ending = f"iptables-{tools.variant.value}"
+        self.ending = tools.name
 
     def apply(self, ruleset: Ruleset) -> tuple[str, ...]:
         """As Redirector's; each table changes at once, the guard's before the one it guards."""
@@ -91,6 +95,10 @@ class IptablesRedirector:
     def release(self) -> None:
         """As Redirector's; iptables' tables go on translating what is open by themselves."""
         self.remove()
+
+    def rest(self) -> None:
+        """As Redirector's."""
+        self._tools.close()
 
     @staticmethod
     def counters() -> dict[str, int]:

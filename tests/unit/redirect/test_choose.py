@@ -21,7 +21,8 @@ def only(*working: Backend) -> Callable[[Backend], bool]:
     [
         ("auto", tuple(Backend), Backend.NFT),
         ("auto", (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY), Backend.IPTABLES_NFT),
-        ("auto", (Backend.IPTABLES_LEGACY,), Backend.IPTABLES_LEGACY),
+        ("auto", (Backend.IPTABLES_LEGACY, Backend.PYTHON_IPTABLES), Backend.IPTABLES_LEGACY),
+        ("auto", (Backend.PYTHON_IPTABLES,), Backend.PYTHON_IPTABLES),
         ("iptables-legacy", tuple(Backend), Backend.IPTABLES_LEGACY),
     ],
 )
@@ -44,6 +45,6 @@ def test_never_mixed(tmp_path: Path) -> None:
 
 def test_none(tmp_path: Path) -> None:
     """What to install is said, and nothing recorded."""
-    with pytest.raises(NetfilterUnavailable, match="none of nft, iptables-nft, iptables-legacy can be used"):
+    with pytest.raises(NetfilterUnavailable, match="none of nft, iptables-nft, iptables-legacy, python-iptables can"):
         choose(tmp_path / "backend", "auto", only())
     assert not (tmp_path / "backend").exists()
