@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import App, Mesh
+from tests.support.proxy import App, Mesh, workload
 from tests.support.waypoint import WAYPOINT, Client, waypoint
 
 from hostmesh.model.identity import Identity
+from hostmesh.model.local import server_name
 from hostmesh.model.waypoint import (
     AppProtocol,
     Backend,
@@ -109,6 +110,20 @@ def test_an_endpoint_must_be_who_it_is_said_to_be(mesh: Mesh, tmp_path: Path) ->
             alice = running.client(ALICE)
             assert get(alice)[0] == 503
     assert app.accepted == 0
+
+
+def test_endpoints_that_share_an_address_are_told_apart(tmp_path: Path) -> None:
+    """Each is asked for by its name in TLS, and shows its own certificate."""
+    with Mesh(beside_bob=(CAROL,)) as mesh, mesh.app(http_app("bob")) as bob, mesh.app(http_app("carol")) as carol:
+        ports = []
+        for number, (app, identity) in enumerate(((bob, BOB), (carol, CAROL)), 80):
+            uid = workload(identity.service_account, identity, mesh.ip).uid
+            one = replace(endpoint(mesh, app, identity), server_name=server_name(uid))
+            ports.append(WaypointPort(number, AppProtocol.HTTP, (one,)))
+        with waypoint(tmp_path, mesh.authority, program(*ports)) as running:
+            alice = running.client(ALICE)
+            assert get(alice) == (200, "bob GET / HTTP/1.1")
+            assert get(alice, authority=f"{VIP}:81") == (200, "carol GET / HTTP/1.1")
 
 
 def test_methods_paths_and_callers_are_judged_request_by_request(mesh: Mesh, tmp_path: Path) -> None:

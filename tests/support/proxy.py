@@ -234,6 +234,7 @@ class Mesh:
         server_authority: Authority | None = None,
         bob: Workload | None = None,
         mesh: Sequence[Workload | Service] = (),
+        beside_bob: Sequence[Identity] = (),
         clock: Callable[[], float] | None = None,
     ) -> None:
         logging.getLogger("hostmesh").setLevel(logging.INFO)
@@ -242,7 +243,8 @@ class Mesh:
         self.ip = fresh_ip()
         self.alice = workload("alice", ALICE, CLIENT_IP)
         self.bob = replace(bob or workload("bob", BOB, self.ip), addresses=(parse_ip(self.ip),))
-        everybody = [self.alice, self.bob, *mesh]
+        beside = [workload(one.service_account, one, self.ip) for one in beside_bob]
+        everybody = [self.alice, self.bob, *beside, *mesh]
         self.client = Host(
             self.thread,
             client_authority or self.authority,
@@ -255,7 +257,10 @@ class Mesh:
         self.server = Host(
             self.thread,
             server_authority or self.authority,
-            [LocalWorkload(1, "bob", "default", BOB, "bob.service")],
+            [
+                LocalWorkload(number, one.service_account, "default", one, f"{one.service_account}.service")
+                for number, one in enumerate((BOB, *beside_bob), 1)
+            ],
             everybody,
             config=server_config,
             tls=server_tls,

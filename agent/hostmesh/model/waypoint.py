@@ -22,7 +22,8 @@ class AppProtocol(Enum):
 class WaypointEndpoint:
     """Where a port of a service is served. `identity` is the SPIFFE URI of an HBONE endpoint, "" means plaintext.
 
-    `owner`, `service`, `revision` and `cluster` are what metrics call it (Istio's canonical names).
+    `owner`, `service`, `revision` and `cluster` are what metrics call it (Istio's canonical names). `server_name` tells
+    it from others behind its address.
     """
 
     address: str
@@ -35,6 +36,7 @@ class WaypointEndpoint:
     service: str = ""
     revision: str = ""
     cluster: str = ""
+    server_name: str = ""
 
     @property
     def authority(self) -> str:

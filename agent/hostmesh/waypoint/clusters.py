@@ -56,9 +56,9 @@ def _endpoint(one: WaypointEndpoint) -> Json:
 
 
 def _about(one: WaypointEndpoint) -> Json:
-    """What access log and metrics call it."""
+    """Who it must be, and what access log and metrics call it."""
     known = {"workload": one.workload, "namespace": one.namespace, "principal": one.identity, "owner": one.owner}
-    known |= {"service": one.service, "revision": one.revision, "cluster": one.cluster}
+    known |= {"service": one.service, "revision": one.revision, "cluster": one.cluster, "server_name": one.server_name}
     return {key: value for key, value in known.items() if value}
 
 

@@ -270,9 +270,10 @@ def _network_state(key: str, value: str) -> Json:
 
 
 def _originate() -> Json:
-    expected = _network_state(
-        "envoy.network.upstream_subject_alt_names", f"%DYNAMIC_METADATA({names.METADATA}:principal)%"
-    )
+    expected = [
+        _network_state("envoy.network.upstream_subject_alt_names", f"%DYNAMIC_METADATA({names.METADATA}:principal)%"),
+        _network_state("envoy.network.upstream_server_name", f"%DYNAMIC_METADATA({names.METADATA}:server_name)%"),
+    ]
     proxy = typed(
         "envoy.filters.network.tcp_proxy",
         "filters.network.tcp_proxy.v3.TcpProxy",
@@ -284,7 +285,7 @@ def _originate() -> Json:
         "name": names.CONNECT_ORIGINATE,
         "internal_listener": {},
         "listener_filters": [typed(names.ORIGINAL_DST, "filters.listener.original_dst.v3.OriginalDst")],
-        "filter_chains": [{"filters": [expected, proxy]}],
+        "filter_chains": [{"filters": [*expected, proxy]}],
     }
 
 

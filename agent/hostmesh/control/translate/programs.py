@@ -22,6 +22,7 @@ from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoint_policies import authentications, l7_policies
 from hostmesh.control.translate.waypoints import Key, Waypoints
 from hostmesh.model.address import NamespacedHostname
+from hostmesh.model.local import server_name
 from hostmesh.model.waypoint import (
     AppProtocol,
     Backend,
@@ -198,6 +199,7 @@ def _endpoint(workload: Workload, address: str, port: int) -> WaypointEndpoint:
         service=workload.canonical_name,
         revision=workload.canonical_revision,
         cluster=workload.cluster_id,
+        server_name=server_name(workload.uid),
     )
 
 
