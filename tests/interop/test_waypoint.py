@@ -30,6 +30,7 @@ from hostmesh.model.waypoint import (
     WaypointProgram,
     WaypointService,
 )
+from hostmesh.rbac.requests import Request, decide_request
 
 pytestmark = pytest.mark.interop
 
@@ -255,3 +256,44 @@ def test_adding_a_service_cuts_no_open_tunnel(mesh: Mesh, tmp_path: Path) -> Non
             fresh = running.client(ALICE)
             assert get(fresh, authority="10.96.0.2:80")[0] == 200
             assert again(alice, stream, "GET").startswith(b"HTTP/1.1 200")
+
+
+JUDGED: dict[str, tuple[L7Policy, ...]] = {
+    "a prefix": (allow(L7Rule((), ({"paths": ("/api*",)},))),),
+    "a suffix, refused": (allow(L7Rule((), ({"paths": ("*.key",)},)), action=L7Action.DENY),),
+    "templates": (allow(L7Rule((), ({"paths": ("/{*}/x", "/deep/{**}")},))),),
+    "all but": (allow(L7Rule((), ({"notMethods": ("POST",), "notPaths": ("/secret",)},))),),
+    "a header": (allow(L7Rule((), (), (("request.headers[x-a]", ("1", "2*"), ()),))),),
+    "not from": (allow(L7Rule(({"notPrincipals": ("*/sa/carol",)},), ({"methods": ("GET",)},))),),
+    "hosts": (allow(L7Rule((), ({"hosts": ("TEST", "*.example")},))),),
+    "nobody": (allow(),),
+    "refused before allowed": (
+        allow(L7Rule((), ({"methods": ("*",)},))),
+        allow(L7Rule(({"serviceAccounts": ("alice",)},), ({"paths": ("/no",)},)), action=L7Action.DENY, name="no"),
+    ),
+}
+REQUESTS = [("GET", "/api/x?q=/secret"), ("POST", "/secret"), ("GET", "/no"), ("PUT", "/deep/a/b.key"), ("GET", "/a/x")]
+
+
+def test_what_is_explained_is_what_envoy_does(mesh: Mesh, tmp_path: Path) -> None:
+    """Every verdict of `hostmesh explain` on a request that is wholly known."""
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        services, policies = [], []
+        for number, chosen in enumerate(JUDGED.values(), 1):
+            host = f"s{number}.default.svc.cluster.local"
+            services.append(WaypointService("default", host, (f"10.96.1.{number}",), (port,)))
+            policies += [replace(one, hostnames=(host,), name=f"{one.name}-{number}") for one in chosen]
+        made = replace(program(), services=tuple(services), policies=tuple(policies))
+        with waypoint(tmp_path, mesh.authority, made) as running:
+            for identity in (ALICE, CAROL):
+                client = running.client(identity)
+                for (name, chosen), service in zip(JUDGED.items(), services, strict=True):
+                    for method, path in REQUESTS:
+                        request = Request(
+                            *(str(identity), "default", identity.service_account, "127.0.0.1", 80, service.vips[0]),
+                            *(method, path, "test", {"x-a": "23"}),
+                        )
+                        answer = client.ask(f"{service.vips[0]}:80", f"{method} {path} HTTP/1.1", "x-a: 23")
+                        verdict = decide_request(chosen, request)
+                        assert verdict.allowed is (answer.status == 200), (name, method, path, verdict, answer)

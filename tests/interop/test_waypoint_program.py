@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,7 @@ class Lab:
     def __init__(self, plane: RunningControlPlane, directory: Path, app: App) -> None:
         self.plane = plane
         self.directory = directory
-        self.ip, self.port = fresh_ip(), free_port()
+        self.ip, self.port, self.metrics_port = fresh_ip(), free_port(), free_port()
         node = "hostmesh.io/node: n9"
         self.apply(
             GATEWAY,
@@ -114,7 +115,16 @@ class Lab:
     def waypoint(self) -> Iterator[subprocess.Popen[str]]:
         """Started as systemd does it, and ready."""
         argv = [sys.executable, "-m", "hostmesh", "waypoint", "run", "default/wp", "--config", str(self.config)]
-        argv += ["--bind", self.ip, "--runtime-dir", str(self.directory / "run"), "--state-dir", str(self.directory)]
+        argv += [
+            "--metrics-port",
+            str(self.metrics_port),
+            "--bind",
+            self.ip,
+            "--runtime-dir",
+            str(self.directory / "run"),
+            "--state-dir",
+            str(self.directory),
+        ]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (self.directory / "log").open("w") as log:
             notified.settimeout(40)
             (self.directory / "notify").unlink(missing_ok=True)
@@ -133,13 +143,18 @@ class Lab:
                 finally:
                     process.kill()
 
+    def command(self, *words: str) -> str:
+        """What `hostmesh waypoint` prints."""
+        argv = [sys.executable, "-m", "hostmesh", "waypoint", *words, "--runtime-dir", str(self.directory / "run")]
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
     def status(self) -> dict[str, Any]:
-        argv = [sys.executable, "-m", "hostmesh", "waypoint", "status", "default/wp", "-o", "json"]
-        argv += ["--runtime-dir", str(self.directory / "run")]
-        found = subprocess.run(argv, capture_output=True, text=True, check=False)
-        result: dict[str, Any] = json.loads(found.stdout)
-        assert found.returncode == (0 if result["ready"] else 1)
+        result: dict[str, Any] = json.loads(self.command("status", "default/wp", "-o", "json"))
         return result
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{self.ip}:{self.metrics_port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
 
     def ask(self, method: str = "GET", path: str = "/") -> tuple[int, str]:
         """One request of alice on a tunnel of a new connection."""
@@ -180,6 +195,17 @@ def test_documents_take_effect_without_touching_a_workload(lab: Lab) -> None:
         assert lab.ask("GET", "/a") == (200, "web GET /v1/a HTTP/1.1")
         lab.apply(TO_V1)
         lab.until(lambda: lab.status()["ready"])
+        (service,) = lab.status()["serving"]["services"]
+        assert service == {
+            "hostname": "web.default.svc.cluster.local",
+            "ports": [{"port": 80, "protocol": "HTTP", "endpoints": 1, "routes": 1}],
+            "policies": 1,
+        }
+        table = lab.command("status", "default/wp")
+        assert "default/wp (hostmesh" in table
+        assert "web.default.svc.cluster.local: 80 (HTTP, 1 endpoints, 1 routes); 1 policies" in table
+        assert "istio_requests_total{" in lab.metrics()
+        assert "hostmesh_waypoint_ready 1.0" in lab.metrics()
 
 
 def test_it_survives_its_envoy(lab: Lab) -> None:

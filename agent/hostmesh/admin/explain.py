@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from hostmesh.admin.explain_waypoint import Asked, endpoints, program_of, waypoint_steps
 from hostmesh.admin.parties import Source, Target, find_source, find_target
 from hostmesh.admin.policy_words import rule_lines
+from hostmesh.admin.steps import Step
 from hostmesh.admin.world import CertificateView, Probe, Reach, World
 from hostmesh.firewall.semantics import Attempt, Endpoint, allowed
 from hostmesh.model.address import IPAddress, SocketAddress
@@ -28,20 +29,10 @@ from hostmesh.proxy.upstream import target_port
 from hostmesh.rbac.decide import decide, matches
 from hostmesh.telemetry.reasons import Reason, reason_of
 
-Weight = Literal["fine", "odd", "stops"]
+NOTHING_SAID = Asked()
 
 OPTED_OUT = "opted out"
 """How a host says that the mesh's documents leave a workload of it out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One decision: what it is about, what was found, and what that means for the connection."""
-
-    about: str
-    text: str
-    weight: Weight = "fine"
-    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +52,7 @@ class _Walk:
     source: Source
     now: float
     probe: Probe
+    asked: Asked
     identity: Identity | None = None
 
 
@@ -71,6 +63,7 @@ def explain(
     port: int,
     now: float,
     probe: Probe = lambda _: Reach.UNKNOWN,
+    asked: Asked = NOTHING_SAID,
 ) -> Explanation:
     """What becomes of a connection from `source` to `destination:port`.
 
@@ -81,11 +74,12 @@ def explain(
         port: as the client says it.
         now: seconds since the epoch.
         probe: tries a TCP connection from here.
+        asked: what is known of the request, for waypoints.
 
     Raises:
         NotUnderstood: `source` is nobody, or several.
     """
-    walk = _Walk(world, find_source(world, source), now, probe)
+    walk = _Walk(world, find_source(world, source), now, probe, asked)
     steps = list(_steps(walk, destination, port))
     stop = next((step for step in steps if step.weight == "stops"), None)
     odd = next((step for step in steps if step.weight == "odd" and step.reason is not None), None)
@@ -260,6 +254,12 @@ def _way(walk: _Walk, caller: Workload, found: Route) -> Iterator[Step]:
     yield from _reach(walk, found.connect, Reason.HBONE_REFUSED, Reason.HBONE_BLOCKED)
     if not through:
         yield from _policies(replace(walk, identity=caller.identity), workload, destination)
+    elif (program := program_of(walk.world, workload)) is not None:
+        yield from waypoint_steps(walk.world, program, caller, destination, walk.asked)
+        for hop in endpoints(walk.world, program, caller, destination, walk.asked):
+            yield Step("endpoint", f"{hop.workload.namespace}/{hop.workload.name}, which is called by the waypoint")
+            beyond = replace(walk, identity=hop.identity, source=Source(str(hop.identity), workload, None, None))
+            yield from _policies(beyond, hop.workload, hop.address)
 
 
 def _reach(walk: _Walk, address: SocketAddress, refused: Reason, silent: Reason) -> Iterator[Step]:

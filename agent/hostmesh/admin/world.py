@@ -9,6 +9,7 @@ from enum import Enum
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
 from hostmesh.model.network_policy import Membership, NetworkPolicy
+from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.state.store import MeshState
 
 
@@ -55,6 +56,14 @@ class HostView:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class WaypointView:
+    """What the waypoint of a Gateway on this host says of itself."""
+
+    ready: bool
+    text: str
+
+
 _NOBODY = Membership()
 
 
@@ -63,7 +72,9 @@ class World:
     """The mesh as somebody sees it.
 
     `host` and `certificates` are None where no agent was asked; `sources` are `file:line` of policies by their keys;
-    `network_policies` are those of the documents; `revoked` identities have been taken back.
+    `network_policies` are those of the documents; `revoked` identities have been taken back. `programs` are what
+    waypoints are told; `attachments` say why a service (`namespace/name`) or workload (uid) has one, and `waypoints`
+    how those of this host are.
     """
 
     state: MeshState
@@ -74,3 +85,6 @@ class World:
     network_policies: tuple[NetworkPolicy, ...] = ()
     membership: Membership = _NOBODY
     revoked: frozenset[Identity] = frozenset()
+    programs: tuple[WaypointProgram, ...] = ()
+    attachments: Mapping[str, str] = field(default_factory=dict)
+    waypoints: Mapping[str, WaypointView] = field(default_factory=dict)

@@ -12,13 +12,16 @@ from typing import Any
 
 import click
 
-from hostmesh.admin.explain import Explanation, Step, explain
+from hostmesh.admin.explain import Explanation, explain
+from hostmesh.admin.explain_waypoint import Asked
 from hostmesh.admin.parties import NotUnderstood
+from hostmesh.admin.steps import Step
 from hostmesh.admin.world import Reach, World
 from hostmesh.cli.access_line import NoLogLine, parse_line, reason_of_line
 from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.dump import load
 from hostmesh.cli.status import AgentUnreachable, fetch, table
+from hostmesh.cli.waypoint import waypoint_views
 from hostmesh.cli.world import from_control_plane, from_documents, from_dump
 from hostmesh.model.address import SocketAddress
 from hostmesh.telemetry.reasons import Reason
@@ -36,6 +39,10 @@ _COLOURS = {"fine": "green", "odd": "yellow", "stops": "red"}
     "-f", "--filename", "documents", multiple=True, metavar="FILE", help="Documents of the mesh; may be repeated."
 )
 @click.option("--log", "line", help="A line of the access log, of hostmesh or ztunnel, instead of SOURCE DESTINATION.")
+@click.option("--method", help="Of the request, for waypoints: GET.")
+@click.option("--path", "url_path", metavar="PATH", help="The same: /api?version=2.")
+@click.option("--host", help="The same: the host that the request names.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="The same; may be repeated.")
 @click.option("--no-probe", is_flag=True, help="Do not try whether the next hop answers.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
@@ -46,6 +53,10 @@ def explain_command(
     file: Path | None,
     documents: tuple[str, ...],
     line: str | None,
+    method: str | None,
+    url_path: str | None,
+    host: str | None,
+    headers: tuple[str, ...],
     no_probe: bool,
     output: str,
     port: int,
@@ -55,11 +66,13 @@ def explain_command(
 
     SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, and the
     next hop is tried. On the control plane's host, documents and revocations are looked at too. With --file or -f
-    nothing is asked and nothing tried.
+    nothing is asked and nothing tried. Where a waypoint is on the way, its L7 rules and routes are looked at on the
+    control plane's host, and with -f; --method, --path, --host and --header say which request is meant.
 
     \b
     hostmesh explain prod/sleep web.prod.svc.cluster.local:80
     hostmesh explain prod/sleep prod/web:80 -f /etc/hostmesh/documents
+    hostmesh explain prod/sleep web.prod.svc.cluster.local:80 --method POST --path /orders
     hostmesh explain --log "$(journalctl -u hostmesh-agent -o cat -n1 MESH_REASON=POLICY_DENIED)"
 
     Exit status 0 if the connection is allowed, 1 if not. docs/reasons/ has a page for each reason.
@@ -73,12 +86,13 @@ def explain_command(
     live = file is None and not documents
     try:
         found = explain(
-            _world(file, documents, port, path),
+            _with_own_waypoints(_world(file, documents, port, path)) if live else _world(file, documents, port, path),
             source,
             name,
             number,
             time.time(),
             probe if live and not no_probe else lambda _: Reach.UNKNOWN,
+            Asked(method, url_path, host, dict(_pair(one) for one in headers)),
         )
     except NotUnderstood as error:
         raise click.ClickException(str(error)) from error
@@ -92,6 +106,13 @@ def _split(destination: str) -> tuple[str, int]:
     if not colon or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.UsageError(f"{destination!r} is not host:port, such as web.prod.svc:80 or [2001:db8::1]:443")
     return name.strip("[]"), int(port)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"--header {text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _world(file: Path | None, documents: tuple[str, ...], port: int, socket_: Path) -> World:
@@ -111,6 +132,11 @@ def _world(file: Path | None, documents: tuple[str, ...], port: int, socket_: Pa
     return _joined(world, registry) if registry is not None else world
 
 
+def _with_own_waypoints(world: World) -> World:
+    """What the waypoints of this host say of themselves, to whoever may ask them."""
+    return dataclasses.replace(world, waypoints=waypoint_views())
+
+
 def _joined(world: World, registry: World) -> World:
     """What an agent knows, and what only documents and the control plane say."""
     return dataclasses.replace(
@@ -119,6 +145,8 @@ def _joined(world: World, registry: World) -> World:
         network_policies=registry.network_policies,
         membership=registry.membership,
         revoked=registry.revoked,
+        programs=registry.programs,
+        attachments=registry.attachments,
     )
 
 

@@ -7,16 +7,20 @@ import http.client
 import json
 import os
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hostmesh.admin.world import WaypointView
 from hostmesh.config.agent import DEFAULT_CONFIG, load
 from hostmesh.config.strict_yaml import InvalidYaml
 
 RUNTIME = Path("/run/hostmesh-waypoint")
 STATE = Path("/var/lib/hostmesh-waypoint")
+SOCKET = "waypoint.sock"
 
 
 class _Gateway(click.ParamType[str]):
@@ -82,31 +86,90 @@ def run(
 
 
 @waypoint.command()
-@click.argument("gateway", type=_Gateway())
+@click.argument("gateway", type=_Gateway(), required=False)
 @click.option("--runtime-dir", type=click.Path(path_type=Path), help="As `run` was told.  [default: below /run]")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def status(gateway: str, runtime_dir: Path | None, output: str) -> None:
-    """Show the waypoint of GATEWAY on this host; exit status 1 if it is not ready."""
-    found = _ask((runtime_dir or RUNTIME / gateway.replace("/", ".")) / "waypoint.sock")
+def status(gateway: str | None, runtime_dir: Path | None, output: str) -> None:
+    """Show the waypoint of GATEWAY on this host, or all of them; exit status 1 if one is not ready."""
+    names = [gateway] if gateway is not None else _here()
+    if not names:
+        raise click.ClickException(f"no waypoint has run on this host: {RUNTIME} is empty")
+    found = [_ask((runtime_dir or RUNTIME / name.replace("/", ".")) / SOCKET) for name in names]
     if output == "json":
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found[0] if gateway is not None else found, indent=2))
     else:
-        _print(found)
-    if not found["ready"]:
+        click.echo("\n\n".join("\n".join(_table(one, time.time())) for one in found))
+    if not all(one["ready"] for one in found):
         raise SystemExit(1)
 
 
-def _print(found: dict[str, Any]) -> None:
-    plane, envoy = found["control_plane"], found["envoy"]
+def waypoint_views() -> dict[str, WaypointView]:
+    """How the waypoints of this host are, as far as whoever asks may know."""
+    found = {}
+    for name in _here():
+        try:
+            said = _ask(RUNTIME / name.replace("/", ".") / SOCKET)
+        except click.ClickException as error:
+            found[name] = WaypointView(False, error.message)
+        else:
+            text = "ready" if said["ready"] else "not ready"
+            found[name] = WaypointView(said["ready"], ", ".join([text, *_troubles(said)]))
+    return found
+
+
+def _here() -> list[str]:
+    try:
+        return sorted(one.name.replace(".", "/", 1) for one in RUNTIME.iterdir() if (one / SOCKET).exists())
+    except OSError:
+        return []
+
+
+def _troubles(found: dict[str, Any]) -> Iterator[str]:
+    plane, envoy, configuration = found["control_plane"], found["envoy"], found["configuration"]
+    if not plane["connected"]:
+        yield f"the control plane is not connected: {plane['error'] or 'no attempt yet'}"
+    if envoy["state"] != "LIVE":
+        yield f"envoy is {envoy['state']}: {envoy.get('error', '')}"
+    if configuration["error"]:
+        yield f"the newest configuration is refused: {configuration['error']}"
+
+
+def _table(found: dict[str, Any], now: float) -> Iterator[str]:
+    plane, envoy, serving = found["control_plane"], found["envoy"], found["serving"]
+    configuration = found["configuration"]
+    runs = f"{envoy['state']} {envoy.get('version', envoy.get('error', ''))}"
+    if "uptime" in envoy:
+        runs += f", up {envoy['uptime']}, started {found['envoy_starts']} times"
+    force = f"in force, {configuration['published']} so far"
+    if configuration["error"]:
+        force = f"REFUSED, the last good one stays in force: {configuration['error']}"
     rows = [
         ("waypoint", f"{found['gateway']} (hostmesh {found['version']}): {'ready' if found['ready'] else 'NOT READY'}"),
         ("control plane", "connected" if plane["connected"] else plane["error"] or "not connected"),
-        ("envoy", f"{envoy['state']} {envoy.get('version', envoy.get('error', ''))}"),
-        ("configuration", found["configuration"]["error"] or f"in force, {found['configuration']['published']} so far"),
+        ("envoy", runs),
+        ("configuration", force),
     ]
-    rows += [("certificate", f"{one['identity']}: {one['state']}") for one in found["certificates"]]
-    for name, value in rows:
-        click.echo(f"{name:<16}{value}")
+    rows += [("certificate", f"{one['identity']}: {_validity(one, now)}") for one in found["certificates"]]
+    rows += [("serves", _service(one)) for one in serving["services"]]
+    if serving["workloads"]:
+        rows.append(("serves", f"{serving['workloads']} workloads by address"))
+    if found["metrics"]:
+        rows.append(("metrics", f"http://{found['metrics']}/metrics"))
+    return (f"{name:<16}{value}" for name, value in rows)
+
+
+def _validity(one: dict[str, Any], now: float) -> str:
+    if one["expires"] is None:
+        return str(one["state"])
+    return f"{one['state']}, valid for another {max(0.0, one['expires'] - now) / 3600:.1f} h"
+
+
+def _service(one: dict[str, Any]) -> str:
+    ports = ", ".join(
+        f"{port['port']} ({port['protocol'] or 'any'}, {port['endpoints']} endpoints, {port['routes']} routes)"
+        for port in one["ports"]
+    )
+    return f"{one['hostname']}: {ports}; {one['policies']} policies"
 
 
 def _ask(path: Path) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from hostmesh.control.documents.network_policy import NetworkPolicyDocument
 from hostmesh.control.documents.peer_authentication import PeerAuthentication
 from hostmesh.control.documents.read import Object, of_kind, read
 from hostmesh.control.documents.workload_entry import WorkloadEntry
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.translate import MeshConfig, Translation, translate
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.network_policies import from_document, member_of_entry, membership
+from hostmesh.control.translate.waypoints import USE_WAYPOINT
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity, InvalidIdentity
 from hostmesh.model.service import Service
@@ -110,9 +111,27 @@ def _translated(objects: list[Object[Resource]], mesh: MeshConfig) -> World:
     world = World(_state(told.workloads, told.services, told.authorizations))
     return replace(
         world,
+        programs=told.waypoints,
+        attachments=_attachments(objects, told),
         network_policies=tuple(from_document(item) for item in of_kind(objects, NetworkPolicyDocument)),
         membership=membership(members, Namespaces(of_kind(objects, Namespace))),
     )
+
+
+def _attachments(objects: list[Object[Resource]], told: Translation) -> Mapping[str, str]:
+    """Who says that a service or workload uses its waypoint."""
+    said = {item.key: item for item in objects if USE_WAYPOINT in item.resource.metadata.labels}
+    namespaces = {key.name: item for key, item in said.items() if key.kind == "Namespace"}
+    own = {(key.namespace, key.name): item for key, item in said.items() if key.kind in ("Service", "ServiceEntry")}
+    entries = {(key.namespace, key.name): item for key, item in said.items() if key.kind == "WorkloadEntry"}
+    found: dict[str, str] = {}
+    used = [(f"{one.namespace}/{one.name}", one.namespace, one.name, own) for one in told.services if one.waypoint]
+    used += [(one.uid, one.namespace, one.name, entries) for one in told.workloads if one.waypoint]
+    for key, namespace, name, items in used:
+        source = items.get((namespace, name)) or namespaces.get(namespace)
+        if source is not None:
+            found[key] = f"{source.key} says so ({source.where})"
+    return found
 
 
 def read_objects(names: Iterable[str]) -> list[Object[Resource]]:

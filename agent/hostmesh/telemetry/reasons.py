@@ -48,6 +48,7 @@ class Reason(Enum):
     NETWORK_UNREACHABLE = "The destination is on another network, and there is no way from one to the other."
     WAYPOINT_UNKNOWN = "The waypoint that the destination names does not exist."
     WAYPOINT_UNHEALTHY = "The waypoint has no healthy endpoint."
+    NO_ROUTE = "No route of the waypoint takes the request."
     RECURSIVE_CALL = "The connection would lead back into the proxy itself."
     DESTINATION_MISMATCH = "The tunnel asks for something that is not the workload it reached."
     DESTINATION_NOT_CAPTURED = "The host that was reached has no single captured workload of that name or address."

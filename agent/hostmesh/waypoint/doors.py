@@ -11,8 +11,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.waypoint.exposition import exposition
 from hostmesh.waypoint.metrics import PREFIX
+from hostmesh.waypoint.rbac import applying
 
 METRICS_PORT = 15090
 OURS = f"/stats/prometheus?filter=^{PREFIX}[.]"
@@ -51,6 +53,29 @@ def metrics_app(status: Status, ask: AskEnvoy) -> web.Application:
     app = web.Application()
     app.add_routes([web.get("/metrics", answer(OURS)), web.get("/stats/prometheus", answer(EVERYTHING))])
     return app
+
+
+def serving(program: WaypointProgram | None) -> dict[str, Any]:
+    """What is in force, in short."""
+    if program is None:
+        return {"services": [], "workloads": 0}
+    services = [
+        {
+            "hostname": service.hostname,
+            "ports": [
+                {
+                    "port": port.port,
+                    "protocol": port.protocol.value,
+                    "endpoints": len(port.endpoints),
+                    "routes": len(port.routes) + bool(port.tcp_backends),
+                }
+                for port in service.ports
+            ],
+            "policies": len(applying(program.policies, service.hostname)),
+        }
+        for service in program.behind
+    ]
+    return {"services": services, "workloads": len(program.workloads)}
 
 
 def own_metrics(status: Mapping[str, Any], now: float) -> str:

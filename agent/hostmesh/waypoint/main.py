@@ -23,7 +23,7 @@ from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
-from hostmesh.waypoint.doors import METRICS_PORT, metrics_app, status_app
+from hostmesh.waypoint.doors import METRICS_PORT, metrics_app, serving, status_app
 from hostmesh.waypoint.envoy import validate
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.process import EnvoyProcess
@@ -186,6 +186,9 @@ class Waypoint:
             ],
             "configuration": {"published": published.published, "error": published.error},
             "envoy": envoy,
+            "envoy_starts": self._envoy.starts,
+            "serving": serving(self._publisher.in_force),
+            "metrics": f"{self._options.bind}:{port}" if (port := self._options.metrics_port) else "",
         }
 
     async def _watchdog(self) -> None:

@@ -45,6 +45,7 @@ class EnvoyProcess:
         self._started = started
         self._replace = asyncio.Event()
         self._epoch = 0
+        self.starts = 0
 
     async def run(self) -> None:
         """Keep one running until cancelled; then it finishes what it has, within `STOP_SECONDS`.
@@ -109,6 +110,7 @@ class EnvoyProcess:
             argv += ["--base-id", self._base_id.read_text().strip()]
         process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
         _log.info("envoy started: process %d, epoch %d", process.pid, self._epoch)
+        self.starts += 1
         self._started(process.pid)
         return process
 

@@ -52,6 +52,11 @@ class Publisher:
         self.first = asyncio.Event()
         self.status = PublisherStatus()
 
+    @property
+    def in_force(self) -> WaypointProgram | None:
+        """What Envoy was told last."""
+        return self._good
+
     def set_program(self, program: WaypointProgram | None) -> None:
         """What it has to do; None: its Gateway is gone, and it serves nothing."""
         if program is None and self._program is not None:
