@@ -16,6 +16,7 @@ packages=(
   nghttp2-client nghttp2-proxy                             # strangers that the tests speak HTTP/2 with
   iproute2 nftables iptables tcpdump netcat-openbsd openssh-client curl groff-base procps util-linux git
   etcd-server etcd-client                                  # the store that control planes share, in tests
+  wabt                                                     # makes the WebAssembly module of the tests
 )
 missing=()
 for package in "${packages[@]}"; do

@@ -16,6 +16,7 @@ _VERSIONS = {
     "AuthorizationPolicy": "security.istio.io/v1",
     "PeerAuthentication": "security.istio.io/v1",
     "RequestAuthentication": "security.istio.io/v1",
+    "WasmPlugin": "extensions.istio.io/v1alpha1",
     "Telemetry": "telemetry.istio.io/v1",
     "Gateway": "gateway.networking.k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",

@@ -64,13 +64,23 @@ class RunningWaypoint:
         asyncio.run(validate(validation(made, secrets)))
         self.generations.publish(made | secrets)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, concurrency: int = 2) -> subprocess.Popen[bytes]:
         config = self.directory / "bootstrap.json"
         config.write_text(json.dumps(bootstrap("wp", str(self.generations.directory), str(self.admin))))
-        command = [str(binary()), "-c", str(config), "--concurrency", "2", "--use-dynamic-base-id", "-l", "warning"]
+        command = [
+            str(binary()),
+            "-c",
+            str(config),
+            "--concurrency",
+            str(concurrency),
+            "--use-dynamic-base-id",
+            "-l",
+            "warning",
+        ]
         command += ["--file-flush-interval-msec", "100"]
         with self.log.open("wb") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        return self.process
 
     def get(self, path: str) -> str:
         """What its admin port answers."""
@@ -101,12 +111,12 @@ class RunningWaypoint:
 
 @contextmanager
 def waypoint(
-    directory: Path, authority: Authority, program: WaypointProgram, ip: str = ""
+    directory: Path, authority: Authority, program: WaypointProgram, ip: str = "", concurrency: int = 2
 ) -> Iterator[RunningWaypoint]:
     """Serving this program until the end of the context, at an address of its own."""
     made = RunningWaypoint(directory, authority, ip or fresh_ip())
     made.program(program)
-    process = made.start()
+    process = made.start(concurrency)
     try:
         made.wait("listener_manager.workers_started", 1)
         made.wait("listener_manager.total_listeners_active", 3)

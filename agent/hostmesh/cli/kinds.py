@@ -14,6 +14,7 @@ DOCUMENTS: Mapping[str, tuple[str, ...]] = {
     "AuthorizationPolicy": ("authorizationpolicy", "authorizationpolicies", "ap"),
     "PeerAuthentication": ("peerauthentication", "peerauthentications", "pa"),
     "RequestAuthentication": ("requestauthentication", "requestauthentications", "ra"),
+    "WasmPlugin": ("wasmplugin", "wasmplugins"),
     "Telemetry": ("telemetry", "telemetries"),
     "Gateway": ("gateway", "gateways", "gtw"),
     "HTTPRoute": ("httproute", "httproutes"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hostmesh.model.telemetry import UNCHANGED, Telemetry
+from hostmesh.model.wasm import WasmPlugin
 
 
 class AppProtocol(Enum):
@@ -288,6 +289,7 @@ class WaypointProgram:
     authentications: tuple[L7Authentication, ...] = ()
     authorizers: tuple[ExtAuthz, ...] = ()
     telemetry: Telemetry = UNCHANGED
+    plugins: tuple[WasmPlugin, ...] = ()
 
     @property
     def behind(self) -> tuple[WaypointService, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from hostmesh.model.telemetry import Telemetry
+from hostmesh.model.wasm import WasmPhase
 from hostmesh.model.waypoint import AppProtocol, L7Action, WaypointPort, WaypointProgram, WaypointService
-from hostmesh.waypoint import ext_authz, jwt, names
+from hostmesh.waypoint import ext_authz, jwt, names, wasm
 from hostmesh.waypoint.access_log import access_logs
 from hostmesh.waypoint.metrics import http_metrics, on_tunnel, tcp_metrics
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
@@ -77,7 +79,7 @@ def _main(program: WaypointProgram, directory: str) -> Json:
         for port in service.ports:
             if port.protocol in HTTP:
                 name = names.chain(port.port, "http", service.hostname)
-                chains.append(_chain(name, [_http(name, program, directory, port.protocol, service)]))
+                chains.append(_chain(name, [_http(name, program, directory, port, service)]))
             if port.protocol in (AppProtocol.TCP, AppProtocol.SNIFFED):
                 name = names.chain(port.port, "tcp", service.hostname)
                 chains.append(_chain(name, _tcp_service(name, service, port, program)))
@@ -85,7 +87,7 @@ def _main(program: WaypointProgram, directory: str) -> Json:
         http, tcp = names.direct("http", one.address), names.direct("tcp", one.address)
         place = Place(Judge.TCP, 0, (one.address,))
         again = _network_state(names.LOCAL_IP, f"%FILTER_STATE({names.LOCAL_IP}:PLAIN)%")
-        chains.append(_chain(http, [again, _http(http, program, directory, AppProtocol.SNIFFED)]))
+        chains.append(_chain(http, [again, _http(http, program, directory, WaypointPort(0))]))
         proxy = _tcp(tcp, names.encap(one.address), program.telemetry)
         chains.append(_chain(tcp, [again, *_tcp_rbac(program, "", place), proxy]))
     made: Json = {
@@ -187,15 +189,16 @@ def _http(
     name: str,
     program: WaypointProgram,
     directory: str,
-    protocol: AppProtocol,
+    port: WaypointPort,
     service: WaypointService | None = None,
 ) -> Json:
     said = program.telemetry if service is None else service.telemetry
+    plugins = partial(wasm.filters, program, service.hostname if service is not None else "", port.port)
     return typed(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
-        codec_type={AppProtocol.HTTP: "AUTO", AppProtocol.HTTP2: "HTTP2"}.get(protocol, "AUTO"),
+        codec_type={AppProtocol.HTTP: "AUTO", AppProtocol.HTTP2: "HTTP2"}.get(port.protocol, "AUTO"),
         normalize_path=True,
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         use_remote_address=False,
@@ -206,10 +209,14 @@ def _http(
         rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
         http_filters=[
             *[one for authorizer in program.authorizers for one in ext_authz.filters(authorizer)],
+            *plugins(WasmPhase.AUTHN),
             *jwt.filters(program),
+            *plugins(WasmPhase.AUTHZ),
             *[typed(rbac, _RBAC) for rbac in (names.RBAC_AUDIT, names.RBAC_DENY, names.RBAC_ALLOW)],
             typed("envoy.filters.http.grpc_stats", "filters.http.grpc_stats.v3.FilterConfig", emit_filter_state=True),
             typed("envoy.filters.http.cors", "filters.http.cors.v3.Cors"),
+            *plugins(WasmPhase.STATS),
+            *plugins(WasmPhase.LAST),
             _router(),
         ],
     )

@@ -134,6 +134,7 @@ class Waypoint:
 
     def _reload(self) -> None:
         systemd.notify_reloading()
+        self._publisher.look_again()
         self._envoy.replace()
         systemd.notify_ready("envoy is being replaced")
 

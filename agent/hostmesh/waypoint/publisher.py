@@ -14,6 +14,7 @@ from hostmesh.waypoint.envoy import Refused
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.resources import files, secret_files, validation
 from hostmesh.waypoint.shape import Json
+from hostmesh.waypoint.wasm import with_digests
 
 _log = logging.getLogger("hostmesh.waypoint")
 
@@ -57,6 +58,10 @@ class Publisher:
         """What Envoy was told last."""
         return self._good
 
+    def look_again(self) -> None:
+        """Files that the program names may have changed."""
+        self._news.set()
+
     def set_program(self, program: WaypointProgram | None) -> None:
         """What it has to do; None: its Gateway is gone, and it serves nothing."""
         if program is None and self._program is not None:
@@ -93,7 +98,7 @@ class Publisher:
 
     async def _publish(self, program: WaypointProgram, credentials: Credentials) -> None:
         roots = self._bundle.roots_pem if self._bundle is not None else credentials.roots_pem
-        enforced = without_revoked(program, self._bundle)
+        enforced = without_revoked(await asyncio.to_thread(with_digests, program), self._bundle)
         secrets = secret_files(credentials.chain_pem.decode(), credentials.key_pem.decode(), roots.decode())
         made = files(enforced, str(self._generations.directory), self._bind, program.port)
         await self._validate(validation(made, secrets))

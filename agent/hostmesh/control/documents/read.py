@@ -24,6 +24,7 @@ from hostmesh.control.documents.service import CoreService, check_service
 from hostmesh.control.documents.service_entry import ServiceEntry, check_service_entry
 from hostmesh.control.documents.tcp_route import TCPRoute, check_tcp_route
 from hostmesh.control.documents.telemetry import Telemetry, check_telemetry
+from hostmesh.control.documents.wasm_plugin import WasmPlugin, check_wasm_plugin
 from hostmesh.control.documents.workload_entry import WorkloadEntry, check_workload_entry
 from hostmesh.control.documents.workload_group import WorkloadGroup, check_workload_group
 
@@ -60,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("PeerAuthentication", _SECURITY, PeerAuthentication, check_peer_authentication),
         Kind("RequestAuthentication", _SECURITY, RequestAuthentication, check_request_authentication),
         Kind("Gateway", _GATEWAY, Gateway, check_gateway),
+        Kind("WasmPlugin", ("extensions.istio.io/v1alpha1",), WasmPlugin, check_wasm_plugin),
         Kind("Telemetry", _TELEMETRY, Telemetry, check_telemetry),
         Kind("HTTPRoute", _GATEWAY, HTTPRoute, check_http_route),
         Kind("GRPCRoute", (*_GATEWAY[:1], _GATEWAY_ALPHA), GRPCRoute, check_grpc_route),

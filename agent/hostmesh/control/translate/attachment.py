@@ -13,6 +13,7 @@ from hostmesh.control.documents.read import Object, of_kind
 from hostmesh.control.documents.request_authentication import RequestAuthentication
 from hostmesh.control.documents.tcp_route import TCPRoute
 from hostmesh.control.documents.telemetry import Telemetry
+from hostmesh.control.documents.wasm_plugin import WasmPlugin
 from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.programs import Material
 from hostmesh.control.translate.services import Backed
@@ -90,4 +91,5 @@ def material(
         policies=[item for item in of_kind(everything, AuthorizationPolicy) if item.resource.at_waypoint],
         authentications=of_kind(everything, RequestAuthentication),
         telemetry=Levels.of(of_kind(everything, Telemetry), mesh),
+        plugins=of_kind(everything, WasmPlugin),
     )

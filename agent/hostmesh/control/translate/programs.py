@@ -14,11 +14,13 @@ from hostmesh.control.documents.request_authentication import RequestAuthenticat
 from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.tcp_route import TCPRoute
+from hostmesh.control.documents.wasm_plugin import WasmPlugin
 from hostmesh.control.translate.http_routes import request_routes
 from hostmesh.control.translate.parents import attached
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.telemetry import Levels
 from hostmesh.control.translate.values import MeshConfig
+from hostmesh.control.translate.wasm_plugins import wasm_plugins
 from hostmesh.control.translate.waypoint_policies import authentications, l7_policies
 from hostmesh.control.translate.waypoints import Key, Waypoints
 from hostmesh.model.address import NamespacedHostname
@@ -65,6 +67,7 @@ class Material:
     policies: Sequence[Object[AuthorizationPolicy]]
     authentications: Sequence[Object[RequestAuthentication]]
     telemetry: Levels
+    plugins: Sequence[Object[WasmPlugin]]
 
 
 def programs(material: Material) -> tuple[WaypointProgram, ...]:
@@ -108,6 +111,7 @@ def _program(key: Key, material: Material) -> WaypointProgram:
         authentications=tuple(authentications(material.authentications, key, served, material.mesh.root_namespace)),
         authorizers=tuple(_located(one, material) for one in material.mesh.authorizers or ()),
         telemetry=said.of_service(key, None),
+        plugins=tuple(wasm_plugins(material.plugins, key, served, material.mesh.root_namespace)),
     )
 
 

@@ -24,7 +24,7 @@ def l7_policies(
     known = {one.name for one in mesh.authorizers or ()}
     for item in policies:
         spec = item.resource.spec
-        hostnames = _hostnames(item, spec.targets, gateway, services, mesh.root_namespace)
+        hostnames = hostnames_of(item, spec.targets, gateway, services, mesh.root_namespace)
         provider = spec.provider.name if spec.provider else ""
         if hostnames is not None:
             yield L7Policy(
@@ -44,13 +44,13 @@ def authentications(
     """The same for tokens."""
     for item in policies:
         spec = item.resource.spec
-        hostnames = _hostnames(item, spec.targets, gateway, services, root_namespace)
+        hostnames = hostnames_of(item, spec.targets, gateway, services, root_namespace)
         if hostnames is not None and spec.jwt_rules:
             rules = tuple(_jwt(rule) for rule in spec.jwt_rules)
             yield L7Authentication(item.key.name, item.key.namespace, rules, hostnames)
 
 
-def _hostnames(
+def hostnames_of(
     item: Object[Resource], targets: Sequence[TargetRef], gateway: Key, services: Sequence[Backed], root: str
 ) -> tuple[str, ...] | None:
     """The services meant, all of the waypoint's for `()`; None when the policy is not for this waypoint."""
