@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.netns.conftest import captured, workload
@@ -16,8 +18,10 @@ from tests.netns.conftest import captured, workload
 from hostmesh.kernel.listeners import Listener, listeners
 from hostmesh.kernel.sockets import get_mark, original_destination
 from hostmesh.model.address import SocketAddress
+from hostmesh.proxy.sockets import Connect
 from hostmesh.redirect.plan import compile_intent
 from hostmesh.redirect.subjects import CapturedHost, CapturedUser, Exclusions, Intent, Reserved, Scope
+from hostmesh.transport.loop import Loop
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -408,6 +412,29 @@ def test_proxy_reaches_a_port_where_a_connection_has_just_ended(lab: Lab) -> Non
     assert again(lab, "host", name, 8021, 0x1539) != 0, "a neighbour's remains are a way in"
 
 
+def test_another_attempt_is_not_made_from_the_next_such_port(lab: Lab) -> None:
+    """Of a port that nobody has told of yet; the kernel draws ports in a row, so the next ones have just ended, too."""
+    apply(lab, host=None)
+    with lab.host.entered():
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40015")
+    listener = lab.listen(lab.host, lab.host.v4, 8010, lab.a)
+    with lab.host.entered(), closing(Loop()) as loop:
+        for port in range(40000, 40016, 2):
+            client = lab.socket(lab.host)
+            client.setsockopt(socket.SOL_SOCKET, 36, 0x1539)
+            client.bind((lab.host.v4, port))
+            client.connect((lab.host.v4, 8010))
+            lab.accept(listener).close()
+            assert client.recv(1) == b""
+            client.close()
+        refused = lab.socket(lab.host)
+        refused.setsockopt(socket.SOL_SOCKET, 36, 0x1539)
+        assert refused.connect_ex((lab.host.v4, 8010)), "a port is left that has not just ended"
+        made = Connect(loop, SocketAddress.of(lab.host.v4, 8010), 1, lambda *_: None, 0x1539, local=True)
+        assert made.connected
+        made.sock.close()
+
+
 def test_listeners_tell_their_cgroup_and_owner(lab: Lab) -> None:
     """What `listening` is made of."""
     lab.listen(lab.host, lab.host.v4, 8010, lab.a)
@@ -419,3 +446,62 @@ def test_listeners_tell_their_cgroup_and_owner(lab: Lab) -> None:
         for one, (port, cgroup) in zip(found, ((8010, lab.a), (8020, lab.b)), strict=True)
     }
     assert set(found) == expected
+
+
+MARKS = {"unit": 0x1000, "user": 0x5000, "host": 0x9000}
+BACKENDS = pytest.mark.parametrize(
+    ("lab", "family"), [("nft", "v6"), ("nft-tables", "v4"), ("legacy", "v6")], indirect=["lab"]
+)
+
+
+@BACKENDS
+@pytest.mark.parametrize("who", list(MARKS))
+def test_a_port_that_the_proxy_has_reset_is_known_again(lab: Lab, who: str, family: str) -> None:
+    """The kernel remembers the connection for ten seconds, and looks at no rule for nat when its client comes again."""
+    apply(lab)
+    remote = (address(lab, "peer", family), 8080)
+    makers = {
+        "unit": lambda: lab.socket(lab.host, lab.a, remote[0]),
+        "user": lambda: socket_of(lab, ALICE, remote[0]),
+        "host": lambda: lab.socket(lab.host, lab.other, remote[0]),
+    }
+    name = reset_by_proxy(lab, 15001, makers[who](), remote, MARKS[who])
+    for _ in range(2):
+        assert reset_by_proxy(lab, 15001, makers[who](), remote, MARKS[who], name) == name
+
+
+@BACKENDS
+@pytest.mark.parametrize("who", list(MARKS))
+def test_so_is_one_from_outside(lab: Lab, who: str, family: str) -> None:
+    """By the port that was asked for, as a workload was last seen to listen on it."""
+    ports = {"unit": 8010, "user": 8050, "host": 8040}
+    apply(lab, listening={"prod/w1": (8010,)})
+    host = address(lab, "host", family)
+    lab.listen(lab.host, host, 8010, lab.a)
+    lab.listen(lab.host, host, 8040, lab.other)
+    listen_as(lab, ALICE, host, 8050)
+    name = None
+    for _ in range(3):
+        sock = lab.socket(lab.peer, like=host)
+        name = reset_by_proxy(lab, 15006, sock, (host, ports[who]), MARKS[who], name)
+
+
+def reset_by_proxy(
+    lab: Lab, port: int, client: socket.socket, remote: tuple[str, int], mark: int, name: Any = None
+) -> Any:
+    """A redirected connection, perhaps from a name that it is to have; the proxy sees `mark`. The client's name."""
+    proxy = lab.listen(lab.host, "::" if port == 15006 else "127.0.0.1" if "." in remote[0] else "::1", port)
+    if name is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(name)
+    client.connect(remote)
+    name = client.getsockname()
+    accepted = lab.accept(proxy)
+    assert get_mark(accepted) == mark
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted.close()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    client.close()
+    proxy.close()
+    return name

@@ -28,6 +28,8 @@ STARTED = f"{PREFIX}START"
 _NEW = "-p tcp --syn"
 _ANSWER = "-p tcp --tcp-flags FIN,SYN,RST,ACK SYN,ACK"
 _NUMBERED = f"-m mark --mark {PROXY_MARK:#x}/0xfff -m mark ! --mark 0x0/0xfffff000"
+_REMEMBERED = "-m conntrack --ctstate ESTABLISHED -m conntrack --ctstate DNAT"
+"""As in redirect/rules.py: a connection that the proxy has reset is known to the kernel, and its client comes again."""
 _RESET = "-j REJECT --reject-with tcp-reset"
 _LOOPBACK = {Family.V4: "127.0.0.0/8", Family.V6: "::1/128"}
 
@@ -72,7 +74,7 @@ def compile_tables(intent: Intent, family: Family, running: Collection[str]) -> 
         nat[f"{PREFIX}I{number}"] = _named(subject.workload, (one.format(port) for one in into))
     filters: dict[str, Iterable[str]] = {
         JUMPS["filter"]["INPUT"]: _guard(intent),
-        JUMPS["filter"]["OUTPUT"]: _leaving(intent),
+        JUMPS["filter"]["OUTPUT"]: _leaving(intent, running),
     }
     for user in intent.users:
         known = sorted({*never_inbound(intent), *user.scope.inbound.ports, *user.ports})
@@ -90,9 +92,7 @@ def start_text(unit: CapturedUnit) -> str:
 def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Iterator[str]:
     for mark in (PROXY_MARK, 0x111):
         yield f"-m mark --mark {mark:#x}/0xfff -j RETURN"
-    units = [unit for unit in sorted(intent.units, key=lambda unit: -unit.level) if unit.cgroup in running]
-    who: list[tuple[str, Subject]] = [(f'-m cgroup --path "{unit.cgroup}"', unit) for unit in units]
-    who += [(f"-m owner --uid-owner {user.uid}", user) for user in intent.users]
+    who = _callers(intent, running)
     if intent.socks5 and family is Family.V4:
         asked = f"-d 127.0.0.1/32 {_NEW} --dport {intent.socks5}"
         # the last that matches counts: the most specific, and nobody else has a mark there
@@ -116,6 +116,13 @@ def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Itera
         yield f"{_NEW} {_comment(intent.host.workload)} -g {PREFIX}O{intent.host.workload.number}"
 
 
+def _callers(intent: Intent, running: Collection[str]) -> list[tuple[str, Subject]]:
+    """What tells who connects, the most specific first."""
+    units = [unit for unit in sorted(intent.units, key=lambda unit: -unit.level) if unit.cgroup in running]
+    who: list[tuple[str, Subject]] = [(f'-m cgroup --path "{unit.cgroup}"', unit) for unit in units]
+    return [*who, *((f"-m owner --uid-owner {user.uid}", user) for user in intent.users)]
+
+
 def _inbound(intent: Intent) -> Iterator[str]:
     yield "-i lo -j RETURN"
     yield "-m addrtype ! --dst-type LOCAL -j RETURN"
@@ -132,6 +139,11 @@ def _inbound(intent: Intent) -> Iterator[str]:
 def _guard(intent: Intent) -> Iterator[str]:
     for port in (intent.ports.outbound, intent.ports.inbound_plaintext):
         yield f"{_NEW} --dport {port} -m conntrack ! --ctstate DNAT {_RESET}"
+    again = f"{_NEW} --dport {intent.ports.inbound_plaintext} {_REMEMBERED}"
+    if intent.host is not None:
+        yield f"{again} -j MARK --set-mark {intent.host.workload.mark:#x}"
+    for subject, port in _ports(intent):
+        yield f"{again} -m conntrack --ctorigdstport {port} -j MARK --set-mark {subject.workload.mark:#x}"
     mine = f"-i lo {_NEW}"
     for subject, port in _ports(intent):
         yield f"{mine} -m mark --mark {subject.proxy_mark:#x} --dport {port} {_comment(subject.workload)} -j RETURN"
@@ -142,7 +154,12 @@ def _guard(intent: Intent) -> Iterator[str]:
     yield f"{mine} {_NUMBERED} {_RESET}"
 
 
-def _leaving(intent: Intent) -> Iterator[str]:
+def _leaving(intent: Intent, running: Collection[str]) -> Iterator[str]:
+    again = f"{_NEW} --dport {intent.ports.outbound} {_REMEMBERED}"
+    if intent.host is not None:
+        yield f"{again} -j MARK --set-mark {intent.host.workload.mark:#x}"
+    for match, subject in reversed(_callers(intent, running)):
+        yield f"{again} {match} -j MARK --set-mark {subject.workload.mark:#x}"
     yield f"! -o lo {_NEW} {_NUMBERED} {_RESET}"
     for user in intent.users:
         answer = f"{_ANSWER} -m owner"

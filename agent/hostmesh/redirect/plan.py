@@ -216,7 +216,7 @@ def compile_intent(intent: Intent) -> Ruleset:
         *_chain("inbound", rules.inbound(intent, levels)),
         *_chain("remains", rules.remains(intent.ports)),
         *_chain("guard", rules.guard(intent, levels)),
-        *_chain("leaving", rules.leaving(intent)),
+        *_chain("leaving", rules.leaving(intent, levels)),
     ]
     return Ruleset("\n".join(lines) + "\n", levels, intent, dict(_fixed(intent)))
 

@@ -14,6 +14,9 @@ _NUMBERED = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0
 _TO_A_WORKLOAD = f"{_NUMBERED} {_NEW}"
 _LIVING = "socket mark != 0xffffffff"
 """No listener has this mark; of what is no listener and no connection any more, the kernel knows none."""
+_REMEMBERED = f"ct state established ct status & dnat == dnat {_NEW}"
+"""A client comes again from a port of which the kernel still knows a redirected connection that the proxy has reset: it
+is redirected as that one was, but no chain for nat sees it, so it has no mark yet."""
 _RESET = "reject with tcp reset"
 
 Rule = tuple[str, str]
@@ -152,6 +155,11 @@ def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     redirected = f"tcp dport {{ {intent.ports.outbound}, {intent.ports.inbound_plaintext} }}"
     mine = f'iifname "lo" {_TO_A_WORKLOAD}'
     yield f"{redirected} {_NEW} ct status & dnat == 0x0 {_RESET}", "these ports are reached by capture only"
+    again = f"tcp dport {intent.ports.inbound_plaintext} {_REMEMBERED} meta mark set"
+    if intent.host is not None:
+        yield f"{again} {intent.host.workload.mark:#x}", "connects again, to the host"
+    for ports in ("listening", "user_ports"):
+        yield f"{again} ct original proto-dst map @{ports}", "connects to a workload again"
     for level in levels:
         owner = f"socket cgroupv2 level {level} . meta mark @{set_name(level)}"
         yield f"{mine} {owner} return", "the workload's own port"
@@ -168,9 +176,10 @@ def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     yield f"{mine} {_RESET}", "nobody's port"
 
 
-def leaving(intent: Intent) -> Iterator[Rule]:
+def leaving(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     """What may not leave, and who may answer."""
     yield _NOT_THE_START
+    yield from _once_more(intent, levels)
     yield f'oifname != "lo" {_TO_A_WORKLOAD} {_RESET}', "to a workload of this host, yet leaving it"
     theirs = f'oifname "lo" {_ANSWER} meta mark'
     yield f"{theirs} @user_marks meta skuid . meta mark != @answerers {_RESET}", "somebody else answers at their port"
@@ -183,6 +192,16 @@ def leaving(intent: Intent) -> Iterator[Rule]:
             free = {*never_inbound(intent), *user.scope.inbound.ports}
             unknown = f"meta skuid {user.uid} tcp sport != {_values(free)} tcp sport != @known_ports"
             yield f'oifname != "lo" {_ANSWER} {unknown} {_RESET}', f"{user.workload.key}: a port not captured yet"
+
+
+def _once_more(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """The last that matches counts: the most specific."""
+    again = f"tcp dport {intent.ports.outbound} {_REMEMBERED} meta mark set"
+    if intent.host is not None:
+        yield f"{again} {intent.host.workload.mark:#x}", f"{intent.host.workload.key} connects again"
+    yield f"{again} meta skuid map @users", "a workload that is a user connects again"
+    for level in sorted(levels):
+        yield f"{again} socket cgroupv2 level {level} map @{map_name(level)}", "a workload connects again"
 
 
 def _excluded(subject: str, workload: LocalWorkload, what: Exclusions, interface: str, address: str) -> Iterator[Rule]:

@@ -70,6 +70,8 @@ def test_guard_ends_in_a_reset() -> None:
     guard = rules(plan([WEB, DEEP]), "guard")[1:]
     assert [("@owners_" in rule, "reject with tcp reset" in rule) for rule in guard] == [
         (False, True),
+        (False, False),
+        (False, False),
         (True, False),
         (True, False),
         (False, False),
