@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,7 @@ class Lab:
     @contextmanager
     def waypoint(self) -> Iterator[subprocess.Popen[str]]:
         """Started as systemd does it, and ready."""
-        argv = [sys.executable, "-m", "hostmesh", "waypoint", "run", "default/wp", "--config", str(self.config)]
+        argv = [str(self.program()), "waypoint", "run", "default/wp", "--config", str(self.config)]
         argv += [
             "--metrics-port",
             str(self.metrics_port),
@@ -142,6 +144,19 @@ class Lab:
                     process.wait(20)
                 finally:
                     process.kill()
+
+    def program(self, version: int = 1) -> Path:
+        """The command by its link to a version, as hosts have it; another version is installed by leading it there."""
+        script = self.directory / f"hostmesh-{version}"
+        said = f"import sys\nprint('version {version}', file=sys.stderr)\n"
+        script.write_text(f"#!{sys.executable}\n{said}from hostmesh.cli import main\nmain()\n")
+        script.chmod(0o755)
+        fresh, link = self.directory / "fresh", self.directory / "hostmesh"
+        fresh.symlink_to(script)
+        return fresh.replace(link)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
 
     def command(self, *words: str) -> str:
         """What `hostmesh waypoint` prints."""
@@ -224,3 +239,39 @@ def test_it_survives_its_envoy(lab: Lab) -> None:
             assert lab.ask()[0] == 200
         assert "epoch 1" in (lab.directory / "log").read_text()
     assert process.returncode == 0
+
+
+def test_certificates_rotate_under_traffic(lab: Lab) -> None:
+    """A certificate of 30 s is renewed and used at once; nobody is refused, and a client sees the new one."""
+    lab.config.write_text(json.dumps({**json.loads(lab.config.read_text()), "certificates": {"ttl": "30s"}}))
+
+    def shown() -> bytes:
+        with dial((lab.ip, lab.port), lab.alice, lab.alice.roots_pem) as peer:
+            return peer.sock.getpeercert(binary_form=True) or b""
+
+    with lab.waypoint():
+        first, answers = shown(), []
+        lab.until(lambda: answers.append(lab.ask()[0]) or shown() != first)
+        answers += [lab.ask()[0] for _ in range(20)]
+        assert set(answers) == {200}
+
+
+def test_another_version_takes_over_under_traffic(lab: Lab) -> None:
+    """The process becomes the installed program and lets a new Envoy take over; nobody is refused meanwhile."""
+    with lab.waypoint() as process:
+        stopping = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lambda: [lab.ask()[0] for _ in iter(stopping.is_set, True)])
+            lab.program(2)
+            process.send_signal(signal.SIGHUP)
+            lab.until(lambda: "epoch 1" in lab.log())
+            lab.until(lambda: lab.status()["ready"])
+            process.send_signal(signal.SIGHUP)  # and once more, now that it is not the first
+            lab.until(lambda: "epoch 2" in lab.log())
+            lab.until(lambda: lab.status()["ready"])
+            stopping.set()
+        assert set(asked.result()) == {200}
+        assert lab.log().count("envoy started") == 3
+        assert lab.log().count("version 2") == 1
+    assert process.returncode == 0
+    assert subprocess.run(["pgrep", "-f", str(lab.directory / "run")], check=False).returncode == 1  # nobody is left

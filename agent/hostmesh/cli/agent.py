@@ -38,11 +38,12 @@ def agent(config: Path, check: bool) -> None:
         raise click.ClickException(str(error)) from error
     # Here, so that a mistake in the configuration is told at once.
     from hostmesh.daemon.agent import Agent
-    from hostmesh.daemon.handover import Program, receive
+    from hostmesh.daemon.handover import receive
     from hostmesh.daemon.local_mode import local_mesh
     from hostmesh.daemon.logs import LogSink
     from hostmesh.daemon.reload import ReloadJudge
     from hostmesh.enrolment import workloads_d
+    from hostmesh.kernel.program import Program
 
     if check:
         try:

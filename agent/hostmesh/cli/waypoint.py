@@ -63,6 +63,7 @@ def run(
 
     Exit status 1 if the configuration is wrong or Envoy is not installed.
     """
+    from hostmesh.kernel.program import Program
     from hostmesh.telemetry.logs import parse_levels, set_up
     from hostmesh.waypoint.envoy import EnvoyMissing, binary
     from hostmesh.waypoint.main import Options, Waypoint
@@ -70,7 +71,9 @@ def run(
     runtime = runtime_dir or RUNTIME / gateway.replace("/", ".")
 
     async def serve() -> None:
-        await Waypoint(settings, Options(gateway, runtime, state_dir, bind, concurrency, metrics_port)).run()
+        await Waypoint(
+            settings, Options(gateway, runtime, state_dir, bind, concurrency, metrics_port), Program.current()
+        ).run()
 
     try:
         settings = load(config, os.environ)

@@ -15,7 +15,7 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.cni_host import CniHost, DescriptorStore, kept_namespaces
 from hostmesh.daemon.doors import Doors
-from hostmesh.daemon.handover import SIGNALS, Handover, leave, take_back
+from hostmesh.daemon.handover import Handover, leave, take_back
 from hostmesh.daemon.istiod_mode import istiod_access
 from hostmesh.daemon.lease import LeaseClient
 from hostmesh.daemon.listeners import open_listeners
@@ -43,6 +43,7 @@ from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeStore
 from hostmesh.kernel import systemd
 from hostmesh.kernel.process import check_user, may_change_user
+from hostmesh.kernel.program import SIGNALS
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.roots import Roots

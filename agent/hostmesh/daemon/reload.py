@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hostmesh.config.agent import AgentConfig, load
-from hostmesh.daemon.handover import Program
+from hostmesh.kernel.program import Program
 
 CHECK_TIMEOUT = 60.0
 """Seconds that the installed program gets to start and to read its configuration."""

@@ -19,6 +19,7 @@ from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeStore
 from hostmesh.kernel import systemd
+from hostmesh.kernel.program import SIGNALS, Program
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
@@ -59,9 +60,10 @@ class Waypoint:
     Args:
         config: the host's, of which it takes the control plane and the node's certificate.
         options: what is its own.
+        program: what this process runs, to become what is installed in its place; None: it stays what it is.
     """
 
-    def __init__(self, config: AgentConfig, options: Options) -> None:
+    def __init__(self, config: AgentConfig, options: Options, program: Program | None = None) -> None:
         settings = config.settings
         self._options = options
         control_plane = ControlPlane(
@@ -89,9 +91,11 @@ class Waypoint:
         file.write_text(json.dumps(content))
         self._envoy = EnvoyProcess(options.runtime, file, options.concurrency, lambda _: None)
         self._stopping = asyncio.Event()
+        self._program = program
+        self._installed = program.installed() if program is not None else ""
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP replaces Envoy without a cut.
+        """Serve until SIGTERM or SIGINT; SIGHUP replaces Envoy, and this program by a newer one, without a cut.
 
         Raises:
             EnvoyMissing: it is not installed.
@@ -101,6 +105,7 @@ class Waypoint:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a program before this one may have left them waiting
         status = web.AppRunner(status_app(self.status), access_log=None)
         metrics = web.AppRunner(metrics_app(self.status, self._envoy.ask), access_log=None)
         try:
@@ -134,9 +139,20 @@ class Waypoint:
 
     def _reload(self) -> None:
         systemd.notify_reloading()
+        if self._program is not None and self._program.installed() != self._installed:
+            self._become(self._program)
         self._publisher.look_again()
         self._envoy.replace()
         systemd.notify_ready("envoy is being replaced")
+
+    def _become(self, program: Program) -> None:
+        """The Envoy that runs stays this process's child; the next program lets one of its own take over."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            program.replace(os.environ)
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            _log.error("%s cannot be started, this program goes on: %s", program.argv[0], error.strerror)
 
     def _on_update(self, update: XdsUpdate) -> None:
         if update.trust:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -24,11 +25,70 @@ DRAIN_SECONDS = 20
 
 STOP_SECONDS = 10.0
 _HEALTHY = 30.0
+_LOOK = 0.2
+"""Seconds between two looks at a child whose end asyncio does not hear of."""
+
 _ADMIN_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 
 
+class Child(Protocol):
+    """As asyncio has it."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+
+    def send_signal(self, signum: int) -> None:
+        """Tell it something."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    async def wait(self) -> int:
+        """Until it has ended."""
+
+
+class Adopted:
+    """A child that an earlier program of this process started.
+
+    Raises:
+        OSError: there is no such child, or it has ended.
+    """
+
+    def __init__(self, pid: int) -> None:
+        if os.waitpid(pid, os.WNOHANG) != (0, 0):
+            raise ProcessLookupError(f"process {pid} has ended")
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def send_signal(self, signum: int) -> None:
+        """See `Child`."""
+        os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        """See `Child`."""
+        self.send_signal(signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """See `Child`."""
+        while self.returncode is None:
+            if not self._look():
+                await asyncio.sleep(_LOOK)
+        return self.returncode
+
+    def _look(self) -> bool:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return bool(pid)
+
+
 class EnvoyProcess:
-    """One Envoy and, while it is being replaced, its predecessor.
+    """One Envoy and, while it is being replaced, its predecessor, which the program before this one may have left.
 
     Args:
         directory: for its admin socket and its notes; short-lived.
@@ -40,6 +100,7 @@ class EnvoyProcess:
     def __init__(self, directory: Path, bootstrap: Path, concurrency: int, started: Callable[[int], None]) -> None:
         self.admin = directory / "admin.sock"
         self._base_id = directory / "base-id"
+        self._note = directory / "envoy.json"
         self._bootstrap = bootstrap
         self._concurrency = concurrency
         self._started = started
@@ -54,16 +115,20 @@ class EnvoyProcess:
             EnvoyMissing: it is not installed.
         """
         backoff = Backoff(0.1, 10.0)
+        former = await self._left_behind()
         while True:
-            self._epoch = 0
-            self._base_id.unlink(missing_ok=True)
+            if former is None:
+                self._epoch = 0
+                self._base_id.unlink(missing_ok=True)
             began = time.monotonic()
             process = await self._start()
             try:
-                await self._live(process)
+                await self._live(process, [former] if former is not None else [])
             except asyncio.CancelledError:
                 await _end(process)
+                self._note.unlink(missing_ok=True)
                 raise
+            former = None
             if time.monotonic() - began > _HEALTHY:
                 backoff.reset()
             pause = backoff.next()
@@ -74,10 +139,19 @@ class EnvoyProcess:
         """Let a new Envoy (an upgraded one, say) take over the listeners; the old one drains and ends."""
         self._replace.set()
 
-    async def _live(self, process: asyncio.subprocess.Process) -> None:
+    async def _left_behind(self) -> Child | None:
+        """The Envoy of the program that this process ran before, if it still serves."""
+        try:
+            note = json.loads(self._note.read_text())
+            child = Adopted(int(note["process"]))
+        except (OSError, ValueError, KeyError):
+            return None
+        self._epoch = int(note["epoch"]) + 1
+        return child
+
+    async def _live(self, process: Child, former: list[Child]) -> None:
         """Until the newest one ends; predecessors end by themselves."""
         current = process
-        former: list[asyncio.subprocess.Process] = []
         try:
             while True:
                 async with asyncio.TaskGroup() as group:
@@ -109,6 +183,7 @@ class EnvoyProcess:
         else:
             argv += ["--base-id", self._base_id.read_text().strip()]
         process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
+        self._note.write_text(json.dumps({"process": process.pid, "epoch": self._epoch}))
         _log.info("envoy started: process %d, epoch %d", process.pid, self._epoch)
         self.starts += 1
         self._started(process.pid)
@@ -144,7 +219,7 @@ class EnvoyProcess:
         }
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: Child) -> None:
     """Ask, wait, insist."""
     if process.returncode is not None:
         return

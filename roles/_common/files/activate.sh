@@ -21,9 +21,11 @@ for path in /etc/sysusers.d /etc/sysctl.d "$units" /usr/local/bin /usr/local/sha
   folder "$path"
 done
 install -d -m 0755 /etc/hostmesh /etc/hostmesh/conf.d /etc/hostmesh/workloads.d
-# The agent takes a new version over by a reload, which drops no connection; a changed unit file needs a restart.
+# Agent and waypoint take a new version over by a reload, which drops no connection; a changed unit file needs a restart.
 agent=try-reload-or-restart
 cmp -s "$target/share/systemd/hostmesh-agent.service" "$units/hostmesh-agent.service" || agent=try-restart
+waypoint=try-reload-or-restart
+cmp -s "$target/share/systemd/hostmesh-waypoint@.service" "$units/hostmesh-waypoint@.service" || waypoint=try-restart
 install -m 0644 "$target"/share/systemd/*.service "$target"/share/systemd/*.socket "$units/"
 install -m 0644 "$target/share/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
 install -m 0644 "$target/share/systemd/hostmesh.sysctl" /etc/sysctl.d/60-hostmesh.conf
@@ -52,6 +54,7 @@ before=$(readlink "$prefix/previous" || true)
 find "$prefix" -mindepth 1 -maxdepth 1 -type d ! -name "$version" ! -name "${before:-none}" -exec rm -rf {} +
 # What runs now goes on with this version, as after the upgrade of any package.
 systemctl try-restart hostmesh-control-plane.service hostmesh-netns.service
+systemctl "$waypoint" 'hostmesh-waypoint@*.service'
 if ! systemctl "$agent" hostmesh-agent.service; then
   echo "hostmesh $version is refused by the agent; see: journalctl -u hostmesh-agent" >&2
   if [ "$previous" != "$version" ] && [ -x "$prefix/$previous/activate" ] && [ -z "${HOSTMESH_GOING_BACK:-}" ]; then

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hostmesh.daemon.handover import VARIABLE, Handover, Program, leave, receive, take_back
+from hostmesh.daemon.handover import VARIABLE, Handover, leave, receive, take_back
+from hostmesh.kernel.program import Program
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.wire.proto import handover_pb2 as kept
 from hostmesh.wire.proto import worker_pb2 as pb

@@ -9,8 +9,8 @@ import pytest
 
 from hostmesh.config.agent import load
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.daemon.handover import Program
 from hostmesh.daemon.reload import ReloadJudge, ReloadRefused
+from hostmesh.kernel.program import Program
 
 
 class Host:
