@@ -18,7 +18,7 @@ from hostmesh.control.ads import AdsService
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.control.grpc_server import GrpcServer
 from hostmesh.control.record_file import FileRecords
-from hostmesh.control.snapshot import Encodings, Snapshot
+from hostmesh.control.snapshot import Snapshot, SnapshotMaker
 from hostmesh.identity.node import NodeStore
 from hostmesh.model.node import node_identity
 from hostmesh.wire.x509 import credentials, new_key_and_csr
@@ -31,11 +31,11 @@ class World:
 
     def __init__(self, workloads: int, services: int) -> None:
         self._workloads, self._services = made_up(workloads, services)
-        self._encodings = Encodings()
+        self._maker = SnapshotMaker()
 
     def snapshot(self) -> Snapshot:
         """As it is now."""
-        return Snapshot.of(self._workloads, self._services, encodings=self._encodings)
+        return self._maker.make(self._workloads, self._services)
 
     def change(self, number: int) -> str:
         """Give a workload one more unit of capacity; its name."""

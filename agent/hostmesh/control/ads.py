@@ -23,8 +23,9 @@ from hostmesh.control.peer import (
     receive_bounded,
     send_serialized,
 )
+from hostmesh.control.resource_set import Difference, ResourceSet
 from hostmesh.control.responses import Responses, nonce_field
-from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, news
+from hostmesh.control.snapshot import News, Snapshot, joined, news
 from hostmesh.control.watch import Watch
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceBase
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node
@@ -134,6 +135,8 @@ class AdsService(AggregatedDiscoveryServiceBase):
         self._now = now
         self._current: Snapshot | None = None
         self._pending: Snapshot | None = None
+        self._news: News | None = {}
+        """Since what was pushed last; None if that is not known."""
         self._first_change = self._last_change = 0.0
         self._pushed = -math.inf
         self._published = asyncio.Event()
@@ -148,6 +151,9 @@ class AdsService(AggregatedDiscoveryServiceBase):
         self._last_change = time.monotonic()
         if self._pending is None:
             self._first_change = self._last_change
+        before = self._pending or self._current
+        follows = before is not None and snapshot.after is before.mark and self._news is not None
+        self._news = joined(self._news or {}, snapshot.news) if follows else None
         self._pending = snapshot
         self._published.set()
 
@@ -186,13 +192,17 @@ class AdsService(AggregatedDiscoveryServiceBase):
             if self._current is not None:
                 await self._wait_for_quiet()
             self._published.clear()
-            before, self._current, self._pending = self._current, self._pending, None
-            self._pushed = time.monotonic()
-            self._ring(before, self._current)
+            self._push()
 
-    def _ring(self, before: Snapshot | None, after: Snapshot | None) -> None:
+    def _push(self) -> None:
         """Wake the writers of those whom the change concerns."""
-        changed = news(before, after) if before is not None and after is not None else None
+        before, after, changed = self._current, self._pending, self._news
+        self._current, self._pending, self._news = after, None, {}
+        self._pushed = time.monotonic()
+        if before is None or after is None:
+            changed = None
+        elif changed is None:
+            changed = news(before, after)
         for session in self._sessions:
             if changed is None or session.concerned(changed):
                 session.bell.set()

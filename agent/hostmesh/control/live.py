@@ -11,7 +11,7 @@ from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.apply import Input, Result
 from hostmesh.control.documents.read import ObjectKey
 from hostmesh.control.presence import Presence, in_rotation
-from hostmesh.control.snapshot import Encodings, Snapshot
+from hostmesh.control.snapshot import Snapshot, SnapshotMaker
 from hostmesh.control.store import DocumentSet, DocumentStore
 from hostmesh.control.translate import Translation
 from hostmesh.model.identity import Identity
@@ -41,7 +41,7 @@ class LiveDocuments:
         self._publish = publish
         self._presence = presence
         self._published: Translation | None = None
-        self._encodings = Encodings()
+        self._maker = SnapshotMaker()
         self._absent = Presence()
         self._told: Translation | None = None
         self._turn = asyncio.Lock()
@@ -109,7 +109,7 @@ class LiveDocuments:
         told, before = await asyncio.to_thread(in_rotation, current.translation, presence), self._told
         self._told = told
         if before is None or _told(before) != _told(told):
-            self._publish(await asyncio.to_thread(_snapshot, told, self._encodings))
+            self._publish(await asyncio.to_thread(_snapshot, told, self._maker))
 
 
 def _told(translation: Translation) -> tuple[object, ...]:
@@ -123,12 +123,11 @@ def _told(translation: Translation) -> tuple[object, ...]:
     )
 
 
-def _snapshot(translation: Translation, encodings: Encodings) -> Snapshot:
-    return Snapshot.of(
+def _snapshot(translation: Translation, maker: SnapshotMaker) -> Snapshot:
+    return maker.make(
         translation.workloads,
         translation.services,
         translation.authorizations,
         translation.network_policies,
         translation.waypoints,
-        encodings=encodings,
     )

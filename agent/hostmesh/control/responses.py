@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from hostmesh.control.snapshot import Difference, ResourceSet, difference
+from hostmesh.control.resource_set import Difference, ResourceSet, difference
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryResponse
 
 _Kept = TypeVar("_Kept")

@@ -1,23 +1,21 @@
-"""Snapshot: all that the control plane serves at one moment, by type and name, with content hashes as versions."""
+"""Snapshot: all that the control plane serves at one moment, by type and name; each is made from the one before."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
-from hostmesh.control.aliases import Aliases, aliases
+from hostmesh.control.aliases import Aliases, AliasIndex
+from hostmesh.control.objects import Changes, Objects
+from hostmesh.control.resource_set import Difference, ResourceSet, content_version, difference
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.service import Service
 from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.model.workload import Workload
-from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryResponse, Resource
 from hostmesh.xds.codec import (
     ADDRESS_TYPE,
     AUTHORIZATION_TYPE,
@@ -36,65 +34,34 @@ from hostmesh.xds.codec import (
     resource_name,
 )
 
+__all__ = ["Difference", "ResourceSet", "Snapshot", "SnapshotMaker", "content_version", "difference", "news"]
+
 _Model = TypeVar("_Model")
 
 _log = logging.getLogger(__name__)
 
+News = Mapping[str, frozenset[str]]
+"""By type, the names that stand for something else than before: resources, and all else that may be asked for."""
+
 EVERYBODY = "*"
 """Among names that stand for something else: any name may, since a block of addresses does."""
-
-_DECODE: Mapping[str, Callable[[bytes], object]] = {
-    ADDRESS_TYPE: decode_address,
-    AUTHORIZATION_TYPE: decode_authorization,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceSet:
-    """All resources of one type. `versions` and `data` have the same names; neither may be changed afterwards.
-
-    `entries` keeps what `entry` has serialized, so that it is done once for all clients.
-    """
-
-    versions: Mapping[str, str] = field(default_factory=dict)
-    data: Mapping[str, bytes] = field(default_factory=dict)
-    entries: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
-
-    @classmethod
-    def of(cls, data: Mapping[str, bytes]) -> ResourceSet:
-        """From serialized resources by name."""
-        return cls({name: content_version(value) for name, value in data.items()}, dict(data))
-
-    def entry(self, type_url: str, name: str) -> bytes:
-        """A resource as it stands in a serialized response."""
-        found = self.entries.get(name)
-        if found is None:
-            packed = Any(type_url=type_url, value=self.data[name])
-            one = Resource(name=name, version=self.versions[name], resource=packed)
-            found = self.entries[name] = DeltaDiscoveryResponse(resources=[one]).SerializeToString()
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What a client that holds one set must be told to hold another."""
-
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.changed or self.removed)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is served. `aliases` maps all else that may be asked for to the names of the resources that it means."""
+    """What is served. `aliases` maps all else that may be asked for to the names of the resources that it means.
+
+    `news` is what has changed since the snapshot `after`, which is known by its `mark`.
+    """
 
     addresses: ResourceSet = field(default_factory=ResourceSet)
     authorizations: ResourceSet = field(default_factory=ResourceSet)
     network_policies: ResourceSet = field(default_factory=ResourceSet)
     programs: ResourceSet = field(default_factory=ResourceSet)
     aliases: Aliases = field(default_factory=Aliases)
+    mark: object = field(default_factory=object, compare=False, repr=False)
+    after: object = field(default=None, compare=False, repr=False)
+    news: News = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -104,8 +71,6 @@ class Snapshot:
         authorizations: Iterable[Authorization] = (),
         network_policies: Iterable[PolicyResource] = (),
         programs: Iterable[WaypointProgram] = (),
-        *,
-        encodings: Encodings | None = None,
     ) -> Snapshot:
         """From the model. Later objects of the same key replace earlier ones.
 
@@ -115,16 +80,8 @@ class Snapshot:
             authorizations: L4 policies.
             network_policies: and whom they can mean.
             programs: of waypoints.
-            encodings: of the snapshot before: what has not changed is not serialized again.
         """
-        workloads, services, known = tuple(workloads), tuple(services), encodings or Encodings()
-        models: Iterator[Workload | Service] = chain(workloads, services)
-        addresses = known.encode(ADDRESS_TYPE, ((one.key, one) for one in models), _encode_address)
-        policies = known.encode(AUTHORIZATION_TYPE, ((one.key, one) for one in authorizations), encode_authorization)
-        network = {resource_name(one): encode_policy_resource(one) for one in network_policies}
-        waypoints = {program_name(one): encode_program(one) for one in programs}
-        of = ResourceSet.of
-        return cls(addresses, policies, of(network), of(waypoints), aliases(workloads, services))
+        return SnapshotMaker().make(workloads, services, authorizations, network_policies, programs)
 
     def of_type(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type that is not served."""
@@ -140,78 +97,124 @@ class Snapshot:
         }
 
 
-class Encodings:
-    """The serialized resources of the last snapshot, to be used again where the model is still the same."""
+class _Kind(Generic[_Model]):
+    """Models of one kind: what a new list of them changes, serialized."""
 
-    def __init__(self) -> None:
-        self._models: dict[str, dict[str, object]] = {}
-        self._sets: dict[str, ResourceSet] = {}
+    def __init__(
+        self,
+        key: Callable[[_Model], str],
+        encode: Callable[[_Model], bytes],
+        check: Callable[[bytes], object] | None = None,
+    ) -> None:
+        self._objects: Objects[_Model] = Objects(key)
+        self._encode = encode
+        self._check = check
 
-    def encode(
-        self, type_url: str, objects: Iterable[tuple[str, _Model]], encode: Callable[[_Model], Message]
-    ) -> ResourceSet:
-        """The set of these models with their names."""
-        models, last = self._models.get(type_url, {}), self._sets.get(type_url, ResourceSet())
-        now: dict[str, object] = {}
-        versions: dict[str, str] = {}
-        data: dict[str, bytes] = {}
-        entries: dict[str, bytes] = {}
-        for name, model in objects:
-            before = models.get(name)
-            if before is model or before == model:
-                now[name] = before
-            else:
-                now[name], encoded = model, encode(model).SerializeToString(deterministic=True)
-                if self._acceptable(type_url, name, encoded):
-                    data[name], versions[name] = encoded, content_version(encoded)
-                    entries.pop(name, None)
-                    continue
-            if name in last.data:
-                versions[name], data[name] = last.versions[name], last.data[name]
-                if name in last.entries:
-                    entries[name] = last.entries[name]
-        found = ResourceSet(versions, data, entries)
-        self._models[type_url], self._sets[type_url] = now, found
-        return found
+    def take(self, models: Iterable[_Model]) -> tuple[Changes[_Model], dict[str, bytes], list[str]]:
+        """What changes, what is to be sent because of it, and what is to be taken away."""
+        changes = self._objects.take(tuple(models))
+        fresh: dict[str, bytes] = {}
+        for name, (_, model) in changes.items():
+            if model is not None:
+                encoded = self._encode(model)
+                if self._acceptable(name, encoded):
+                    fresh[name] = encoded
+        return changes, fresh, [name for name, (_, model) in changes.items() if model is None]
 
-    @staticmethod
-    def _acceptable(type_url: str, name: str, encoded: bytes) -> bool:
+    def _acceptable(self, name: str, encoded: bytes) -> bool:
         """Whether a proxy takes it: one that it rejects would keep a stock ztunnel from ever becoming ready."""
+        if self._check is None:
+            return True
         try:
-            _DECODE[type_url](encoded)
+            self._check(encoded)
         except Rejected as rejected:
             _log.error("xds: %s is not sent, its last good state stays: %s", name, rejected.reason)
             return False
         return True
 
 
-def _encode_address(one: Workload | Service) -> Message:
-    return encode_workload(one) if isinstance(one, Workload) else encode_service(one)
+class SnapshotMaker:
+    """Makes each snapshot from the one before: only what has changed is compared, named, serialized and hashed."""
+
+    def __init__(self) -> None:
+        self._last = Snapshot()
+        self._workloads: _Kind[Workload] = _Kind(
+            lambda one: one.uid, lambda one: _bytes(encode_workload(one)), decode_address
+        )
+        self._services: _Kind[Service] = _Kind(
+            lambda one: one.key, lambda one: _bytes(encode_service(one)), decode_address
+        )
+        self._authorizations: _Kind[Authorization] = _Kind(
+            lambda one: one.key, lambda one: _bytes(encode_authorization(one)), decode_authorization
+        )
+        self._network_policies: _Kind[PolicyResource] = _Kind(resource_name, encode_policy_resource)
+        self._programs: _Kind[WaypointProgram] = _Kind(program_name, encode_program)
+        self._index = AliasIndex()
+
+    def make(
+        self,
+        workloads: Iterable[Workload] = (),
+        services: Iterable[Service] = (),
+        authorizations: Iterable[Authorization] = (),
+        network_policies: Iterable[PolicyResource] = (),
+        programs: Iterable[WaypointProgram] = (),
+    ) -> Snapshot:
+        """The snapshot of these; arguments as `Snapshot.of`."""
+        last = self._last
+        moved, fresh, gone = self._workloads.take(workloads)
+        altered, more, less = self._services.take(services)
+        before = self._index.aliases
+        renamed = self._index.update([*moved.values(), *altered.values()])
+        _, policies, no_policies = self._authorizations.take(authorizations)
+        _, network, no_network = self._network_policies.take(network_policies)
+        _, waypoints, no_waypoints = self._programs.take(programs)
+        made = Snapshot(
+            last.addresses.changed({**fresh, **more}, [*gone, *less]),
+            last.authorizations.changed(policies, no_policies),
+            last.network_policies.changed(network, no_network),
+            last.programs.changed(waypoints, no_waypoints),
+            self._index.aliases,
+            after=last.mark,
+            news=(found := {}),
+        )
+        for type_url, target in made.by_type().items():
+            found[type_url] = _named(difference(last.of_type(type_url).versions, target))
+        found[ADDRESS_TYPE] |= _renamed(before, made.aliases, renamed)
+        self._last = made
+        return made
 
 
-def content_version(data: bytes) -> str:
-    """Equal for equal bytes, on every control plane and over restarts."""
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+def _bytes(message: Message) -> bytes:
+    """The same for equal messages: versions are hashes of it."""
+    return message.SerializeToString(deterministic=True)
 
 
-def difference(held: Mapping[str, str], target: ResourceSet) -> Difference:
-    """What turns `held` (name -> version) into `target`; names in order."""
-    if held is target.versions:
-        return Difference((), ())
-    changed = tuple(sorted(name for name, version in target.versions.items() if held.get(name) != version))
-    removed = tuple(sorted(name for name in held if name not in target.versions))
-    return Difference(changed, removed)
-
-
-def news(before: Snapshot, after: Snapshot) -> Mapping[str, frozenset[str]]:
-    """By type, the names that stand for something else than before: resources, and all else that may be asked for."""
-    found: dict[str, frozenset[str]] = {}
-    for type_url, target in after.by_type().items():
-        compared = difference(before.of_type(type_url).versions, target)
-        found[type_url] = frozenset((*compared.changed, *compared.removed))
+def news(before: Snapshot, after: Snapshot) -> News:
+    """What has changed from one to the other, however many lie in between."""
+    if after.after is before.mark:
+        return after.news
+    found = {
+        type_url: _named(difference(before.of_type(type_url).versions, target))
+        for type_url, target in after.by_type().items()
+    }
     old, new = before.aliases.exact, after.aliases.exact
-    renamed = (name for name, meant in new.items() if old.get(name) != meant)
-    gone = (name for name in old if name not in new)
-    moved = () if before.aliases.blocks == after.aliases.blocks else (EVERYBODY,)
-    found[ADDRESS_TYPE] = found[ADDRESS_TYPE].union(renamed, gone, moved)
+    renamed = frozenset(name for name in {**old, **new} if old.get(name) != new.get(name))
+    found[ADDRESS_TYPE] |= _renamed(before.aliases, after.aliases, renamed)
     return found
+
+
+def joined(first: News, second: News) -> News:
+    """What has changed by two steps."""
+    return {type_url: first.get(type_url, frozenset()) | second.get(type_url, frozenset()) for type_url in second}
+
+
+def _named(found: Difference) -> frozenset[str]:
+    return frozenset((*found.changed, *found.removed))
+
+
+def _renamed(before: Aliases, after: Aliases, names: frozenset[str]) -> frozenset[str]:
+    """An address of a block means what the block means, and who asked for it has asked for the address."""
+    blocks = {name for one in (before, after) for named in one.blocks.values() for name in named.values()}
+    if before.blocks != after.blocks or not blocks.isdisjoint(names):
+        return names | {EVERYBODY}
+    return names

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hostmesh.control.aliases import Aliases
-from hostmesh.control.snapshot import EVERYBODY, Difference, ResourceSet, difference
+from hostmesh.control.resource_set import Difference, ResourceSet, difference
+from hostmesh.control.snapshot import EVERYBODY
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest
 
 _EVERYTHING = "*"

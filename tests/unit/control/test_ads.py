@@ -241,7 +241,7 @@ def test_on_demand_names(tmp_path: Path) -> None:
 
     async def body(mesh: Mesh, client: Client) -> None:
         known = ResourceSet.of({"a": b"1", "b": b"1", "c": b"1"})
-        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"/10.0.0.1": ("b",)})))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"/10.0.0.1": frozenset({"b"})})))
         await client.ask(A, resource_names_subscribe=["*"], resource_names_unsubscribe=["*"])
         assert await client.answer() == ("s", {}, [])
         await client.ask(A, resource_names_subscribe=["a", "nobody"])
@@ -263,15 +263,15 @@ def test_a_service_brings_its_endpoints_and_those_that_join(tmp_path: Path) -> N
 
     async def body(mesh: Mesh, client: Client) -> None:
         known = ResourceSet.of({"svc": b"1", "e1": b"1", "e2": b"1", "other": b"1"})
-        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"svc": ("svc", "e1")})))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"svc": frozenset({"svc", "e1"})})))
         await client.ask(A, resource_names_subscribe=["svc"])
         assert await client.answer() == ("s", {"svc": "1", "e1": "1"}, [])
-        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"svc": ("svc", "e1", "e2")})))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"svc": frozenset({"svc", "e1", "e2"})})))
         assert await client.answer() == ("s", {"e2": "1"}, [])
         await client.ask(A, resource_names_unsubscribe=["svc"])
         assert await client.answer() == ("s", {}, ["e1", "e2", "svc"])
         changed = ResourceSet.of({"svc": b"2", "e1": b"2", "e2": b"2", "other": b"2"})
-        mesh.ads.publish(Snapshot(addresses=changed, aliases=Aliases({"svc": ("svc", "e1", "e2")})))
+        mesh.ads.publish(Snapshot(addresses=changed, aliases=Aliases({"svc": frozenset({"svc", "e1", "e2"})})))
         await client.silence()
 
     transcript(tmp_path, body)
@@ -282,7 +282,7 @@ def test_what_came_with_a_name_goes_with_it_after_a_reconnect_too(tmp_path: Path
 
     async def body(mesh: Mesh, client: Client) -> None:
         known = ResourceSet.of({"svc": b"1", "e1": b"1", "e2": b"1"})
-        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"/10.0.0.1": ("svc", "e1")})))
+        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({"/10.0.0.1": frozenset({"svc", "e1"})})))
         held = {name: known.versions[name] for name in ("svc", "e1", "e2")}
         await client.ask(
             A,
@@ -305,8 +305,9 @@ def test_an_address_of_a_block_that_appears_later(tmp_path: Path) -> None:
         mesh.ads.publish(Snapshot(addresses=known))
         await client.ask(A, resource_names_subscribe=["/10.9.0.1"])
         assert await client.answer() == ("s", {}, ["/10.9.0.1"])
-        blocks = {"": {ip_network("10.9.0.0/16"): ("svc",)}}
-        mesh.ads.publish(Snapshot(addresses=known, aliases=Aliases({}, blocks)))
+        block = "/10.9.0.0/16"
+        claimed = Aliases({block: frozenset({"svc"})}, {"": {ip_network("10.9.0.0/16"): block}})
+        mesh.ads.publish(Snapshot(addresses=known, aliases=claimed))
         assert await client.answer() == ("s", {"svc": "1"}, [])
 
     transcript(tmp_path, body)
@@ -316,7 +317,7 @@ def test_a_node_is_sent_its_own_workloads_unasked(tmp_path: Path) -> None:
     """A stock ztunnel that subscribes on demand never asks for them."""
 
     async def body(mesh: Mesh, client: Client) -> None:
-        own = {node_alias("mesh2"): ("mine",)}
+        own = {node_alias("mesh2"): frozenset({"mine"})}
         mesh.ads.publish(Snapshot(addresses=ResourceSet.of({"mine": b"1", "other": b"1"}), aliases=Aliases(own)))
         await client.ask(A, resource_names_subscribe=["*"], resource_names_unsubscribe=["*"])
         assert await client.answer() == ("s", {"mine": "1"}, [])

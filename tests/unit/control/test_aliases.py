@@ -39,7 +39,7 @@ ENVOY = replace(W1, uid="envoy", addresses=(ip_address("10.0.0.3"),), node="", s
 )
 def test_names(asked: str, meant: tuple[str, ...]) -> None:
     """An address means its workload; a service, by key or address, means itself and its endpoints."""
-    assert aliases([W1, W2, ENVOY], [WEB, GATE]).of(asked) == meant
+    assert aliases([W1, W2, ENVOY], [WEB, GATE]).of(asked) == set(meant)
 
 
 def test_a_waypoint_comes_with_what_is_behind_it() -> None:
@@ -49,9 +49,9 @@ def test_a_waypoint_comes_with_what_is_behind_it() -> None:
         GatewayAddress(NetworkAddress("", ip_address("10.0.0.3")), 15008),
     )
     found = aliases([W1, replace(W2, waypoint=by_address), ENVOY], [replace(WEB, waypoint=by_name), GATE])
-    assert found.exact["default/web"] == ("default/web", "w1", "w2", "default/gate", "envoy")
-    assert found.exact["/10.0.0.2"] == ("w2", "envoy")
-    assert found.exact["/10.0.0.1"] == ("w1",)
+    assert found.exact["default/web"] == {"default/web", "w1", "w2", "default/gate", "envoy"}
+    assert found.exact["/10.0.0.2"] == {"w2", "envoy"}
+    assert found.exact["/10.0.0.1"] == {"w1"}
 
 
 def test_a_network_gateway_comes_with_who_is_behind_it_and_with_a_waypoint_over_there() -> None:
@@ -61,13 +61,13 @@ def test_a_network_gateway_comes_with_who_is_behind_it_and_with_a_waypoint_over_
     )
     door = replace(W1, uid="door", addresses=(ip_address("10.0.0.9"),), services={})
     found = aliases([W1, far, door], [replace(WEB, waypoint=GatewayAddress(GATE_KEY, 15008)), GATE])
-    assert found.of("default/web") == ("default/web", "w1", "default/gate", "envoy", "door")
+    assert found.of("default/web") == {"default/web", "w1", "default/gate", "envoy", "door"}
 
 
 def test_a_workload_in_a_block_of_addresses_comes_first() -> None:
     """Both may be meant; who asks decides between them as for any address."""
     inside = replace(W1, uid="inside", addresses=(ip_address("10.9.0.7"),), services={}, node="")
-    assert aliases([inside], [WEB]).of("/10.9.0.7") == ("inside", "default/web")
+    assert aliases([inside], [WEB]).of("/10.9.0.7") == {"inside", "default/web"}
 
 
 def test_addresses_that_are_not_the_workloads_alone_are_not_names() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.control.snapshot import Difference, Encodings, ResourceSet, Snapshot, content_version, difference
+from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, SnapshotMaker, content_version, difference
 from hostmesh.model.address import GatewayAddress, NamespacedHostname
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.service import Service
@@ -29,17 +29,17 @@ def test_from_the_model() -> None:
     assert set(snapshot.addresses.data) == {WEB.uid, twin.uid, "default/web"}
     assert decode_address(snapshot.of_type(ADDRESS_TYPE).data[WEB.uid]) == WEB
     assert decode_authorization(snapshot.of_type(AUTHORIZATION_TYPE).data["default/deny"]) == policy
-    assert snapshot.aliases.exact == {"/10.0.0.1": (WEB.uid, twin.uid), "default/web": ("default/web",)}
+    assert snapshot.aliases.exact == {"/10.0.0.1": {WEB.uid, twin.uid}, "default/web": {"default/web"}}
     assert snapshot.of_type("other") == ResourceSet()
 
 
 def test_what_no_proxy_would_take_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     """The rest is, the last good state stays, and the log says it once: one NACK keeps a stock ztunnel unready."""
-    encodings, other = Encodings(), replace(WEB, uid="c//x/default/other")
-    before = Snapshot.of([WEB, other], encodings=encodings)
+    maker, other = SnapshotMaker(), replace(WEB, uid="c//x/default/other")
+    before = maker.make([WEB, other])
     waypoint = GatewayAddress(NamespacedHostname("default", "gate"), 1 << 17)
     for _ in range(2):
-        after = Snapshot.of([replace(WEB, waypoint=waypoint), replace(other, node="n")], encodings=encodings)
+        after = maker.make([replace(WEB, waypoint=waypoint), replace(other, node="n")])
         assert after.addresses.data[WEB.uid] == before.addresses.data[WEB.uid]
         assert after.addresses.versions[other.uid] != before.addresses.versions[other.uid]
     assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == [WEB.uid]
@@ -48,10 +48,10 @@ def test_what_no_proxy_would_take_is_not_sent(caplog: pytest.LogCaptureFixture) 
 
 def test_what_has_not_changed_is_not_serialized_again() -> None:
     """Equal models share bytes, and the parts of responses that were made of them."""
-    encodings = Encodings()
-    first = Snapshot.of([WEB], encodings=encodings).addresses
+    maker = SnapshotMaker()
+    first = maker.make([WEB]).addresses
     entry = first.entry(ADDRESS_TYPE, WEB.uid)
-    second = Snapshot.of([replace(WEB)], encodings=encodings).addresses
+    second = maker.make([replace(WEB)]).addresses
     assert second.data[WEB.uid] is first.data[WEB.uid]
     assert second.entry(ADDRESS_TYPE, WEB.uid) is entry
 
