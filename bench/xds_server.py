@@ -16,6 +16,7 @@ from pathlib import Path
 from bench.scale import made_up
 from hostmesh.control.ads import AdsService
 from hostmesh.control.ca import CertificateAuthority
+from hostmesh.control.collector import settle
 from hostmesh.control.grpc_server import GrpcServer
 from hostmesh.control.record_file import FileRecords
 from hostmesh.control.snapshot import Snapshot, SnapshotMaker
@@ -54,6 +55,7 @@ async def _main(directory: Path, workloads: int, services: int) -> None:
     ads.publish(world.snapshot())
     server = GrpcServer(ca, [ads], hosts=["127.0.0.1"], bind="127.0.0.1", port=0)
     await server.start()
+    settle()
     async with asyncio.TaskGroup() as group:
         pushing = group.create_task(ads.run(), name="xds")
         files = {"root": str(ca.root_path), "chain": str(store.files.chain), "key": str(store.files.key)}

@@ -40,6 +40,7 @@ _MAX_LOGGED = 1024
 _MAX_SAID = 64
 _SAID = ("CLUSTER_ID", "HOSTMESH_VERSION", "ISTIO_VERSION")
 _DRAIN_TIMEOUT = 2.0
+_NO_ALIASES = Aliases()
 
 _Stream = Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]
 
@@ -252,9 +253,16 @@ class AdsService(AggregatedDiscoveryServiceBase):
         try:
             while (request := await receive_bounded(stream, DeltaDiscoveryRequest, MAX_REQUEST_BYTES)) is not None:
                 self._receive(request, session)
-                session.bell.set()
+                if self._is_due(session.watches[request.type_url]):
+                    session.bell.set()
         finally:
             session.end()
+
+    def _is_due(self, watch: Watch) -> bool:
+        if watch.type_url == TRUST_TYPE:
+            return watch.due(self._trust, _NO_ALIASES)
+        snapshot = self._current
+        return snapshot is not None and watch.due(snapshot.of_type(watch.type_url), snapshot.aliases)
 
     def _receive(self, request: DeltaDiscoveryRequest, session: _Session) -> None:
         watch = session.watches.get(request.type_url)
@@ -290,7 +298,7 @@ class AdsService(AggregatedDiscoveryServiceBase):
 
     async def _send_trust(self, stream: _Stream, session: _Session, watch: Watch) -> None:
         trust = self._trust
-        found = watch.next_difference(trust, Aliases()) if trust is not None else None
+        found = watch.next_difference(trust, _NO_ALIASES) if trust is not None else None
         if trust is None or found is None:
             return
         nonce = session.next_nonce()

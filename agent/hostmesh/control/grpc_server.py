@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 import weakref
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from grpclib._typing import IServable
 
 _log = logging.getLogger(__name__)
+
+SSLProtocol.max_size = 32 << 10
+"""What asyncio sets aside for each connection, and again for each read: two TLS records instead of its 256 KiB."""
 
 _HANDSHAKE_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 1.0

@@ -22,6 +22,7 @@ from hostmesh.control.bearer import BearerTokens
 from hostmesh.control.ca import CaBroken, CertificateAuthority
 from hostmesh.control.ca_api import CaApi
 from hostmesh.control.certificate_service import CertificateService
+from hostmesh.control.collector import settle
 from hostmesh.control.config import ControlPlaneConfig
 from hostmesh.control.enrolment_api import EnrolmentApi
 from hostmesh.control.enrolment_service import EnrolmentService
@@ -195,6 +196,7 @@ class ControlPlane:
 
     async def _announce(self) -> None:
         await self._live.started.wait()
+        settle()
         config = self._config
         notify_ready(f"port {self._grpc.port}, {self._store.documents.path}")
         _log.info(

@@ -47,6 +47,9 @@ EVERYBODY = "*"
 """Among names that stand for something else: any name may, since a block of addresses does."""
 
 
+_NOTHING = ResourceSet()
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is served. `aliases` maps all else that may be asked for to the names of the resources that it means.
@@ -85,7 +88,7 @@ class Snapshot:
 
     def of_type(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type that is not served."""
-        return self.by_type().get(type_url) or ResourceSet()
+        return self.by_type().get(type_url) or _NOTHING
 
     def by_type(self) -> Mapping[str, ResourceSet]:
         """All that is served."""

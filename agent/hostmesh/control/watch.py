@@ -87,6 +87,13 @@ class Watch:
         self._subscribe(set(request.resource_names_subscribe))
         return nack
 
+    def due(self, target: ResourceSet | None, aliases: Aliases) -> bool:
+        """Whether `next_difference` to this is worth the call: after most answers it is not."""
+        if self._outstanding or target is None:
+            return False
+        told = self._told
+        return self._must_answer or told is None or told[0] is not target or told[1] is not aliases
+
     def next_difference(
         self, target: ResourceSet, aliases: Aliases, compare: Compare = difference
     ) -> Difference | None:
@@ -97,11 +104,9 @@ class Watch:
             aliases: other names that may be asked for, with the resources they mean.
             compare: `difference`, or a version of it that remembers what it told other clients.
         """
-        if self._outstanding:
+        if not self.due(target, aliases):
             return None
-        told, self._considered = self._told, (target, aliases)
-        if told is not None and told[0] is target and told[1] is aliases and not self._must_answer:
-            return None
+        self._considered = (target, aliases)
         found = compare(self._held, target) if self.wildcard else self._named_difference(target, aliases)
         # The negative answer; also the answer to an alias. A difference of sets would copy all names there are.
         unknown = {name for name in self._asked if name not in target.versions}
