@@ -22,7 +22,7 @@ from hostmesh.control.document_tree import DocumentTree
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, ObjectKey, check_together, read
 from hostmesh.control.records import Conflict, Records
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.translate import Memo, MeshConfig, Translation, translate
 from hostmesh.control.vip_records import VipRecords
 from hostmesh.kernel.files import write_atomically
 
@@ -67,6 +67,7 @@ class DocumentStore:
         self._vips = VipRecords(records)
         self._state = state
         self._mesh = mesh
+        self._memo = Memo()
         self._files: dict[Path, _File] = {}
         self._seen: Mapping[Path, Hashable] = {}
         self._loaded: Mapping[Path, Hashable] | None = None
@@ -183,7 +184,7 @@ class DocumentStore:
             problems = check_together(change.objects)
             if problems:
                 raise InvalidYaml(problems)
-            translation = translate(change.objects, self._mesh, self._vips.read())
+            translation = translate(change.objects, self._mesh, self._vips.read(), self._memo)
             warnings = tuple(w for w in translation.warnings if w.source in change.sources)
             if not change.files or dry_run:
                 return Result(change.outcomes, warnings)
@@ -228,7 +229,7 @@ class DocumentStore:
         """Whether they are live: not if another control plane gives addresses at this moment; the next look decides."""
         by_key = {item.key: item for item in sorted(objects, key=lambda item: item.key)}
         vips = self._vips.read()
-        translation = translate(by_key.values(), self._mesh, vips)
+        translation = translate(by_key.values(), self._mesh, vips, self._memo)
         if translation.vips != vips:
             try:
                 self._vips.write(translation.vips, self._tree.guard())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse, suggest
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
@@ -148,10 +148,52 @@ def check_together(objects: Iterable[Object[Resource]]) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
+class Documents(Sequence[Object[Resource]]):
+    """All objects of a mesh, sorted by key; those of a kind are looked for once.
+
+    Args:
+        objects: in any order.
+    """
+
+    def __init__(self, objects: Iterable[Object[Resource]]) -> None:
+        self._all = sorted(objects, key=lambda item: (item.key.kind, item.key.namespace, item.key.name))
+        self._by_kind: dict[type[Resource], list[Object[Resource]]] = {}
+        for item in self._all:
+            self._by_kind.setdefault(type(item.resource), []).append(item)
+        self._sorted: dict[type[Resource], tuple[Object[Resource], ...]] = {}
+
+    def of(self, model: type[Resource]) -> tuple[Object[Resource], ...]:
+        """Those of one kind, the oldest first."""
+        found = self._sorted.get(model)
+        if found is None:
+            found = self._sorted[model] = _oldest_first(self._by_kind.get(model, ()))
+        return found
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @overload
+    def __getitem__(self, index: int) -> Object[Resource]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Object[Resource]]: ...
+
+    def __getitem__(self, index: int | slice) -> Object[Resource] | list[Object[Resource]]:
+        return self._all[index]
+
+    def __iter__(self) -> Iterator[Object[Resource]]:
+        return iter(self._all)
+
+
 def of_kind(objects: Iterable[Object[Resource]], model: type[ResourceT]) -> tuple[Object[ResourceT], ...]:
     """Those objects that are of one kind, the oldest first."""
-    found = [cast("Object[ResourceT]", item) for item in objects if isinstance(item.resource, model)]
-    return tuple(sorted(found, key=lambda item: item.age))
+    if isinstance(objects, Documents):
+        return cast("tuple[Object[ResourceT], ...]", objects.of(model))
+    return _oldest_first(cast("Object[ResourceT]", item) for item in objects if isinstance(item.resource, model))
+
+
+def _oldest_first(objects: Iterable[Object[ResourceT]]) -> tuple[Object[ResourceT], ...]:
+    return tuple(sorted(objects, key=lambda item: item.age))
 
 
 def _object(document: Document) -> Object[Resource]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
@@ -42,12 +43,12 @@ class WorkloadEntry(Resource):
 
     spec: WorkloadEntrySpec
 
-    @property
+    @cached_property
     def labels(self) -> Mapping[str, str]:
         """`spec.labels` overlaid by the object's own."""
         return {**self.spec.labels, **self.metadata.labels}
 
-    @property
+    @cached_property
     def node(self) -> str:
         """The enrolled node that runs it, or empty."""
         return self.labels.get(NODE_LABEL) or self.metadata.annotations.get(NODE_LABEL, "")

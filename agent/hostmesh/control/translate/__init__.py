@@ -1,6 +1,7 @@
 """From checked documents to the mesh's values: pure and deterministic (what istiod derives for ambient)."""
 
 from hostmesh.control.translate.compose import translate
+from hostmesh.control.translate.memo import Memo
 from hostmesh.control.translate.values import MeshConfig, Translation
 
-__all__ = ["MeshConfig", "Translation", "translate"]
+__all__ = ["Memo", "MeshConfig", "Translation", "translate"]

@@ -15,6 +15,12 @@ class Namespaces:
         self.objects = tuple(objects)
         self._objects = {item.key.name: item.resource.metadata for item in self.objects}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Namespaces) and self.objects == other.objects
+
+    def __hash__(self) -> int:
+        return hash(tuple(item.key for item in self.objects))
+
     def labels(self, namespace: str) -> Mapping[str, str]:
         """The namespace's labels."""
         metadata = self._objects.get(namespace)

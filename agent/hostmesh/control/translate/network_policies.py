@@ -89,6 +89,8 @@ def attach(
     workloads: Iterable[Workload], policies: Sequence[NetworkPolicy], known: Membership, *, by_default: bool
 ) -> InTunnel:
     """Derive what holds inside tunnels, and attach it to the workloads that the policies select."""
+    if not policies:
+        return InTunnel(tuple(workloads), ())
     members = {member.uid: member for member in known.members}
     derived: dict[tuple[str, str], Authorization | None] = {}
     attached: list[Workload] = []

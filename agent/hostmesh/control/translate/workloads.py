@@ -42,6 +42,18 @@ class Surroundings:
     policies: Selection
     peers: PeerDemands
 
+    def of(self, namespace: str) -> object:
+        """All of it that a WorkloadEntry of that namespace depends on; equal where it is the same."""
+        root, peers = self.policies.root_namespace, self.peers
+        return (
+            self.mesh,
+            self.namespaces.labels(namespace),
+            self.services.selecting.get(namespace, ()),
+            [self.policies.by_namespace.get(scope) for scope in (namespace, root)],
+            [peers.inherited.get(scope) for scope in (namespace, peers.root_namespace)],
+            peers.selecting.get(namespace),
+        )
+
     def policy_keys(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
         """Selector-scoped policies of a workload, sorted."""
         return tuple(sorted({*self.policies.keys(namespace, labels), *self.peers.keys(namespace, labels)}))
