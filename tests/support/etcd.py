@@ -10,8 +10,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.control_plane import free_port
+from tests.support.pki import Authority
 
 from hostmesh.control.etcd.client import EtcdEndpoints, members
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The authority that everybody trusts, the members' certificate, and that of clients, who must have one."""
+
+    root_cert: Path
+    cert: Path
+    key: Path
+    client_cert: Path
+    client_key: Path
+
+    @classmethod
+    def make(cls, directory: Path, authority: Authority) -> TlsFiles:
+        """In a directory."""
+        made = cls(*(directory / f"{name}.pem" for name in ("root", "member", "member-key", "client", "client-key")))
+        made.root_cert.write_bytes(authority.pem)
+        for owner, cert, key in (("member", made.cert, made.key), ("client", made.client_cert, made.client_key)):
+            certificate, private = authority.host_certificate(owner, "127.0.0.1")
+            cert.write_bytes(certificate)
+            key.write_bytes(private)
+        return made
 
 
 @dataclass(slots=True)
@@ -25,11 +48,17 @@ class Member:
     directory: Path
     prefix: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
+    tls: TlsFiles | None = None
 
     @property
     def url(self) -> str:
         """For clients."""
         return f"{self.address}:{self.client}"
+
+    @property
+    def scheme(self) -> str:
+        """Of its clients; members speak to each other in plaintext."""
+        return "http" if self.tls is None else "https"
 
 
 @dataclass(slots=True)
@@ -70,14 +99,20 @@ class Cluster:
     def ctl(self, *words: str, via: Member | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The operator's tool."""
         one = via or self.members[0]
-        command = [*one.prefix, "etcdctl", f"--endpoints=http://{one.url}", "--command-timeout=2s", *words]
+        command = [*one.prefix, "etcdctl", f"--endpoints={one.scheme}://{one.url}", "--command-timeout=2s", *words]
+        if one.tls is not None:
+            files = one.tls
+            command += [f"--cacert={files.root_cert}", f"--cert={files.client_cert}", f"--key={files.client_key}"]
         environment = {"ETCDCTL_API": "3", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         return subprocess.run(command, check=check, text=True, capture_output=True, timeout=20, env=environment)
 
 
 @contextmanager
 def etcd_cluster(
-    directory: Path, size: int = 3, places: Sequence[tuple[str, tuple[str, ...]]] = ()
+    directory: Path,
+    size: int = 3,
+    places: Sequence[tuple[str, tuple[str, ...]]] = (),
+    tls: TlsFiles | None = None,
 ) -> Iterator[Cluster]:
     """Start a cluster, wait until it serves, and end it in any case.
 
@@ -85,6 +120,7 @@ def etcd_cluster(
         directory: of its data.
         size: members on loopback, unless there are `places`.
         places: an address and what to put before the command, for each member.
+        tls: with what members speak to clients; None for plaintext.
     """
     where = places or [("127.0.0.1", ())] * size
     cluster = Cluster()
@@ -92,7 +128,7 @@ def etcd_cluster(
         client, peer = (2379, 2380) if places else (free_port(), free_port())
         home = directory / f"m{number}"
         home.mkdir(parents=True)
-        cluster.members.append(Member(f"m{number}", address, client, peer, home, prefix))
+        cluster.members.append(Member(f"m{number}", address, client, peer, home, prefix, tls=tls))
     try:
         cluster.start()
         cluster.wait_until_healthy()
@@ -103,7 +139,18 @@ def etcd_cluster(
 
 
 def _command(member: Member, initial: str) -> list[str]:
-    client, peer = (f"http://{member.address}:{port}" for port in (member.client, member.peer))
+    client, peer = f"{member.scheme}://{member.url}", f"http://{member.address}:{member.peer}"
+    tls = member.tls
+    secured = (
+        []
+        if tls is None
+        else [
+            f"--cert-file={tls.cert}",
+            f"--key-file={tls.key}",
+            "--client-cert-auth",
+            f"--trusted-ca-file={tls.root_cert}",
+        ]
+    )
     return [
         *member.prefix,
         "etcd",
@@ -118,4 +165,5 @@ def _command(member: Member, initial: str) -> list[str]:
         "--election-timeout=1000",
         "--max-txn-ops=10000",
         "--quota-backend-bytes=67108864",
+        *secured,
     ]

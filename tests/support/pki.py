@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -140,6 +141,17 @@ class Authority:
     def with_two_sans(self, first: Identity = ALICE, second: Identity = BOB) -> Credentials:
         """Credentials whose certificate names two identities."""
         return self.issue(first, uris=(str(first), str(second)))
+
+    def host_certificate(self, name: str, *addresses: str) -> tuple[bytes, bytes]:
+        """A certificate, and its key, for other servers than ours; who has it may also call with it."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(one)) for one in addresses])
+        builder = _builder(subject, self.name, key.public_key(), now() - 60, now() + HOUR)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        certificate = builder.add_extension(names, critical=False).sign(self.key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM), key_pem(key)
 
     def sign_request(self, csr_pem: str, lifetime: float = HOUR) -> list[str]:
         """What a CA answers to a CreateCertificate: leaf, intermediates, roots last."""

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from grpclib.client import Channel
+from grpclib.client import Channel, Handler
 from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
+from h2.config import H2Configuration
 from h2.exceptions import H2Error
 
 from hostmesh.control.records import StoreUnavailable
@@ -24,6 +25,7 @@ CALL_TIMEOUT = 2.0
 """Seconds for one member; a cluster that has lost its leader answers nobody for about as long."""
 CONNECT_TIMEOUT = 1.5
 DEFAULT_PORT = 2379
+_FAREWELL = 1.0
 
 LEADER_NEEDED = {"hasleader": "true"}
 """Metadata of streams: a member that has lost its cluster ends them instead of saying nothing."""
@@ -70,12 +72,11 @@ class EtcdClient:
 
     Args:
         endpoints: of the cluster.
-        context: from `tls_context`.
     """
 
-    def __init__(self, endpoints: EtcdEndpoints, context: ssl.SSLContext | None) -> None:
+    def __init__(self, endpoints: EtcdEndpoints) -> None:
         self.where = str(endpoints)
-        self._channels = [_Channel(member, context) for member in endpoints.members]
+        self._channels = [_Channel(member, endpoints) for member in endpoints.members]
         self._current = 0
 
     async def call(self, invoke: Callable[[Channel], Awaitable[ResultT]]) -> tuple[ResultT, bool]:
@@ -96,7 +97,7 @@ class EtcdClient:
                     raise Refused(error) from error
                 tried.append(f"{channel.member} answers {error.message or error.status.name}")
             except _TRANSPORT as error:
-                tried.append(f"{channel.member}: {_reason(error)}")
+                tried.append(f"{channel.member}: {channel.why(error)}")
             self._go_on(channel)
         raise StoreUnavailable(self.where, "; ".join(tried))
 
@@ -115,12 +116,14 @@ class EtcdClient:
             raise StoreUnavailable(self.where, f"{channel.member} answers {error.message or error.status}") from error
         except _TRANSPORT as error:
             self._go_on(channel)
-            raise StoreUnavailable(self.where, f"{channel.member}: {_reason(error)}") from error
+            raise StoreUnavailable(self.where, f"{channel.member}: {channel.why(error)}") from error
 
-    def close(self) -> None:
-        """End all connections."""
+    async def end(self) -> None:
+        """End all connections, and wait for their farewells."""
         for channel in self._channels:
             channel.close()
+        for channel in self._channels:
+            await channel.wait_ended()
 
     def _go_on(self, channel: _Channel) -> None:
         """Leave a member that did not serve; a stream that fails later than a call has must not move us again."""
@@ -129,25 +132,67 @@ class EtcdClient:
             self._current = (self._current + 1) % len(self._channels)
 
 
-class _Channel(Channel):
-    """Connects when it is used, again after `close`, and gives up in time."""
+class _Protocol(H2Protocol):
+    """Keeps how the connection ended."""
 
-    def __init__(self, member: Endpoint, context: ssl.SSLContext | None) -> None:
-        super().__init__(member.host, member.port, ssl=context, config=_CONFIGURATION)
+    heard = False
+    lost: BaseException | None = None
+
+    def __init__(self, config: Configuration, h2_config: H2Configuration) -> None:
+        super().__init__(Handler(), config, h2_config)
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost = exc
+        super().connection_lost(exc)
+        self.ended.set()
+
+
+class _Channel(Channel):
+    """Connects when it is used, again after `close`, and gives up in time.
+
+    Its files are read at each connection, so that those that are replaced need no restart.
+    """
+
+    def __init__(self, member: Endpoint, endpoints: EtcdEndpoints) -> None:
+        super().__init__(member.host, member.port, ssl=endpoints.root_cert is not None, config=_CONFIGURATION)
         self.member = member
-        self._context = context
+        self._endpoints = endpoints
+        self._open: list[_Protocol] = []
+
+    def why(self, error: BaseException) -> str:
+        """What an operator should know of a failure; that etcd does not accept us shows after the handshake."""
+        last = self._open[-1] if self._open else None
+        if last is None or last.heard or not last.ended.is_set() or self._endpoints.root_cert is None:
+            return _reason(error)
+        said = f" ({last.lost.reason})" if isinstance(last.lost, ssl.SSLError) else ""
+        wanted = "does not accept cert and key" if self._endpoints.cert is not None else "may want cert and key"
+        return f"etcd ends the connection as soon as it knows us{said}: it {wanted} of store.etcd"
+
+    async def wait_ended(self) -> None:
+        """After `close`; as long as a farewell may take."""
+        for protocol in self._open:
+            await protocol.ended.wait()
 
     async def _create_connection(self) -> H2Protocol:
         name = self.member.server_name or self.member.host
+        context = tls_context(self._endpoints)
+        self._open = [protocol for protocol in self._open if not protocol.ended.is_set()]
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, protocol = await self._loop.create_connection(
-                self._protocol_factory,
+            _, made = await self._loop.create_connection(
+                lambda: _Protocol(self._config, self._h2_config),
                 self.member.host,
                 self.member.port,
-                ssl=self._context,
-                server_hostname=name if self._context is not None else None,
+                ssl=context,
+                server_hostname=name if context is not None else None,
+                ssl_shutdown_timeout=_FAREWELL if context is not None else None,
             )
-        return protocol
+        self._open.append(made)
+        return made
 
 
 def tls_context(endpoints: EtcdEndpoints) -> ssl.SSLContext | None:
@@ -176,6 +221,8 @@ def tls_context(endpoints: EtcdEndpoints) -> ssl.SSLContext | None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, StoreUnavailable):
+        return str(error)
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
 
 

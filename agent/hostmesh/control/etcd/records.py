@@ -73,7 +73,7 @@ class EtcdRecords:
         Raises:
             StoreUnavailable: it is not, in that time.
         """
-        self._context = tls_context(self._endpoints)
+        tls_context(self._endpoints)  # whose files may not be usable
         self._thread.start()
         if not self._listed.wait(timeout):
             why = self.problem or "no answer in time"
@@ -166,7 +166,7 @@ class EtcdRecords:
             self._loop.close()
 
     async def _serve(self) -> None:
-        self._client = EtcdClient(self._endpoints, self._context)
+        self._client = EtcdClient(self._endpoints)
         self._lease = ProcessLease(self._client, self._lease_ttl)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -178,8 +178,7 @@ class EtcdRecords:
                 for task in running:
                     task.cancel()
         finally:
-            self._client.close()
-            await asyncio.sleep(0)  # the transports say farewell
+            await self._client.end()
 
     async def _keep_mirror(self) -> None:
         while True:
