@@ -17,7 +17,7 @@ from hostmesh.control.documents.authorization_policy import (
     l7_fields,
 )
 from hostmesh.control.documents.base import DRY_RUN, Finding, check_selector, warning
-from hostmesh.control.documents.policy_values import check_rule
+from hostmesh.control.documents.policy_values import check_agents_know, check_rule
 
 _TARGETS = {
     ("", "Service"),
@@ -37,7 +37,11 @@ def check_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Finding]
     yield from _check_dry_run(policy)
     for number, rule in enumerate(spec.rules):
         yield from check_rule(rule, ("spec", "rules", number))
-    if not policy.at_waypoint and spec.action in ("ALLOW", "DENY"):
+    if policy.at_waypoint:
+        return
+    for number, rule in enumerate(spec.rules):
+        yield from check_agents_know(rule, ("spec", "rules", number))
+    if spec.action in ("ALLOW", "DENY"):
         yield from _check_l4(spec)
 
 

@@ -41,6 +41,17 @@ def check_rule(rule: Rule, path: Path) -> Iterator[Finding]:
         yield from _check_condition(condition, (*path, "when", number))
 
 
+def check_agents_know(rule: Rule, path: Path) -> Iterator[Finding]:
+    """What waypoints compare and agents do not."""
+    for number, entry in enumerate(rule.from_ or ()):
+        source = entry.source
+        for name, values in (("trustDomains", source.trust_domains), ("notTrustDomains", source.not_trust_domains)):
+            if values is not None:
+                hint = "principals" if name == "trustDomains" else "notPrincipals"
+                why = f'agents do not compare trust domains, the field would vanish; write {hint}: ["{values[0]}/*"]'
+                yield Finding((*path, "from", number, "source", name), why)
+
+
 def _check_source(source: Source, path: Path) -> Iterator[Finding]:
     if not source.model_fields_set:
         yield Finding(path, "the source is empty; remove it to match everybody, or say who")
@@ -49,12 +60,6 @@ def _check_source(source: Source, path: Path) -> Iterator[Finding]:
     if (accounts or negative) and any(value is not None for value in (*others, *not_others)):
         why = "serviceAccounts cannot stand with principals or namespaces; use one of them"
         yield Finding((*path, "serviceAccounts" if accounts else "notServiceAccounts"), why)
-    for name in ("trustDomains", "notTrustDomains"):
-        values = source.trust_domains if name == "trustDomains" else source.not_trust_domains
-        if values is not None:
-            hint = "principals" if name == "trustDomains" else "notPrincipals"
-            why = f'agents do not compare trust domains, the field would vanish; write {hint}: ["{values[0]}/*"]'
-            yield Finding((*path, name), why)
     checks: tuple[tuple[str, list[str] | None, Complain], ...] = (
         ("principals", source.principals, _principal),
         ("notPrincipals", source.not_principals, _principal),
@@ -66,6 +71,8 @@ def _check_source(source: Source, path: Path) -> Iterator[Finding]:
         ("notRemoteIpBlocks", source.not_remote_ip_blocks, _ip_block),
         ("serviceAccounts", source.service_accounts, _service_account),
         ("notServiceAccounts", source.not_service_accounts, _service_account),
+        ("trustDomains", source.trust_domains, _trust_domain),
+        ("notTrustDomains", source.not_trust_domains, _trust_domain),
     )
     for name, values, complain in checks:
         yield from _each(values, (*path, name), complain)
@@ -128,6 +135,10 @@ def _principal(value: str) -> str | None:
     if value.startswith("spiffe://"):
         return f"{value!r} would never match: principals are written without spiffe://"
     return _pattern(value)
+
+
+def _trust_domain(value: str) -> str | None:
+    return f"{value!r} is not a trust domain: it contains a slash" if "/" in value else _pattern(value)
 
 
 def _ip_block(value: str) -> str | None:
