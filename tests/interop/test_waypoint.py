@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
+import h2.events
 import pytest
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import App, Mesh, workload
 from tests.support.waypoint import WAYPOINT, Client, waypoint
 
+from hostmesh.kernel.foreign_sockets import shut_down
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import server_name
 from hostmesh.model.waypoint import (
@@ -31,6 +36,8 @@ from hostmesh.model.waypoint import (
     WaypointService,
 )
 from hostmesh.rbac.requests import Request, decide_request
+from hostmesh.waypoint.names import host_port
+from hostmesh.wire.x509 import spiffe_identities
 
 pytestmark = pytest.mark.interop
 
@@ -297,3 +304,31 @@ def test_what_is_explained_is_what_envoy_does(mesh: Mesh, tmp_path: Path) -> Non
                         answer = client.ask(f"{service.vips[0]}:80", f"{method} {path} HTTP/1.1", "x-a: 23")
                         verdict = decide_request(chosen, request)
                         assert verdict.allowed is (answer.status == 200), (name, method, path, verdict, answer)
+
+
+def test_it_reports_whose_tunnels_it_has_accepted_and_opened(mesh: Mesh, tmp_path: Path) -> None:
+    """With the address by which each connection is found, and closed."""
+    with mesh.app(keep_alive) as app:
+        port = WaypointPort(80, AppProtocol.TCP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, mesh.authority, program(port)) as running:
+            alice = running.client(ALICE)
+            stream, _ = alice.tunnel(f"{VIP}:80")
+            assert again(alice, stream, "GET").startswith(b"HTTP/1.1 200")
+            reports = tmp_path / "xds" / "tunnels"
+            deadline = time.monotonic() + 10
+            while len(lines := reports.read_text().splitlines()) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            found = {}
+            for line in lines:
+                side, address, certificate = line.split(" ")
+                (identity,) = spiffe_identities(ssl.PEM_cert_to_DER_cert(unquote(certificate)))
+                found[side] = identity, address
+            assert {side: identity for side, (identity, _) in found.items()} == {"accepted": ALICE, "opened": BOB}
+            _, own_address = found["opened"]
+            assert shut_down(running.process.pid, lambda own, _: host_port(*own) == own_address) == 1
+            assert alice.read(stream) == b""
+            _, peer_address = found["accepted"]
+            assert shut_down(running.process.pid, lambda _, peer: host_port(*peer) == peer_address) == 1
+            with pytest.raises(ConnectionError):
+                alice.peer.wait(h2.events.PushedStreamReceived)  # of which there is none before the end

@@ -23,7 +23,7 @@ from tests.interop.test_waypoint import http_app
 from tests.support.control_plane import RunningControlPlane, control_plane, free_port
 from tests.support.documents import document
 from tests.support.hbone_peer import dial
-from tests.support.proxy import App, fresh_ip
+from tests.support.proxy import App, echo, fresh_ip
 from tests.support.waypoint import Client
 
 from hostmesh.identity.ca_client import CaClient
@@ -86,9 +86,10 @@ class Lab:
             SERVICE,
             entry("wp", self.ip, f"{{mesh: {self.port}}}", f"{node}, gateway.networking.k8s.io/gateway-name: wp"),
             entry("alice", "127.0.0.1", "{}", node),
+            entry("carol", "127.0.0.1", "{}", node),
             entry("web", app.ip, f"{{http: {app.port}}}", "app: web"),
         )
-        self.alice = asyncio.run(self._enrol())
+        self.alice, self.carol = asyncio.run(self._enrol())
         self.config = directory / "agent.yaml"
         settings = {
             "node": "n9",
@@ -101,12 +102,20 @@ class Lab:
     def _root(self) -> Path:
         return self.plane.directory / "state" / "ca" / "root-cert.pem"
 
-    async def _enrol(self) -> Credentials:
+    async def _enrol(self) -> list[Credentials]:
         endpoint, store = Endpoint("127.0.0.1", self.plane.port), NodeStore(self.directory)
         token = await asyncio.to_thread(lambda: self.plane.client.token("n9", 60)["token"])
         store.save(await enrol(ControlPlane(endpoint, self._root), "n9", "cluster.local", token))
         ca = CaClient(ControlPlane(endpoint, self._root, store.files), 3600)
-        return await ca.fetch(Identity("cluster.local", "default", "alice"))
+        names = ("alice", "carol")
+        return [await ca.fetch(Identity("cluster.local", "default", name)) for name in names]
+
+    def client(self, credentials: Credentials) -> Client:
+        """A new connection of somebody."""
+        client = Client.__new__(Client)
+        client.baggage = ""
+        client.peer = dial((self.ip, self.port), credentials, credentials.roots_pem)
+        return client
 
     def apply(self, *texts: str) -> None:
         self.plane.client.apply(
@@ -173,9 +182,7 @@ class Lab:
 
     def ask(self, method: str = "GET", path: str = "/") -> tuple[int, str]:
         """One request of alice on a tunnel of a new connection."""
-        client = Client.__new__(Client)
-        client.baggage = ""
-        client.peer = dial((self.ip, self.port), self.alice, self.alice.roots_pem)
+        client = self.client(self.alice)
         with client.peer:
             answer = client.ask(VIP, f"{method} {path} HTTP/1.1")
         return answer.status, answer.body.decode()
@@ -275,3 +282,54 @@ def test_another_version_takes_over_under_traffic(lab: Lab) -> None:
         assert lab.log().count("version 2") == 1
     assert process.returncode == 0
     assert subprocess.run(["pgrep", "-f", str(lab.directory / "run")], check=False).returncode == 1  # nobody is left
+
+
+TCP = "10.96.0.2:80"
+
+
+def refused(lab: Lab, credentials: Credentials) -> bool:
+    """Whether somebody gets no tunnel, or not even a connection."""
+    try:
+        client = lab.client(credentials)
+    except OSError:
+        return True
+    with client.peer:
+        try:
+            return client.tunnel(TCP)[1] == 403
+        except OSError:
+            return True
+
+
+def test_the_revoked_lose_the_tunnels_that_they_have(lab: Lab) -> None:
+    """By serial number and by identity, on a port where nobody reads requests; no listener drains for it."""
+    with App(fresh_ip(), echo) as app:
+        lab.apply(
+            SERVICE.replace("name: web,", "name: db,").replace("{app: web}", "{app: db}")
+            .replace("10.96.0.1", "10.96.0.2").replace("name: http", "name: tcp"),
+            entry("db", app.ip, f"{{tcp: {app.port}}}", "app: db"),
+        )  # fmt: skip
+        with lab.waypoint():
+            lab.until(lambda: lab.status()["ready"])
+            alice, carol = lab.client(lab.alice), lab.client(lab.carol)
+            with alice.peer, carol.peer:
+                streams = {one: one.tunnel(TCP)[0] for one in (alice, carol)}
+                for one, stream in streams.items():
+                    one.peer.send(stream, b"hello")
+                    assert one.read(stream) == b"hello"
+                lab.plane.client.ca_revoke("", f"{lab.alice.serial:x}", "keyCompromise")
+                assert ended(alice, streams[alice])
+                carol.peer.send(streams[carol], b"again")
+                assert carol.read(streams[carol]) == b"again"
+                lab.until(lambda: refused(lab, lab.alice))
+                assert not refused(lab, lab.carol)
+                lab.plane.client.ca_revoke(str(lab.carol.identity), "", "unspecified")
+                assert ended(carol, streams[carol])
+                lab.until(lambda: refused(lab, lab.carol))
+
+
+def ended(client: Client, stream: int) -> bool:
+    """Waits for a tunnel to end, with its connection."""
+    try:
+        return client.read(stream) == b""
+    except ConnectionError:
+        return True

@@ -25,6 +25,7 @@ from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.waypoint.envoy import binary, validate
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.resources import bootstrap, files, secret_files, validation
+from hostmesh.waypoint.tunnels import FLUSH_MILLISECONDS
 
 WAYPOINT = Identity("cluster.local", "default", "waypoint")
 PATIENCE = 10.0
@@ -77,7 +78,7 @@ class RunningWaypoint:
             "-l",
             "warning",
         ]
-        command += ["--file-flush-interval-msec", "100"]
+        command += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         return self.process

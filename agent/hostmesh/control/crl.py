@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from hostmesh.control.issue import Signer, key_id
+from hostmesh.control.issue import BACKDATE, Signer, key_id
 from hostmesh.control.revocations import UNSPECIFIED, RevokedSerial
 
 LIFETIME = timedelta(days=30)
@@ -28,7 +28,8 @@ def revocation_list(
     """
     moment = datetime.fromtimestamp(now, UTC)
     builder = x509.CertificateRevocationListBuilder().issuer_name(signer.certificate.subject)
-    builder = builder.last_update(moment).next_update(moment + LIFETIME)
+    # a clock that is a little behind must not find the list of the future, and nobody to be trusted
+    builder = builder.last_update(moment - timedelta(seconds=BACKDATE)).next_update(moment + LIFETIME)
     builder = builder.add_extension(x509.CRLNumber(number), critical=False)
     identifier = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = builder.add_extension(

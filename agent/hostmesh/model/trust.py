@@ -16,7 +16,7 @@ class TrustBundle:
     """All of it at one moment; a later bundle replaces it as a whole.
 
     `roots_pem` holds one root or several; `signer` is the subject key identifier of the authority that signs now,
-    empty if that is not known.
+    empty if that is not known. `crls_pem` are the lists that `revoked` was read from, for those who want them whole.
     """
 
     trust_domain: str
@@ -24,6 +24,7 @@ class TrustBundle:
     revoked: frozenset[CertificateKey] = frozenset()
     revoked_identities: frozenset[Identity] = frozenset()
     signer: bytes = b""
+    crls_pem: bytes = b""
 
     def revokes(self, certificates: Iterable[CertificateKey], identities: Iterable[Identity]) -> bool:
         """Whether any of a peer's certificates or identities is revoked; costs as much as the peer has of them."""

@@ -8,7 +8,7 @@ from functools import partial
 from hostmesh.model.telemetry import Telemetry
 from hostmesh.model.wasm import WasmPhase
 from hostmesh.model.waypoint import AppProtocol, L7Action, WaypointPort, WaypointProgram, WaypointService
-from hostmesh.waypoint import ext_authz, jwt, names, wasm
+from hostmesh.waypoint import ext_authz, jwt, names, tunnels, wasm
 from hostmesh.waypoint.access_log import access_logs
 from hostmesh.waypoint.metrics import http_metrics, on_tunnel, tcp_metrics
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
@@ -27,7 +27,7 @@ def listeners(
     program: WaypointProgram, directory: str, bind: str = "0.0.0.0", port: int = names.HBONE_PORT
 ) -> list[Json]:
     """All three."""
-    return [_terminate(program, directory, bind, port), _main(program, directory), _originate()]
+    return [_terminate(program, directory, bind, port), _main(program, directory), _originate(directory)]
 
 
 def routes_file(name: str) -> str:
@@ -43,6 +43,8 @@ def _terminate(program: WaypointProgram, directory: str, bind: str, port: int) -
         codec_type="HTTP2",
         stream_idle_timeout="0s",
         use_remote_address=False,
+        access_log=[tunnels.report(tunnels.ACCEPTED, directory)],
+        access_log_options={"flush_access_log_on_new_request": True},
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
         http2_protocol_options={
             "allow_connect": True,
@@ -231,8 +233,11 @@ def _tcp_service(name: str, service: WaypointService, port: WaypointPort, progra
 
 
 def _tcp_rbac(program: WaypointProgram, hostname: str, place: Place) -> Iterable[Json]:
-    """Judged at the CONNECT too; here once more, because the port may have been expected to speak HTTP."""
-    policies = applying(program.policies, hostname)
+    """Judged at the CONNECT too; here once more, because the port may have been expected to speak HTTP.
+
+    Who is revoked is refused there in any case; here each revocation would change the filter, which cuts everybody.
+    """
+    policies = [one for one in applying(program.policies, hostname) if one.namespace != names.OURS]
     for action in (L7Action.DENY, L7Action.ALLOW):
         if (made := rules(policies, action, place)) is not None:
             yield typed(
@@ -276,7 +281,7 @@ def _network_state(key: str, value: str) -> Json:
     )
 
 
-def _originate() -> Json:
+def _originate(directory: str) -> Json:
     expected = [
         _network_state("envoy.network.upstream_subject_alt_names", f"%DYNAMIC_METADATA({names.METADATA}:principal)%"),
         _network_state("envoy.network.upstream_server_name", f"%DYNAMIC_METADATA({names.METADATA}:server_name)%"),
@@ -286,6 +291,8 @@ def _originate() -> Json:
         "filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=names.CONNECT_ORIGINATE,
         cluster=names.CONNECT_ORIGINATE,
+        access_log=[tunnels.report(tunnels.OPENED, directory)],
+        access_log_options={"flush_access_log_on_connected": True},
         tunneling_config={"hostname": "%DOWNSTREAM_LOCAL_ADDRESS%"},
     )
     return {

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.process import EnvoyProcess
 from hostmesh.waypoint.publisher import Publisher
 from hostmesh.waypoint.resources import bootstrap
+from hostmesh.waypoint.tunnels import FILE, Peer, Tunnels
 from hostmesh.xds.client import NodeInfo, XdsClient, XdsStatus
 from hostmesh.xds.codec import WAYPOINT_TYPES, decode_program, decode_trust
 from hostmesh.xds.held import XdsUpdate
@@ -72,7 +74,8 @@ class Waypoint:
             NodeStore(settings.state_dir).files,
         )
         self._generations = Generations(options.runtime / "xds")
-        self._publisher = Publisher(self._generations, options.bind, validate)
+        self._tunnels = Tunnels(self._generations.directory / FILE, self._close_tunnels)
+        self._publisher = Publisher(self._generations, options.bind, validate, self._tunnels.close_again)
         self._secrets = SecretManager(
             CaClient(control_plane, settings.certificates.ttl).fetch,
             on_credentials=self._on_credentials,
@@ -121,6 +124,7 @@ class Waypoint:
                     tasks.create_task(self._secrets.run(), name="certificates"),
                     tasks.create_task(self._publisher.run(), name="publisher"),
                     tasks.create_task(self._serve(), name="envoy"),
+                    tasks.create_task(self._tunnels.run(), name="tunnels"),
                     tasks.create_task(self._watchdog(), name="watchdog"),
                 ]
                 await self._stopping.wait()
@@ -156,7 +160,9 @@ class Waypoint:
 
     def _on_update(self, update: XdsUpdate) -> None:
         if update.trust:
-            self._publisher.set_trust(decode_trust(update.trust))
+            bundle = decode_trust(update.trust)
+            self._publisher.set_trust(bundle)
+            self._tunnels.set_trust(bundle)
         data = update.programs.get(self._options.gateway)
         if data is not None:
             program = decode_program(data)
@@ -172,6 +178,9 @@ class Waypoint:
     def _on_status(self, status: XdsStatus) -> None:
         if status.connected and self._options.gateway not in self._xds.everything().programs:
             systemd.notify_status(f"there is no Gateway {self._options.gateway}; apply one")
+
+    def _close_tunnels(self, peers: Collection[Peer]) -> None:
+        self._envoy.close_tunnels(peers)
 
     def _on_credentials(self, credentials: Credentials) -> None:
         self._publisher.set_credentials(credentials)

@@ -18,6 +18,8 @@ LOCAL_IP = f"{ORIGINAL_DST}.local_ip"
 REMOTE_IP = f"{ORIGINAL_DST}.remote_ip"
 METADATA = "hostmesh"
 MISSING = "backend-not-found"
+OURS = "hostmesh"
+"""The namespace of rules that no document has written."""
 
 
 def chain(port: int, protocol: str, hostname: str) -> str:

@@ -9,14 +9,17 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 
+from hostmesh.kernel.foreign_sockets import Address, shut_down
 from hostmesh.transport.backoff import Backoff
 from hostmesh.waypoint.envoy import binary
+from hostmesh.waypoint.names import host_port
+from hostmesh.waypoint.tunnels import ACCEPTED, FLUSH_MILLISECONDS, OPENED, Peer
 
 _log = logging.getLogger("hostmesh.waypoint")
 
@@ -107,6 +110,7 @@ class EnvoyProcess:
         self._replace = asyncio.Event()
         self._epoch = 0
         self.starts = 0
+        self._processes: list[asyncio.subprocess.Process] = []
 
     async def run(self) -> None:
         """Keep one running until cancelled; then it finishes what it has, within `STOP_SECONDS`.
@@ -176,7 +180,7 @@ class EnvoyProcess:
     async def _start(self) -> asyncio.subprocess.Process:
         argv = [str(binary()), "--config-path", str(self._bootstrap), "--concurrency", str(self._concurrency)]
         argv += ["--log-level", "warning", "--log-format", "%l envoy %n: %v", "--restart-epoch", str(self._epoch)]
-        argv += ["--file-flush-interval-msec", "1000"]  # of the access log
+        argv += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
         argv += ["--drain-time-s", str(DRAIN_SECONDS // 2), "--parent-shutdown-time-s", str(DRAIN_SECONDS)]
         if self._epoch == 0:
             argv += ["--use-dynamic-base-id", "--base-id-path", str(self._base_id)]
@@ -186,8 +190,28 @@ class EnvoyProcess:
         self._note.write_text(json.dumps({"process": process.pid, "epoch": self._epoch}))
         _log.info("envoy started: process %d, epoch %d", process.pid, self._epoch)
         self.starts += 1
+        self._processes = [one for one in (*self._processes, process) if one.returncode is None]
         self._started(process.pid)
         return process
+
+    def close_tunnels(self, peers: Collection[Peer]) -> None:
+        """Close the connections of these peers; all of them, if single ones cannot be closed on this host."""
+        wanted = frozenset(peers)
+
+        def chosen(own: Address, peer: Address) -> bool:
+            return (ACCEPTED, host_port(*peer)) in wanted or (OPENED, host_port(*own)) in wanted
+
+        for one in self._processes:
+            if one.returncode is not None:
+                continue
+            try:
+                count = shut_down(one.pid, chosen)
+            except PermissionError as error:
+                _log.error("envoy is started again, so that no tunnel of somebody revoked stays open: %s", error)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGTERM)
+            else:
+                _log.warning("%d connections of revoked peers are closed", count)
 
     async def ask(self, path: str) -> str:
         """GET from its admin port.

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from hostmesh.model.identity import Credentials
 from hostmesh.model.trust import TrustBundle
-from hostmesh.model.waypoint import L7Action, L7Policy, L7Rule, WaypointProgram
+from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.waypoint.envoy import Refused
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.resources import files, secret_files, validation
+from hostmesh.waypoint.revoked import without_revoked
 from hostmesh.waypoint.shape import Json
 from hostmesh.waypoint.wasm import with_digests
 
@@ -39,9 +40,17 @@ class Publisher:
         generations: where files go.
         bind: the address that Envoy listens on.
         validate: asks Envoy; raises `Refused`.
+        on_published: called after each time.
     """
 
-    def __init__(self, generations: Generations, bind: str, validate: Validate) -> None:
+    def __init__(
+        self,
+        generations: Generations,
+        bind: str,
+        validate: Validate,
+        on_published: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_published = on_published
         self._generations = generations
         self._bind = bind
         self._validate = validate
@@ -97,15 +106,22 @@ class Publisher:
                 asyncio.get_running_loop().call_later(RETRY, self._news.set)
 
     async def _publish(self, program: WaypointProgram, credentials: Credentials) -> None:
-        roots = self._bundle.roots_pem if self._bundle is not None else credentials.roots_pem
         enforced = without_revoked(await asyncio.to_thread(with_digests, program), self._bundle)
-        secrets = secret_files(credentials.chain_pem.decode(), credentials.key_pem.decode(), roots.decode())
+        secrets = self._secrets(credentials)
         made = files(enforced, str(self._generations.directory), self._bind, program.port)
         await self._validate(validation(made, secrets))
         await asyncio.to_thread(self._generations.publish, made | secrets)
         self._good = program
         self.status = PublisherStatus(self.status.published + 1)
         self.first.set()
+        self._on_published()
+
+    def _secrets(self, credentials: Credentials) -> dict[str, Json]:
+        """Lists of revoked certificates only while there is one: without any, none can be missing or too old."""
+        bundle = self._bundle
+        roots = bundle.roots_pem if bundle is not None else credentials.roots_pem
+        crls = bundle.crls_pem if bundle is not None and bundle.revoked else b""
+        return secret_files(credentials.chain_pem.decode(), credentials.key_pem.decode(), roots.decode(), crls.decode())
 
     async def _keep_the_last_good(self, error: Refused) -> None:
         """A new certificate must not wait for the program to become right again."""
@@ -119,12 +135,3 @@ class Publisher:
         if why != self.status.error:
             _log.error("the configuration is refused, the last good one stays in force: %s", why)
         self.status = replace(self.status, error=why)
-
-
-def without_revoked(program: WaypointProgram, bundle: TrustBundle | None) -> WaypointProgram:
-    """The program with a rule in front that refuses identities which the mesh has revoked."""
-    if bundle is None or not bundle.revoked_identities:
-        return program
-    principals = tuple(sorted(str(one).removeprefix("spiffe://") for one in bundle.revoked_identities))
-    deny = L7Policy("revoked", "hostmesh", L7Action.DENY, (L7Rule(({"principals": principals},)),))
-    return replace(program, policies=(deny, *program.policies))

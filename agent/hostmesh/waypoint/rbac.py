@@ -19,7 +19,10 @@ from hostmesh.waypoint.shape import Json, cidr, message
 
 PEER_PRINCIPAL = "io.istio.peer_principal"
 PEER_ADDRESS = "hostmesh.peer_address"
+PEER_SERIAL = "hostmesh.peer_serial"
 JWT = "envoy.filters.http.jwt_authn"
+SERIALS = "hostmesh.serials"
+"""A source's serial numbers, in hexadecimal: of our own rules only, no document can name them."""
 
 _ANY: Json = {"any": True}
 _NO_ID: Json = {"not_id": _ANY}
@@ -186,6 +189,8 @@ def _ids(name: str, value: str, policy: L7Policy, place: Place) -> Json:
             return _peer(matchers.service_account(value, policy.namespace), place)
         case "trustDomains" | "source.trustDomain":
             return _peer(matchers.trust_domain(value), place)
+        case "hostmesh.serials":
+            return {"filter_state": {"key": PEER_SERIAL, "string_match": {"exact": value, "ignore_case": True}}}
         case "ipBlocks" | "source.ip" | "remoteIpBlocks" | "remote.ip":
             return _address(value, place)
         case _:

@@ -34,9 +34,9 @@ def files(
     return made
 
 
-def secret_files(chain_pem: str, key_pem: str, roots_pem: str) -> dict[str, Json]:
-    """The waypoint's own certificate and the mesh's roots."""
-    made = tls.secrets(chain_pem, key_pem, roots_pem)
+def secret_files(chain_pem: str, key_pem: str, roots_pem: str, crls_pem: str = "") -> dict[str, Json]:
+    """The waypoint's own certificate, the mesh's roots, and what is revoked."""
+    made = tls.secrets(chain_pem, key_pem, roots_pem, crls_pem)
     return {tls.SECRETS_FILES[name]: _response(_SDS, [secret]) for name, secret in made.items()}
 
 

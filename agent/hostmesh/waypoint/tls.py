@@ -31,8 +31,11 @@ def upstream_tls(trust_domain: str, directory: str) -> Json:
     )
 
 
-def secrets(chain_pem: str, key_pem: str, roots_pem: str) -> dict[str, Json]:
-    """The secrets by their names."""
+def secrets(chain_pem: str, key_pem: str, roots_pem: str, crls_pem: str = "") -> dict[str, Json]:
+    """The secrets by their names; with lists of revoked certificates, each signer of leaves must have one."""
+    trusted: Json = {"trusted_ca": {"inline_string": roots_pem}}
+    if crls_pem:
+        trusted |= {"crl": {"inline_string": crls_pem}, "only_verify_leaf_cert_crl": True}
     return {
         CERTIFICATE: {
             "name": CERTIFICATE,
@@ -41,7 +44,7 @@ def secrets(chain_pem: str, key_pem: str, roots_pem: str) -> dict[str, Json]:
                 "private_key": {"inline_string": key_pem},
             },
         },
-        ROOTS: {"name": ROOTS, "validation_context": {"trusted_ca": {"inline_string": roots_pem}}},
+        ROOTS: {"name": ROOTS, "validation_context": trusted},
     }
 
 

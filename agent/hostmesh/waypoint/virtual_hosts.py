@@ -13,7 +13,7 @@ from hostmesh.model.waypoint import AppProtocol, L7Action, L7Policy, WaypointPor
 from hostmesh.waypoint import ext_authz, names
 from hostmesh.waypoint.jwt import requirement
 from hostmesh.waypoint.metrics import source_state
-from hostmesh.waypoint.rbac import Judge, Place, applying, rules
+from hostmesh.waypoint.rbac import PEER_SERIAL, Judge, Place, applying, rules
 from hostmesh.waypoint.routes import http_routes
 from hostmesh.waypoint.shape import Json, per_filter
 
@@ -95,6 +95,7 @@ def on_connect(local: str) -> list[Json]:
         (names.REMOTE_IP, "", "%DOWNSTREAM_REMOTE_ADDRESS%"),
         ("io.istio.peer_principal", "envoy.hashable_string", "%DOWNSTREAM_PEER_URI_SAN%"),
         ("hostmesh.peer_address", "envoy.network.ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        (PEER_SERIAL, "envoy.hashable_string", "%DOWNSTREAM_PEER_SERIAL%"),
         *source_state(),
     )
     return [

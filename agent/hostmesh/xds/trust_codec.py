@@ -56,16 +56,19 @@ def decode_trust(data: bytes) -> TrustBundle:
     try:
         roots = [x509.load_der_x509_certificate(der) for der in message.roots]
         authorities = [*roots, *(x509.load_der_x509_certificate(der) for der in message.issuers)]
+        crls = [x509.load_der_x509_crl(der) for der in message.crls]
         revoked: set[CertificateKey] = set()
-        for der in message.crls:
-            revoked.update(_revoked(x509.load_der_x509_crl(der), authorities))
+        for crl in crls:
+            revoked.update(_revoked(crl, authorities))
         identities = frozenset(Identity.parse(text) for text in message.revoked_identities)
     except InvalidIdentity as error:
         raise Rejected(f"revoked identity: {error}") from error
     except _UNREADABLE as error:
         raise Rejected(f"a certificate or revocation list cannot be read: {error}") from error
-    roots_pem = b"".join(root.public_bytes(serialization.Encoding.PEM) for root in roots)
-    return TrustBundle(message.trust_domain, roots_pem, frozenset(revoked), identities, message.signer)
+    pem = serialization.Encoding.PEM
+    roots_pem = b"".join(root.public_bytes(pem) for root in roots)
+    crls_pem = b"".join(crl.public_bytes(pem) for crl in crls)
+    return TrustBundle(message.trust_domain, roots_pem, frozenset(revoked), identities, message.signer, crls_pem)
 
 
 def _revoked(crl: x509.CertificateRevocationList, authorities: Sequence[x509.Certificate]) -> Iterable[CertificateKey]:

@@ -8,7 +8,7 @@ from OpenSSL import crypto
 from tests.support.pki import ALICE, BOB, Authority
 
 from hostmesh.control.crl import revocation_list
-from hostmesh.control.issue import Signer, key_id
+from hostmesh.control.issue import BACKDATE, Signer, key_id
 from hostmesh.control.revocations import RevokedSerial
 
 NOW = 1_800_000_000.0
@@ -32,7 +32,7 @@ def test_what_a_list_says() -> None:
     assert authority.key_identifier == key_id(ROOT.certificate)
     reasons = [[extension.value.reason for extension in entry.extensions] for entry in crl]
     assert reasons == [[], [x509.ReasonFlags.key_compromise]]
-    assert crl.last_update_utc.timestamp() == NOW
+    assert crl.last_update_utc.timestamp() == NOW - BACKDATE
     assert crl.next_update_utc is not None
     assert crl.next_update_utc.timestamp() == NOW + 30 * 86400
 

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support.mesh import background, until
-from tests.support.pki import ALICE, BOB, Authority
+from tests.support.pki import Authority
 
 from hostmesh.model.identity import Identity
-from hostmesh.model.trust import TrustBundle
-from hostmesh.model.waypoint import L7Action, WaypointProgram
+from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.waypoint.envoy import Refused
 from hostmesh.waypoint.generations import Generations
-from hostmesh.waypoint.publisher import Publisher, without_revoked
+from hostmesh.waypoint.publisher import Publisher
 from hostmesh.waypoint.shape import Json
 
 WAYPOINT = Identity("cluster.local", "default", "wp")
@@ -73,14 +72,3 @@ def test_a_waypoint_whose_gateway_is_gone_serves_nothing(tmp_path: Path) -> None
         assert '"port_value": 15010' in (tmp_path / "current" / "lds.json").read_text()
 
     asyncio.run(main())
-
-
-def test_revoked_identities_are_refused_before_everything_else() -> None:
-    """By a rule for the whole waypoint."""
-    bundle = TrustBundle("cluster.local", b"", revoked_identities=frozenset({ALICE, BOB}))
-    assert without_revoked(PROGRAM, None) == PROGRAM
-    (policy,) = without_revoked(PROGRAM, bundle).policies
-    assert (policy.action, policy.hostnames) == (L7Action.DENY, ())
-    assert policy.rules[0].sources == (
-        {"principals": ("cluster.local/ns/default/sa/alice", "cluster.local/ns/default/sa/bob")},
-    )

@@ -1,0 +1,132 @@
+"""Whom the mesh has revoked: kept out of the program, and cut off where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.support.mesh import background, until
+from tests.support.pki import ALICE, BOB, Authority
+
+from hostmesh.model.identity import Credentials, Identity
+from hostmesh.model.trust import TrustBundle
+from hostmesh.model.waypoint import (
+    L7Action,
+    WaypointEndpoint,
+    WaypointPort,
+    WaypointProgram,
+    WaypointService,
+)
+from hostmesh.waypoint.rbac import SERIALS
+from hostmesh.waypoint.revoked import without_revoked
+from hostmesh.waypoint.tunnels import ACCEPTED, OPENED, Peer, Tunnels
+from hostmesh.wire.x509 import chain_keys
+
+CAROL = Identity("cluster.local", "default", "carol")
+PLACES = tuple(WaypointEndpoint(f"10.0.0.{number}", 80, str(one)) for number, one in enumerate((ALICE, CAROL)))
+PROGRAM = WaypointProgram(
+    "wp",
+    "default",
+    "cluster.local",
+    services=(WaypointService("default", "web", ("10.96.0.1",), (WaypointPort(80, endpoints=PLACES),)),),
+    workloads=PLACES,
+)
+
+
+def bundle(*serials: int, identities: Collection[Identity] = ()) -> TrustBundle:
+    revoked = frozenset((b"issuer", serial) for serial in serials)
+    return TrustBundle("cluster.local", b"", revoked, frozenset(identities))
+
+
+def test_they_are_refused_before_everything_else_and_called_no_more() -> None:
+    """By a rule for the whole waypoint; an endpoint that is somebody revoked gets nothing."""
+    assert without_revoked(PROGRAM, None) == PROGRAM
+    assert without_revoked(PROGRAM, bundle()) == PROGRAM
+    made = without_revoked(PROGRAM, bundle(0xAB, identities=[ALICE, BOB]))
+    (policy,) = made.policies
+    assert (policy.action, policy.hostnames) == (L7Action.DENY, ())
+    assert policy.rules[0].sources == (
+        {"principals": ("cluster.local/ns/default/sa/alice", "cluster.local/ns/default/sa/bob")},
+        {SERIALS: ("ab",)},
+    )
+    assert made.workloads == made.services[0].ports[0].endpoints == PLACES[1:]
+
+
+class Envoy:
+    """Writes reports, and is told what to close."""
+
+    def __init__(self, path: Path) -> None:
+        self.closed: list[Peer] = []
+        self._path = path
+
+    def close(self, peers: Collection[Peer]) -> None:
+        self.closed += peers
+
+    def say(self, *lines: str) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        os.write(descriptor, "".join(f"{line}\n" for line in lines).encode())
+        os.close(descriptor)
+
+
+def report(side: str, address: str, certificate: bytes) -> str:
+    return f"{side} {address} {quote(certificate.decode())}"
+
+
+def key(credentials: Credentials) -> TrustBundle:
+    (found, *_) = chain_keys(credentials.chain_pem)
+    return TrustBundle("cluster.local", b"", frozenset({found}))
+
+
+def test_tunnels_of_the_revoked_are_closed_whenever_they_are_heard_of(tmp_path: Path) -> None:
+    """Those that are open, and those that come after; by certificate, by identity; accepted ones and opened ones."""
+    authority = Authority()
+    alice, bob, carol = (authority.issue(one) for one in (ALICE, BOB, CAROL))
+    renewed = authority.issue(ALICE)
+
+    async def main() -> None:
+        envoy = Envoy(tmp_path / "tunnels")
+        tunnels = Tunnels(tmp_path / "tunnels", envoy.close)
+        async with background(tunnels.run()):
+            envoy.say(
+                report(ACCEPTED, "10.0.0.1:1", alice.chain_pem),
+                report(ACCEPTED, "10.0.0.2:2", bob.chain_pem),
+                report(ACCEPTED, "10.0.0.2:2", bob.chain_pem),
+                report(OPENED, "10.0.0.9:3", carol.chain_pem),
+                report(ACCEPTED, "[fd00::1]:4", renewed.chain_pem),
+                "accepted 10.0.0.3:3 -",
+                "nonsense",
+                "",
+            )
+            await until(lambda: len(tunnels.known) == 4)
+            assert envoy.closed == []
+            tunnels.set_trust(key(alice))
+            await until(lambda: envoy.closed == [(ACCEPTED, "10.0.0.1:1")])
+            envoy.say(report(ACCEPTED, "10.0.0.2:2", alice.chain_pem))  # the port is somebody else's now
+            await until(lambda: envoy.closed[1:] == [(ACCEPTED, "10.0.0.2:2")])
+            envoy.say(report(ACCEPTED, "10.0.0.2:2", bob.chain_pem))
+            await until(lambda: len(tunnels.known) == 3)
+            tunnels.set_trust(TrustBundle("cluster.local", b"", frozenset(), frozenset({ALICE, CAROL})))
+            await until(lambda: len(envoy.closed) == 4)
+            assert sorted(envoy.closed[2:]) == [(ACCEPTED, "[fd00::1]:4"), (OPENED, "10.0.0.9:3")]
+            await until(lambda: tunnels.known == {(ACCEPTED, "10.0.0.2:2")})
+
+    asyncio.run(main())
+
+
+def test_a_report_may_come_in_pieces(tmp_path: Path) -> None:
+    """A line counts when it is whole."""
+    line = report(ACCEPTED, "10.0.0.1:1", Authority().issue(BOB).chain_pem).encode()
+
+    async def main() -> None:
+        tunnels = Tunnels(tmp_path / "tunnels", lambda _: None)
+        async with background(tunnels.run()):
+            descriptor = os.open(tmp_path / "tunnels", os.O_WRONLY)
+            for part in (line[:30], line[30:] + b"\nacc"):
+                os.write(descriptor, part)
+            os.close(descriptor)
+            await until(lambda: tunnels.known == {(ACCEPTED, "10.0.0.1:1")})
+
+    asyncio.run(main())
