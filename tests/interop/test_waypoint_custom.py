@@ -129,7 +129,7 @@ def test_an_authorizer_that_is_not_there(mesh: Services) -> None:
 def test_an_authorizer_inside_the_mesh_is_asked_through_hbone(mesh: Services) -> None:
     """Under the waypoint's identity, wherever its endpoints are; nobody else has to be able to reach it."""
     with http_authorizer(mesh.mesh.ip) as authorizer:
-        mesh.at("gate", authorizer.port, behind=False)
+        mesh.at("gate", authorizer.port, behind="")
         service = "default/gate.default.svc.cluster.local"
         headers = "includeRequestHeadersInCheck: [x-let]"
         configure(mesh, f"- name: gate\n  envoyExtAuthzHttp: {{service: {service}, port: 80, {headers}}}\n")

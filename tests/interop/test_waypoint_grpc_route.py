@@ -46,7 +46,7 @@ def apps(mesh: Services) -> Iterator[dict[str, GrpcApp]]:
             answers: dict[str, Answer] = {path: named(name) for path in METHODS}
             answers["/shop.Cart/Fail"] = fail
             made[name] = stack.enter_context(GrpcApp(mesh.mesh.ip, answers))
-            mesh.at(name, made[name].port, port_name="grpc", behind=name == "cart")
+            mesh.at(name, made[name].port, port_name="grpc", behind="wp" if name == "cart" else "")
         yield made
 
 
@@ -169,7 +169,7 @@ def test_a_route_makes_an_undeclared_port_one_of_grpc(mesh: Services, apps: dict
     """Nobody has to name the port, and an HTTPRoute beside it is tried together with it."""
     mesh.at("mixed", apps["cart"].port, port_name="main")
     with HttpApp(mesh.mesh.ip, "web") as web:
-        mesh.at("web", web.port, behind=False)
+        mesh.at("web", web.port, behind="")
         parents = "parentRefs: [{group: '', kind: Service, name: mixed, sectionName: main}]"
         grpc = document("GRPCRoute", f"{parents}\nrules: [{{{to('v1')}}}]", "name: g")
         http = document(

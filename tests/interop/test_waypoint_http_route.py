@@ -34,7 +34,7 @@ def to(name: str) -> str:
 def test_the_example_of_the_ambient_documentation(mesh: Services) -> None:
     """What is asked of echo, echo-v1 answers, under the waypoint's identity; echo-v1 itself uses no waypoint."""
     mesh.http("echo")
-    mesh.http("echo-v1", behind=False)
+    mesh.http("echo-v1", behind="")
     example = """\
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

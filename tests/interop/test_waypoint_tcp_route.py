@@ -22,7 +22,7 @@ def mesh(tmp_path: Path) -> Iterator[Services]:
     with services(tmp_path) as made, ExitStack() as stack:
         for name in ("db", "v1", "v2"):
             app = stack.enter_context(App(made.mesh.ip, lambda sock, name=name: sock.sendall(name.encode())))  # type: ignore[misc]
-            made.at(name, app.port, port_name="tcp", behind=name == "db")
+            made.at(name, app.port, port_name="tcp", behind="wp" if name == "db" else "")
         yield made
 
 

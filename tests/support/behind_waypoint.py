@@ -63,17 +63,17 @@ class Services:
         self._documents = [GATEWAY, instance]
 
     def http(
-        self, name: str, behaviour: Behaviour | None = None, *, port_name: str = "http", behind: bool = True
+        self, name: str, behaviour: Behaviour | None = None, *, port_name: str = "http", behind: str = "wp"
     ) -> str:
-        """A service with an HTTP application; `behind` the waypoint, or only reachable for its routes."""
+        """A service with an HTTP application; `behind` this waypoint or ("") none."""
         app = self._stack.enter_context(HttpApp(self.mesh.ip, name, behaviour))
         self.apps[name] = app
         return self.at(name, app.port, port_name=port_name, behind=behind)
 
-    def at(self, name: str, port: int, *, port_name: str = "http", behind: bool = True) -> str:
+    def at(self, name: str, port: int, *, port_name: str = "http", behind: str = "wp") -> str:
         """A service whose application listens on a port of bob's host."""
         vip = self.vips[name] = f"10.96.0.{next(self._numbers)}"
-        labels = f", {USES}" if behind else ""
+        labels = f", labels: {{istio.io/use-waypoint: {behind}}}" if behind else ""
         self._documents += [
             document(
                 "Service",
@@ -94,7 +94,7 @@ class Services:
 
     def program(self, *documents: str) -> WaypointProgram:
         """The waypoint's part of it, once across the wire."""
-        (made,) = self.told(*documents).waypoints
+        (made,) = (one for one in self.told(*documents).waypoints if one.name == "wp")
         return decode_program(encode_program(made))
 
     @contextmanager

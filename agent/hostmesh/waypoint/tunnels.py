@@ -38,14 +38,17 @@ Close = Callable[[Collection[Peer]], None]
 
 def report(side: str, directory: str) -> Json:
     """Envoy's access log that tells of each tunnel: for the listener that ends them, or the one that begins them."""
-    address = "DOWNSTREAM_REMOTE_ADDRESS" if side == ACCEPTED else "UPSTREAM_LOCAL_ADDRESS"
-    certificate = "DOWNSTREAM_PEER_CERT" if side == ACCEPTED else "UPSTREAM_PEER_CERT"
-    return typed(
+    moment, address, certificate = {
+        ACCEPTED: ("DownstreamStart", "DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_PEER_CERT"),
+        OPENED: ("TcpUpstreamConnected", "UPSTREAM_LOCAL_ADDRESS", "UPSTREAM_PEER_CERT"),
+    }[side]
+    made = typed(
         "envoy.access_loggers.file",
         "access_loggers.file.v3.FileAccessLog",
         path=f"{directory}/{FILE}",
         log_format={"text_format_source": {"inline_string": f"{side} %{address}% %{certificate}%\n"}},
     )
+    return {**made, "filter": {"log_type_filter": {"types": [moment]}}}
 
 
 @dataclass(frozen=True, slots=True)
