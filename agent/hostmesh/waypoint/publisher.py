@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from hostmesh.model.identity import Credentials
 from hostmesh.model.trust import TrustBundle
 from hostmesh.model.waypoint import WaypointProgram
+from hostmesh.waypoint.culprit import MOST, suspects
 from hostmesh.waypoint.envoy import Refused
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.resources import files, secret_files, validation
@@ -100,21 +102,26 @@ class Publisher:
             try:
                 await self._publish(self._program, self._credentials)
             except Refused as error:
-                await self._keep_the_last_good(error)
+                await self._keep_the_last_good(error, self._program, self._credentials)
             except OSError as error:
                 self._failed(f"its files cannot be written: {error.strerror or error}")
                 asyncio.get_running_loop().call_later(RETRY, self._news.set)
 
     async def _publish(self, program: WaypointProgram, credentials: Credentials) -> None:
-        enforced = without_revoked(await asyncio.to_thread(with_digests, program), self._bundle)
-        secrets = self._secrets(credentials)
-        made = files(enforced, str(self._generations.directory), self._bind, program.port)
-        await self._validate(validation(made, secrets))
-        await asyncio.to_thread(self._generations.publish, made | secrets)
+        made = await self._checked(program, credentials)
+        await asyncio.to_thread(self._generations.publish, made)
         self._good = program
         self.status = PublisherStatus(self.status.published + 1)
         self.first.set()
         self._on_published()
+
+    async def _checked(self, program: WaypointProgram, credentials: Credentials) -> dict[str, Json]:
+        """The files, which Envoy takes."""
+        enforced = without_revoked(await asyncio.to_thread(with_digests, program), self._bundle)
+        secrets = self._secrets(credentials)
+        made = files(enforced, str(self._generations.directory), self._bind, program.port)
+        await self._validate(validation(made, secrets))
+        return made | secrets
 
     def _secrets(self, credentials: Credentials) -> dict[str, Json]:
         """Lists of revoked certificates only while there is one: without any, none can be missing or too old."""
@@ -123,13 +130,31 @@ class Publisher:
         crls = bundle.crls_pem if bundle is not None and bundle.revoked else b""
         return secret_files(credentials.chain_pem.decode(), credentials.key_pem.decode(), roots.decode(), crls.decode())
 
-    async def _keep_the_last_good(self, error: Refused) -> None:
-        """A new certificate must not wait for the program to become right again."""
-        self._failed(str(error))
-        if self._good is not None and self._credentials is not None and self._good != self._program:
-            why = self.status.error
-            await self._publish(self._good, self._credentials)
+    async def _keep_the_last_good(self, error: Refused, program: WaypointProgram, credentials: Credentials) -> None:
+        """A new certificate must not wait for the program to become right again; whose fault it is may wait."""
+        if not self.status.error.endswith(str(error)):
+            self._failed(str(error))
+        why = self.status.error
+        if self._good is not None and self._good != program:
+            try:
+                await self._publish(self._good, credentials)
+            except Refused as again:
+                _log.error("and what was in force is refused, too: %s", again)
             self.status = replace(self.status, error=why)
+        if why == str(error) and (culprit := await self._culprit(program, credentials)):
+            self._failed(f"{culprit}: {error}")
+
+    async def _culprit(self, program: WaypointProgram, credentials: Credentials) -> str:
+        """What its author calls the document that Envoy refuses; empty if it is none alone, or something is new."""
+        for name, rest in islice(suspects(program), MOST):
+            if self._news.is_set():
+                break
+            try:
+                await self._checked(rest, credentials)
+            except Refused:
+                continue
+            return name
+        return ""
 
     def _failed(self, why: str) -> None:
         if why != self.status.error:

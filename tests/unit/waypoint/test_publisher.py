@@ -7,11 +7,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.support.mesh import background, until
 from tests.support.pki import Authority
 
 from hostmesh.model.identity import Identity
-from hostmesh.model.waypoint import WaypointProgram
+from hostmesh.model.waypoint import (
+    AppProtocol,
+    L7Action,
+    L7Policy,
+    L7Rule,
+    Route,
+    RouteMatch,
+    WaypointPort,
+    WaypointProgram,
+    WaypointService,
+)
 from hostmesh.waypoint.envoy import Refused
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.publisher import Publisher
@@ -29,8 +40,11 @@ class Envoy:
 
     async def validate(self, config: Json) -> None:
         self.asked += 1
-        if '"port_value": 1}' in json.dumps(config):
+        text = json.dumps(config)
+        if '"port_value": 1}' in text:
             raise Refused("a bad port")
+        if "/bad" in text:
+            raise Refused("a bad path")
 
 
 def test_a_refused_program_leaves_the_last_good_one_in_force_with_new_certificates(tmp_path: Path) -> None:
@@ -70,5 +84,48 @@ def test_a_waypoint_whose_gateway_is_gone_serves_nothing(tmp_path: Path) -> None
             publisher.set_program(None)
             await until(lambda: publisher.status.published == 2)
         assert '"port_value": 15010' in (tmp_path / "current" / "lds.json").read_text()
+
+    asyncio.run(main())
+
+
+def policy(name: str, path: str) -> L7Policy:
+    return L7Policy(name, "shop", L7Action.DENY, (L7Rule((), ({"paths": (path,)},)),))
+
+
+PORT = WaypointPort(
+    80,
+    AppProtocol.HTTP,
+    routes=(
+        Route("shop/a.com.0.0", RouteMatch(path="/good")),
+        Route("shop/b.com.first.0", RouteMatch(path="/bad")),
+        Route("shop/b.com.first.1", RouteMatch(path="/bad/2")),
+    ),
+)
+SHOP = replace(PROGRAM, services=(WaypointService("shop", "web", ("10.96.0.1",), (replace(PORT, routes=()),)),))
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        (replace(SHOP, policies=(policy("a", "/good"), policy("b", "/bad"))), "AuthorizationPolicy shop/b: a bad path"),
+        (replace(SHOP, services=(replace(SHOP.services[0], ports=(PORT,)),)), "the route shop/b.com: a bad path"),
+        (replace(SHOP, policies=(policy("a", "/bad"), policy("b", "/bad"))), "a bad path"),
+        (replace(SHOP, port=1), "a bad port"),
+    ],
+)
+def test_the_document_that_is_refused_is_named(tmp_path: Path, program: WaypointProgram, error: str) -> None:
+    """The one without which the rest would be taken, if there is one; said once, while the last good one is served."""
+
+    async def main() -> None:
+        publisher = Publisher(Generations(tmp_path), "127.0.0.1", Envoy().validate)
+        async with background(publisher.run()):
+            publisher.set_program(SHOP)
+            publisher.set_credentials(Authority().issue(WAYPOINT))
+            await publisher.first.wait()
+            publisher.set_program(program)
+            await until(lambda: publisher.status.error == error)
+            publisher.set_credentials(Authority().issue(WAYPOINT))
+            await until(lambda: publisher.status.published == 3)
+            assert publisher.status.error == error
 
     asyncio.run(main())

@@ -25,6 +25,7 @@ _FIELDS = {
     "RequestMirror": "request_mirror",
 }
 _OF_BACKENDS = ("RequestHeaderModifier", "ResponseHeaderModifier")
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _MAX_REGEX = 1024
 
 
@@ -82,13 +83,35 @@ def check_filters(filters: Sequence[RouteFilter], path: Path, known: Collection[
         if given != [one.type]:
             name = RouteFilter.model_fields[_FIELDS[one.type]].alias
             yield Finding(where, f"type {one.type} needs exactly the field {name}")
-        elif one.request_mirror is not None:
+        yield from _check_names(one, where)
+        if one.request_mirror is not None:
             mirror = (*where, "requestMirror")
             yield from check_backend(one.request_mirror.backend_ref, (*mirror, "backendRef"))
             if one.request_mirror.percent is not None and one.request_mirror.fraction is not None:
                 yield Finding((*mirror, "percent"), "only one of percent or fraction can be set")
         if one.type != "RequestMirror" and kinds.index(one.type) != number:
             yield Finding(where, f"{one.type} stands twice in one rule")
+
+
+def _check_names(one: RouteFilter, path: Path) -> Iterator[Finding]:
+    """Headers that may be changed."""
+    modifiers = (
+        ("requestHeaderModifier", one.request_header_modifier),
+        ("responseHeaderModifier", one.response_header_modifier),
+    )
+    for field, modifier in modifiers:
+        if modifier is None:
+            continue
+        named: list[tuple[Path, str]] = [
+            (("set", number, "name"), header.name) for number, header in enumerate(modifier.set)
+        ]
+        named += [(("add", number, "name"), header.name) for number, header in enumerate(modifier.add)]
+        named += [(("remove", number), name) for number, name in enumerate(modifier.remove)]
+        for where, name in named:
+            if not _TOKEN.fullmatch(name):
+                yield Finding((*path, field, *where), f"{name!r} is not the name of a header")
+            elif name.lower() == "host":
+                yield Finding((*path, field, *where), "the host is changed by a URLRewrite with a hostname")
 
 
 def check_values(many: Sequence[ValueMatch], path: Path) -> Iterator[Finding]:

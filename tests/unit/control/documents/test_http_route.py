@@ -6,6 +6,7 @@ import pytest
 from tests.support.documents import document, refusals, warnings
 
 PARENT = "parentRefs: [{group: '', kind: Service, name: web}]\n"
+HOST = "{name: Host, value: a}"
 BACKEND = "backendRefs: [{name: web, port: 80}]"
 
 
@@ -45,6 +46,14 @@ def route(rule: str) -> str:
         (
             f"{{timeouts: {{request: 1s, backendRequest: 2s}}, {BACKEND}}}",
             "7: spec.rules[0].timeouts.backendRequest: longer than the time-out of the whole request",
+        ),
+        (
+            f"{{filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{remove: [':path']}}}}], {BACKEND}}}",
+            "7: spec.rules[0].filters[0].requestHeaderModifier.remove[0]: ':path' is not the name of a header",
+        ),
+        (
+            f"{{filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{HOST}]}}}}], {BACKEND}}}",
+            "7: spec.rules[0].filters[0].requestHeaderModifier.set[0].name: the host is changed by a URLRewrite",
         ),
         (f"{{matchs: [], {BACKEND}}}", "7: spec.rules[0].matchs: unknown field; did you mean 'matches'?"),
     ],
