@@ -159,3 +159,34 @@ def test_keys_by_address(mesh: Services) -> None:
             assert statuses(front, NO_TOKEN, FORGED.bearer(), ISSUER.bearer(lifetime=-3600)) == [403, 401, 401]
             assert front.ask("other", "GET /", OTHER.bearer()).status == 401
             assert front.ask("other", "GET /").status == 200
+
+
+def test_keys_from_an_issuer_inside_the_mesh(mesh: Services) -> None:
+    """Fetched through HBONE, under the waypoint's identity: nobody else has to be able to reach the issuer."""
+    with ISSUER.server(mesh.mesh.ip) as server:
+        mesh.at("issuer", server.port, behind="")
+        further = "timeout: 2s, spaceDelimitedClaims: [roles]"
+        uri = "http://issuer.default.svc.cluster.local/keys"
+        rule = f"{{issuer: {ISSUER.name}, jwksUri: '{uri}', {further}}}"
+        by_role = policy("[{when: [{key: 'request.auth.claims[roles]', values: [ops]}]}]")
+        with mesh.waypoint(authentication(rule), by_role) as front:
+            bearers = [
+                issuer.bearer(roles=roles) for issuer, roles in ((ISSUER, "dev ops"), (ISSUER, "dev"), (FORGED, "ops"))
+            ]
+            assert statuses(front, *bearers) == [200, 403, 401]
+            asked = server.next()
+            assert (asked.path, asked.headers["host"]) == ("/keys", "issuer.default.svc.cluster.local")
+            records = mesh.mesh.server.main.wait_logs(2)
+            assert {dict(one.fields)["src.identity"] for one in records} == {
+                "spiffe://cluster.local/ns/default/sa/waypoint"
+            }
+
+
+def test_an_issuer_with_tls_of_its_own(mesh: Services) -> None:
+    """Outside the mesh and inside it Envoy takes the configuration; who cannot prove its name gives no keys."""
+    with ISSUER.server(mesh.mesh.ip) as server:
+        mesh.at("issuer", server.port, behind="")
+        inside = f"{{issuer: {ISSUER.name}, jwksUri: 'https://issuer.default.svc.cluster.local:80/keys'}}"
+        outside = f"{{issuer: {OTHER.name}, jwksUri: 'https://{server.ip}:{server.port}/keys'}}"
+        with mesh.waypoint(authentication(f"{inside}\n- {outside}")) as front:
+            assert statuses(front, ISSUER.bearer(), OTHER.bearer(), NO_TOKEN) == [401, 401, 200]

@@ -212,7 +212,10 @@ class L7Policy:
 
 @dataclass(frozen=True, slots=True)
 class JwtRule:
-    """One issuer of a RequestAuthentication; `jwks` is the key set itself, `jwks_uri` where it is fetched from."""
+    """One issuer of a RequestAuthentication; `jwks` is the key set itself, `jwks_uri` where it is fetched from.
+
+    `endpoints` are those of the service of the mesh that the URI names, if it does.
+    """
 
     issuer: str
     audiences: tuple[str, ...] = ()
@@ -224,6 +227,9 @@ class JwtRule:
     payload_header: str = ""
     forward: bool = False
     claim_headers: tuple[tuple[str, str], ...] = ()
+    space_delimited: tuple[str, ...] = ()
+    timeout: float = 5.0
+    endpoints: tuple[WaypointEndpoint, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from hostmesh.model.waypoint import AppProtocol, ExtAuthz, WaypointEndpoint, WaypointPort, WaypointProgram
+from hostmesh.model.waypoint import AppProtocol, ExtAuthz, JwtRule, WaypointEndpoint, WaypointPort, WaypointProgram
 from hostmesh.waypoint import names
 from hostmesh.waypoint.shape import Json, file_source, internal_address, message, socket_address, typed
 from hostmesh.waypoint.tls import upstream_tls
@@ -13,6 +14,8 @@ from hostmesh.waypoint.tls import upstream_tls
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _UNLIMITED = 1 << 31
 CONNECT_TIMEOUT = "10s"
+_SYSTEM_ROOTS = ssl.get_default_verify_paths().cafile or ""
+"""Whom this host trusts on the web; distributions do not agree where they stand."""
 
 
 def clusters(program: WaypointProgram, directory: str) -> list[Json]:
@@ -22,13 +25,16 @@ def clusters(program: WaypointProgram, directory: str) -> list[Json]:
         made += [_service(service.hostname, port, directory) for port in service.ports]
     made += [_encap(one) for one in program.workloads]
     made += [_authorizer(one) for one in program.authorizers]
-    return made + [_key_set(number, uri) for number, uri in enumerate(key_set_uris(program))]
+    return made + [_key_set(number, rule) for number, rule in enumerate(_key_sets(program).values())]
+
+
+def _key_sets(program: WaypointProgram) -> dict[str, JwtRule]:
+    return {rule.jwks_uri: rule for one in program.authentications for rule in one.rules if rule.jwks_uri}
 
 
 def key_set_uris(program: WaypointProgram) -> list[str]:
     """Where keys are fetched from, once each, in order."""
-    uris = {rule.jwks_uri: None for one in program.authentications for rule in one.rules if rule.jwks_uri}
-    return list(uris)
+    return list(_key_sets(program))
 
 
 def endpoints(hostname: str, port: WaypointPort) -> Json:
@@ -138,60 +144,67 @@ def _connect_originate(trust_domain: str, directory: str) -> Json:
 
 def _authorizer(one: ExtAuthz) -> Json:
     name = names.authorizer(one.name)
-    made = _by_name(name, one.address, one.port)
-    if one.endpoints is not None:
-        made["type"] = "STATIC"
-        made["load_assignment"] = _load(name, one.endpoints)
-        made["transport_socket_matches"] = _hbone()
+    made = _called(name, one.address, one.port, one.endpoints)
     protocol = "http2_protocol_options" if one.grpc else "http_protocol_options"
     made["typed_extension_protocol_options"] = {_HTTP: message(_HTTP, explicit_http_config={protocol: {}})}
     return made
 
 
-def _key_set(number: int, uri: str) -> Json:
-    parts = urlsplit(uri)
-    secure = parts.scheme == "https"
-    made = _by_name(names.key_set(number), parts.hostname or "", parts.port or (443 if secure else 80))
-    if secure:
-        made["transport_socket"] = typed(
-            "envoy.transport_sockets.tls",
-            "transport_sockets.tls.v3.UpstreamTlsContext",
-            sni=parts.hostname,
-            common_tls_context={
-                "validation_context": {
-                    "trusted_ca": {"filename": "/etc/ssl/certs/ca-certificates.crt"},
-                    "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": parts.hostname}}],
-                }
-            },
-        )
-    return made
+def _key_set(number: int, rule: JwtRule) -> Json:
+    parts = urlsplit(rule.jwks_uri)
+    if parts.scheme != "https":
+        return _called(names.key_set(number), parts.hostname or "", parts.port or 80, rule.endpoints)
+    if not _SYSTEM_ROOTS:  # nobody could be trusted
+        return _called(names.key_set(number), "", 0, ())
+    tls = typed(
+        "envoy.transport_sockets.tls",
+        "transport_sockets.tls.v3.UpstreamTlsContext",
+        sni=parts.hostname,
+        common_tls_context={
+            "validation_context": {
+                "trusted_ca": {"filename": _SYSTEM_ROOTS},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": parts.hostname}}],
+            }
+        },
+    )
+    return _called(names.key_set(number), parts.hostname or "", parts.port or 443, rule.endpoints, tls)
 
 
-def _by_name(name: str, host: str, port: int) -> Json:
+def _called(
+    name: str, host: str, port: int, inside: tuple[WaypointEndpoint, ...] | None, tls: Json | None = None
+) -> Json:
+    """What the proxy itself calls: a host outside the mesh or, by their endpoints, a service inside it."""
+    made: Json = {"name": name, "connect_timeout": "5s"}
+    if tls is not None:
+        made["transport_socket"] = tls
+    if inside is not None:
+        return made | {
+            "type": "STATIC",
+            "load_assignment": _load(name, inside),
+            "transport_socket_matches": _hbone(tls),
+        }
     endpoint = {"endpoint": {"address": socket_address(host, port)}}
-    return {
-        "name": name,
-        "type": "STRICT_DNS",
-        "connect_timeout": "5s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
+    load = {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
+    return made | {"type": "STRICT_DNS", "load_assignment": load}
 
 
-def _hbone() -> list[Json]:
-    """Endpoints that say so are reached through it, the others in plaintext."""
-    return [{"name": "hbone", "match": {"hbone": "yes"}, "transport_socket": _through_internal()}]
+def _hbone(within: Json | None = None) -> list[Json]:
+    """Endpoints that say so are reached through it, the others without; `within` it may be the service's own TLS."""
+    return [{"name": "hbone", "match": {"hbone": "yes"}, "transport_socket": _through_internal(within)}]
 
 
-def _through_internal() -> Json:
-    return _internal_upstream([{"kind": {"host": {}}, "name": name} for name in (names.ORIGINAL_DST, names.METADATA)])
+def _through_internal(within: Json | None = None) -> Json:
+    passed = [{"kind": {"host": {}}, "name": name} for name in (names.ORIGINAL_DST, names.METADATA)]
+    return _internal_upstream(passed, within)
 
 
-def _internal_upstream(passed: list[Json]) -> Json:
+def _internal_upstream(passed: list[Json], within: Json | None = None) -> Json:
+    plain = typed("envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer")
     return typed(
         "envoy.transport_sockets.internal_upstream",
         "transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
         passthrough_metadata=passed,
-        transport_socket=typed("envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer"),
+        transport_socket=within or plain,
     )
 
 

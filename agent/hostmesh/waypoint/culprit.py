@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
-from hostmesh.model.waypoint import Route, WaypointPort, WaypointProgram
+from hostmesh.model.telemetry import UNCHANGED
+from hostmesh.model.wasm import WasmPlugin
+from hostmesh.model.waypoint import L7Authentication, L7Policy, Route, WaypointPort, WaypointProgram
+
+T = TypeVar("T")
 
 MOST = 64
 """Documents that are tried, each with a run of Envoy."""
@@ -19,14 +24,29 @@ def suspects(program: WaypointProgram) -> Iterator[tuple[str, WaypointProgram]]:
     for owner in owners:
         yield f"the route {owner}", _without_routes(program, lambda route, owner=owner: _owner(route) == owner)  # type: ignore[misc]
     for policy in program.policies:
-        rest = tuple(one for one in program.policies if one is not policy)
-        yield f"AuthorizationPolicy {policy.namespace}/{policy.name}", replace(program, policies=rest)
+        yield f"AuthorizationPolicy {_key(policy)}", replace(program, policies=_but(policy, program.policies))
     for tokens in program.authentications:
-        others = tuple(one for one in program.authentications if one is not tokens)
-        yield f"RequestAuthentication {tokens.namespace}/{tokens.name}", replace(program, authentications=others)
+        rest = _but(tokens, program.authentications)
+        yield f"RequestAuthentication {_key(tokens)}", replace(program, authentications=rest)
+    for plugin in program.plugins:
+        yield f"WasmPlugin {_key(plugin)}", replace(program, plugins=_but(plugin, program.plugins))
     for authorizer in program.authorizers:
-        left = tuple(one for one in program.authorizers if one is not authorizer)
-        yield f"extensionProvider {authorizer.name}", replace(program, authorizers=left)
+        yield (
+            f"extensionProvider {authorizer.name}",
+            replace(program, authorizers=_but(authorizer, program.authorizers)),
+        )
+    for service in program.services:
+        if service.telemetry != UNCHANGED:
+            silent = tuple(replace(one, telemetry=UNCHANGED) if one is service else one for one in program.services)
+            yield f"the Telemetry of {service.hostname}", replace(program, services=silent)
+
+
+def _but(gone: T, parts: Iterable[T]) -> tuple[T, ...]:
+    return tuple(one for one in parts if one is not gone)
+
+
+def _key(one: L7Policy | L7Authentication | WasmPlugin) -> str:
+    return f"{one.namespace}/{one.name}"
 
 
 def _owner(route: Route) -> str:

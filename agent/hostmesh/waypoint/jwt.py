@@ -8,7 +8,7 @@ from hostmesh.model.waypoint import JwtRule, L7Authentication, WaypointProgram
 from hostmesh.waypoint import names
 from hostmesh.waypoint.clusters import key_set_uris
 from hostmesh.waypoint.rbac import JWT
-from hostmesh.waypoint.shape import Json, per_filter, typed
+from hostmesh.waypoint.shape import Json, duration, per_filter, typed
 
 _LISTS = ["permission", "scope"]
 
@@ -80,7 +80,9 @@ def _rule(rule: JwtRule, uris: list[str]) -> Json:
     made: Json = {
         "issuer": rule.issuer,
         "payload_in_metadata": "payload",
-        "normalize_payload_in_metadata": {"space_delimited_claims": _LISTS},
+        "normalize_payload_in_metadata": {
+            "space_delimited_claims": list(dict.fromkeys((*_LISTS, *rule.space_delimited)))
+        },
         "clear_route_cache": True,
     }
     if rule.audiences:
@@ -90,11 +92,12 @@ def _rule(rule: JwtRule, uris: list[str]) -> Json:
             "http_uri": {
                 "uri": rule.jwks_uri,
                 "cluster": names.key_set(uris.index(rule.jwks_uri)),
-                "timeout": "5s",
+                "timeout": duration(rule.timeout),
             },
             "cache_duration": "300s",
-            "async_fetch": {"fast_listener": True},
         }
+        if rule.endpoints is None:  # ahead of requests by the main thread, to which HBONE is closed
+            made["remote_jwks"]["async_fetch"] = {"fast_listener": True}
     else:
         made["local_jwks"] = {"inline_string": rule.jwks}
     if rule.from_headers:

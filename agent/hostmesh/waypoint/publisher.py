@@ -58,6 +58,7 @@ class Publisher:
         self._validate = validate
         self._program: WaypointProgram | None = None
         self._good: WaypointProgram | None = None
+        self._refused: WaypointProgram | None = None
         self._credentials: Credentials | None = None
         self._bundle: TrustBundle | None = None
         self._news = asyncio.Event()
@@ -132,7 +133,8 @@ class Publisher:
 
     async def _keep_the_last_good(self, error: Refused, program: WaypointProgram, credentials: Credentials) -> None:
         """A new certificate must not wait for the program to become right again; whose fault it is may wait."""
-        if not self.status.error.endswith(str(error)):
+        if program != self._refused:
+            self._refused = program
             self._failed(str(error))
         why = self.status.error
         if self._good is not None and self._good != program:
@@ -141,7 +143,8 @@ class Publisher:
             except Refused as again:
                 _log.error("and what was in force is refused, too: %s", again)
             self.status = replace(self.status, error=why)
-        if why == str(error) and (culprit := await self._culprit(program, credentials)):
+        culprit = await self._culprit(program, credentials) if why == str(error) else ""
+        if culprit and not why.startswith(culprit):
             self._failed(f"{culprit}: {error}")
 
     async def _culprit(self, program: WaypointProgram, credentials: Credentials) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import Path
 from hostmesh.control.documents.authorization_policy import TargetRef
 from hostmesh.control.documents.base import Finding, Resource, Selector, Strict, Text, warning
@@ -44,6 +45,8 @@ class JwtRuleSpec(Strict):
     output_payload_to_header: str = ""
     forward_original_token: bool = False
     output_claim_to_headers: list[ClaimToHeader] = Field(default=[])
+    space_delimited_claims: Annotated[list[Text], Field(max_length=64)] = Field(default=[])
+    timeout: str = ""
 
 
 class RequestAuthenticationSpec(Strict):
@@ -86,6 +89,13 @@ def check_request_authentication(policy: RequestAuthentication) -> Iterator[Find
 def _check_rule(rule: JwtRuleSpec, path: Path) -> Iterator[Finding]:
     if not rule.issuer:
         yield Finding((*path, "issuer"), "issuer must be a non-empty string")
+    if rule.timeout:
+        try:
+            right = parse_duration(rule.timeout) > 0
+        except ValueError:
+            right = False
+        if not right:
+            yield Finding((*path, "timeout"), f"{rule.timeout!r} is not a duration above 0; write it like 5s or 500ms")
     if rule.jwks and rule.jwks_uri:
         yield Finding((*path, "jwksUri"), "only one of jwks or jwksUri can be set")
     elif rule.jwks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from urllib.parse import urlsplit
 
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.grpc_route import GRPCRoute
@@ -28,7 +29,7 @@ from hostmesh.model.local import server_name
 from hostmesh.model.waypoint import (
     AppProtocol,
     Backend,
-    ExtAuthz,
+    JwtRule,
     WaypointEndpoint,
     WaypointPort,
     WaypointProgram,
@@ -108,19 +109,32 @@ def _program(key: Key, material: Material) -> WaypointProgram:
             for address in workload.addresses
         ),
         policies=tuple(l7_policies(material.policies, key, served, material.mesh)),
-        authentications=tuple(authentications(material.authentications, key, served, material.mesh.root_namespace)),
-        authorizers=tuple(_located(one, material) for one in material.mesh.authorizers or ()),
+        authentications=tuple(
+            replace(one, rules=tuple(_with_issuer(rule, material) for rule in one.rules))
+            for one in authentications(material.authentications, key, served, material.mesh.root_namespace)
+        ),
+        authorizers=tuple(
+            replace(one, endpoints=_inside(one.address, one.port, material)) for one in material.mesh.authorizers or ()
+        ),
         telemetry=said.of_service(key, None),
         plugins=tuple(wasm_plugins(material.plugins, key, served, material.mesh.root_namespace)),
     )
 
 
-def _located(authorizer: ExtAuthz, material: Material) -> ExtAuthz:
-    """With its endpoints, if it is a service of the mesh: they are asked through HBONE."""
-    backed = material.by_host.get(authorizer.address)
-    if backed is None or authorizer.port not in backed.service.ports:
-        return authorizer
-    return replace(authorizer, endpoints=tuple(_endpoints(backed, authorizer.port, material)))
+def _inside(hostname: str, port: int, material: Material) -> tuple[WaypointEndpoint, ...] | None:
+    """The endpoints of what a waypoint itself calls, if that is a service of the mesh: they are reached by HBONE."""
+    backed = material.by_host.get(hostname)
+    if backed is None or port not in backed.service.ports:
+        return None
+    return tuple(_endpoints(backed, port, material))
+
+
+def _with_issuer(rule: JwtRule, material: Material) -> JwtRule:
+    if not rule.jwks_uri:
+        return rule
+    parts = urlsplit(rule.jwks_uri)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return replace(rule, endpoints=_inside(parts.hostname or "", port, material))
 
 
 def _backends(service: WaypointService) -> Iterator[Backend]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from hostmesh.config.durations import parse_duration
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy, Operation, Rule, Source, TargetRef
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object
@@ -101,4 +102,6 @@ def _jwt(rule: JwtRuleSpec) -> JwtRule:
         payload_header=rule.output_payload_to_header,
         forward=rule.forward_original_token,
         claim_headers=tuple((one.header, one.claim) for one in rule.output_claim_to_headers),
+        space_delimited=tuple(rule.space_delimited_claims),
+        timeout=parse_duration(rule.timeout or "5s"),
     )

@@ -17,6 +17,10 @@ TARGET = "targetRefs: [{group: '', kind: Service, name: web}]\n"
         ("{issuer: a, jwks: x, jwksUri: 'https://a'}", "6: spec.jwtRules[0].jwksUri: only one of jwks or jwksUri"),
         ("{issuer: a, jwks: x}", "6: spec.jwtRules[0].jwks: not a JSON Web Key Set"),
         ("{issuer: a, jwks: '{\"keys\": []}'}", "6: spec.jwtRules[0].jwks: no public key is in it"),
+        (
+            "{issuer: a, jwksUri: 'https://a', timeout: soon}",
+            "6: spec.jwtRules[0].timeout: 'soon' is not a duration above 0",
+        ),
         ("{issuer: a, jwksUri: 'ftp://a'}", "6: spec.jwtRules[0].jwksUri: 'ftp://a' is not an http or https URI"),
     ],
 )
