@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.support.behind_waypoint import Services, services
 from tests.support.documents import document
-from tests.support.http_app import Behaviour
+from tests.support.http_app import Behaviour, HttpApp, told
 
 pytestmark = pytest.mark.interop
 
@@ -239,6 +241,10 @@ def test_time_outs_and_retries(mesh: Services) -> None:
     - matches: [{{path: {{value: /other}}}}]
       retry: {{codes: [503], attempts: 2, backoff: 1ms}}
       {to("other")}
+    - matches: [{{path: {{value: /never}}}}]
+      retry: {{codes: [503], attempts: 0}}
+      timeouts: {{backendRequest: 100ms}}
+      {to("slow")}
     - matches: [{{path: {{value: /tries}}}}]
       timeouts: {{request: 10s, backendRequest: 200ms}}
       retry: {{codes: [503, 504], attempts: 1, backoff: 1ms}}
@@ -249,6 +255,8 @@ def test_time_outs_and_retries(mesh: Services) -> None:
         assert mesh.apps["slow"].asked.qsize() == 1
         assert front.ask("echo", "GET /tries").status == 504
         assert mesh.apps["slow"].asked.qsize() == 3
+        assert front.ask("echo", "GET /never").status == 504
+        assert mesh.apps["slow"].asked.qsize() == 4
         hold.set()
         assert front.ask("echo", "GET /weak").brief == (200, "weak")
         assert mesh.apps["weak"].asked.qsize() == 3
@@ -256,3 +264,41 @@ def test_time_outs_and_retries(mesh: Services) -> None:
         assert mesh.apps["weaker"].asked.qsize() == 3
         assert front.ask("echo", "GET /other").status == 500
         assert mesh.apps["other"].asked.qsize() == 1
+
+
+def test_requests_of_one_connection_are_shared_among_the_endpoints(mesh: Services) -> None:
+    """Each is called under the waypoint's identity; what one refuses to take, another one takes."""
+    mesh.http("echo")
+    with HttpApp(mesh.mesh.ip, "second") as second:
+        more = document(
+            "WorkloadEntry",
+            f"address: {mesh.mesh.ip}\nserviceAccount: bob\nports: {{http: {second.port}}}",
+            "name: echo-2, labels: {app: echo, hostmesh.io/node: n1}",
+        )
+        with mesh.waypoint(more) as front:
+            where = front.captured("echo")
+            connection = http.client.HTTPConnection(str(where.ip), where.port, timeout=10)
+
+            def ask() -> str:
+                connection.request("GET", "/")
+                return told(connection.getresponse().read()).app
+
+            with closing(connection):
+                assert {ask() for _ in range(20)} == {"echo", "second"}
+                second.close()
+                assert {ask() for _ in range(20)} == {"echo"}
+
+
+def test_what_callers_say_in_envoys_name_is_dropped(mesh: Services) -> None:
+    """They neither order retries nor name another path in the log; a POST is not repeated unasked."""
+    mesh.http("echo", Behaviour(statuses=[503]))
+    orders = ("x-envoy-retry-on: 5xx", "x-envoy-max-retries: 9", "X-Envoy-Original-Path: /harmless")
+    with mesh.waypoint() as front:
+        assert front.ask("echo", "GET /secret", *orders).status == 503
+        asked = mesh.apps["echo"].next()
+        assert [name for name in asked.headers if "retr" in name or "original" in name] == []
+        heard = front.ask("echo", "POST /", *orders)
+        assert heard.brief == (200, "echo")
+        assert heard.asked is not None
+        assert [name for name in heard.asked.headers if "retr" in name] == []
+        assert mesh.apps["echo"].asked.qsize() == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -215,3 +217,34 @@ def test_two_callers_alternating_on_one_tunnel_each(mesh: Services) -> None:
                     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
                     while len(body) < length:
                         body += front.client(caller).read(stream)
+
+
+def test_audits_and_dry_runs_are_found_in_the_access_log(mesh: Services) -> None:
+    """What an AUDIT policy matches, and what a dry run would have done; nothing where there is neither."""
+    for name in ("plain", "audit", "dry-deny", "dry-allow"):
+        mesh.http(name)
+    policies = [
+        written("audit", 0, f"AUDIT {HIT}"),
+        written("dry-deny", 0, f"DRY-DENY {HIT}"),
+        written("dry-allow", 0, f"DRY-ALLOW {MISS}"),
+    ]
+    expected = {
+        "plain": (None, None, None),
+        "audit": (True, None, None),
+        "dry-deny": (None, None, "denied"),
+        "dry-allow": (None, "denied", None),
+    }
+    with mesh.waypoint(*policies) as front:
+        for name in expected:
+            assert front.ask(name).status == 200
+        found: dict[str, tuple[object, ...]] = {}
+        deadline = time.monotonic() + 20
+        while len(found) < len(expected):
+            assert time.monotonic() < deadline, front.running.log.read_text()
+            time.sleep(0.05)
+            for line in front.running.log.read_text().splitlines():
+                if line.startswith("{"):
+                    said = json.loads(line)
+                    service = said["waypoint.chain"].rpartition("|")[2].partition(".")[0]
+                    found[service] = tuple(said.get(key) for key in ("audited", "dry_run.allow", "dry_run.deny"))
+        assert found == expected

@@ -8,6 +8,7 @@ from hostmesh.model.telemetry import AccessLog
 from hostmesh.waypoint.rbac import PEER_PRINCIPAL
 from hostmesh.waypoint.shape import Json, typed
 
+_RBAC = "envoy.filters.http.rbac"
 _FIELDS = {
     "src.identity": f"%FILTER_STATE({PEER_PRINCIPAL}:PLAIN)%",
     "src.addr": "%DOWNSTREAM_REMOTE_ADDRESS%",
@@ -27,6 +28,9 @@ _FIELDS = {
     "duration_ms": "%DURATION%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "route": "%ROUTE_NAME%",
+    "audited": "%DYNAMIC_METADATA(envoy.common:access_log_hint)%",
+    "dry_run.allow": f"%DYNAMIC_METADATA({_RBAC}:istio_dry_run_allow_shadow_engine_result)%",
+    "dry_run.deny": f"%DYNAMIC_METADATA({_RBAC}:istio_dry_run_deny_shadow_engine_result)%",
     "start_time": "%START_TIME%",
 }
 

@@ -8,7 +8,7 @@ from functools import partial
 from hostmesh.model.telemetry import Telemetry
 from hostmesh.model.wasm import WasmPhase
 from hostmesh.model.waypoint import AppProtocol, L7Action, WaypointPort, WaypointProgram, WaypointService
-from hostmesh.waypoint import ext_authz, jwt, names, tunnels, wasm
+from hostmesh.waypoint import ext_authz, jwt, names, own_headers, tunnels, wasm
 from hostmesh.waypoint.access_log import access_logs
 from hostmesh.waypoint.metrics import http_metrics, on_tunnel, tcp_metrics
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
@@ -210,6 +210,7 @@ def _http(
         access_log=[*access_logs(name, said.logs), *http_metrics(service, said.metrics)],
         rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
         http_filters=[
+            *own_headers.filters(),
             *[one for authorizer in program.authorizers for one in ext_authz.filters(authorizer)],
             *plugins(WasmPhase.AUTHN),
             *jwt.filters(program),

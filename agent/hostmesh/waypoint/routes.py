@@ -17,6 +17,7 @@ from hostmesh.model.waypoint import (
     WaypointPort,
 )
 from hostmesh.waypoint import names
+from hostmesh.waypoint.own_headers import RETRY_HEADER
 from hostmesh.waypoint.shape import Json, duration
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
@@ -44,7 +45,12 @@ def _route(route: Route) -> Json:
         return made
     action = _destination(route.backends)
     action["timeout"] = duration(route.timeout)
-    action["retry_policy"] = _retry(route.retry, route.try_timeout)
+    if route.retry is not None and not route.retry.attempts:
+        made["request_headers_to_remove"] = [*made.get("request_headers_to_remove", ()), RETRY_HEADER]
+        if route.try_timeout:  # Envoy has it for policies of retries only
+            action["timeout"] = duration(min(one for one in (route.timeout, route.try_timeout) if one))
+    else:
+        action["retry_policy"] = _retry(route.retry, route.try_timeout)
     action["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
     if route.rewrite is not None:
         action |= _rewrite(route.rewrite, route.match)
