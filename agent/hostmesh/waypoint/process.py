@@ -110,7 +110,7 @@ class EnvoyProcess:
         self._replace = asyncio.Event()
         self._epoch = 0
         self.starts = 0
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[Child] = []
 
     async def run(self) -> None:
         """Keep one running until cancelled; then it finishes what it has, within `STOP_SECONDS`.
@@ -150,6 +150,7 @@ class EnvoyProcess:
             child = Adopted(int(note["process"]))
         except (OSError, ValueError, KeyError):
             return None
+        self._processes.append(child)
         self._epoch = int(note["epoch"]) + 1
         return child
 
@@ -203,6 +204,10 @@ class EnvoyProcess:
 
         for one in self._processes:
             if one.returncode is not None:
+                continue
+            if isinstance(one, Adopted):  # whose tunnels it has are not known here; it is draining anyway
+                with contextlib.suppress(ProcessLookupError):
+                    one.kill()
                 continue
             try:
                 count = shut_down(one.pid, chosen)

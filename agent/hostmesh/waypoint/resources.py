@@ -14,6 +14,18 @@ from hostmesh.waypoint.virtual_hosts import connect_routes, inner_routes
 
 _API = "type.googleapis.com/envoy.config"
 _SDS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+_LIMITS: Json = {
+    "layers": [
+        {
+            "name": "limits",
+            "static_layer": {
+                "overload.global_downstream_max_connections": 50_000,
+                # Istio's; with Envoy's own (100) a namespace of forty letters makes a policy that it refuses
+                "re2.max_program_size.error_level": 32_768,
+            },
+        }
+    ]
+}
 LISTENERS = "lds.json"
 CLUSTERS = "cds.json"
 
@@ -50,9 +62,7 @@ def bootstrap(node: str, directory: str, admin_socket: str) -> Json:
             "lds_config": file_source(directory, LISTENERS),
             "cds_config": file_source(directory, CLUSTERS),
         },
-        "layered_runtime": {
-            "layers": [{"name": "limits", "static_layer": {"overload.global_downstream_max_connections": 50_000}}]
-        },
+        "layered_runtime": _LIMITS,
     }
 
 
@@ -77,6 +87,7 @@ def validation(made: Mapping[str, Json], secrets: Mapping[str, Json]) -> Json:
             cluster["load_assignment"] = _untyped(loads[cluster["name"]])
     return {
         "node": {"id": "validation", "cluster": "hostmesh-waypoint"},
+        "layered_runtime": _LIMITS,
         "bootstrap_extensions": [_internal_listeners()],
         "static_resources": {
             "listeners": [_untyped(one) for one in listeners_],

@@ -64,7 +64,7 @@ class Tunnels:
     """Follows the reports; `run` reads them.
 
     Args:
-        path: of the pipe; made anew.
+        path: of the pipe; made if it is not there.
         close: closes the connections of these peers.
     """
 
@@ -74,8 +74,9 @@ class Tunnels:
         self._rest = b""
         self._bundle: TrustBundle | None = None
         self._news = asyncio.Event()
-        path.unlink(missing_ok=True)
-        os.mkfifo(path, 0o600)
+        if not path.is_fifo():  # else an Envoy that is being replaced still writes to it
+            path.unlink(missing_ok=True)
+            os.mkfifo(path, 0o600)
         # for writing too: a pipe without a writer would report its end again and again
         self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
