@@ -15,14 +15,15 @@ from collections.abc import Callable, Sequence
 
 from hostmesh.model.identity import Identity
 from hostmesh.proxy import failure as failures
+from hostmesh.proxy import keepalive
 from hostmesh.proxy.expiry import Expiry
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.farewell import Farewell
 from hostmesh.proxy.handlers import StreamHandler, TunnelOwner
+from hostmesh.proxy.keepalive import Keepalive
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
-from hostmesh.transport.timers import Timer
 from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError, TlsTruncated
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
@@ -36,7 +37,6 @@ PLAINTEXT_BUFFER = 1 << 20
 READS_PER_EVENT = 8
 """Full buffers read from one tunnel before the others get their turn."""
 
-_KEEPALIVE = b"alive..."
 _DRAIN = b"draining"
 _ALL_STREAMS = 2**31 - 1
 
@@ -77,8 +77,6 @@ class Tunnel:
         "_loop",
         "_owner",
         "_peer_shut",
-        "_ping_interval",
-        "_ping_timeout",
         "_scheduled",
         "_sock",
         "_starved",
@@ -114,11 +112,9 @@ class Tunnel:
         self._closed = False
         self._wants_close = False
         self._peer_shut = False
-        self._keepalive: Timer | None = None
+        self._keepalive: Keepalive | None = None
         self._expiry: Expiry | None = None
         self._farewell: Farewell | None = None
-        self._ping_interval = 0.0
-        self._ping_timeout = 0.0
 
     # Life
 
@@ -130,8 +126,7 @@ class Tunnel:
 
     def keep_alive(self, interval: float, timeout: float) -> None:
         """Ping every `interval` seconds; no answer within `timeout` ends the tunnel."""
-        self._ping_interval, self._ping_timeout = interval, timeout
-        self._keepalive = self._loop.call_later(interval, self._ping)
+        self._keepalive = Keepalive(self._loop, interval, timeout, self._ping, self._unanswered)
 
     def expire_at(self, moment: float, clock: Callable[[], float]) -> None:
         """End the tunnel, streams included, when a certificate of either end expires (in `clock`'s seconds)."""
@@ -460,26 +455,26 @@ class Tunnel:
             owner.closed(self, failure)
 
     def _cancel_timers(self) -> None:
-        for timer in (self._keepalive, self._expiry):
-            if timer is not None:
-                timer.cancel()
+        for watch in (self._keepalive, self._expiry):
+            if watch is not None:
+                watch.cancel()
 
     def _expired(self) -> None:
         self.close(failures.CERTIFICATE_EXPIRED)
 
     # Keepalive
 
-    def _ping(self) -> None:
+    def _ping(self) -> bool:
         if self.expired:
             self._expired()
-            return
+            return False
         try:
-            self.http2.ping(_KEEPALIVE)
+            self.http2.ping(keepalive.PAYLOAD)
         except Http2Error as error:
             self.broken(error)
-            return
+            return False
         self.wake()
-        self._keepalive = self._loop.call_later(self._ping_timeout, self._unanswered)
+        return True
 
     def _unanswered(self) -> None:
         self._shut(failures.http2("HBONE ping timeout/error"))
@@ -488,6 +483,5 @@ class Tunnel:
         if payload == _DRAIN:
             self.http2.goaway(ErrorCode.NO_ERROR)
             self.wake()
-        elif payload == _KEEPALIVE and self._keepalive is not None:
-            self._keepalive.cancel()
-            self._keepalive = self._loop.call_later(self._ping_interval, self._ping)
+        elif payload == keepalive.PAYLOAD and self._keepalive is not None:
+            self._keepalive.answered()
