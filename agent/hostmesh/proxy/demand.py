@@ -11,6 +11,9 @@ from hostmesh.transport.loop import Loop
 REPORT_INTERVAL = 30.0
 """Seconds between two reports of what is in use; what is not used is let go after ten of them."""
 
+MAX_REPORTED = 16384
+"""As many names as main follows; who scans a network uses more, and nothing of it twice."""
+
 
 class Demand:
     """Where the mesh is followed on demand: many connections to an unknown address ask once, and wait a bounded time.
@@ -52,7 +55,8 @@ class Demand:
         """A connection goes there."""
         if not self._used:
             self._loop.call_later(REPORT_INTERVAL, self._report)
-        self._used.add((network, ip))
+        if len(self._used) < MAX_REPORTED:
+            self._used.add((network, ip))
 
     def _report(self) -> None:
         names = [f"{network}/{ip}" for network, ip in self._used]

@@ -10,7 +10,7 @@ from tests.support.pki import BOB
 from tests.support.proxy import CONFIG, Mesh, assert_reset, echo
 
 from hostmesh.model.address import SocketAddress, parse_ip
-from hostmesh.proxy.demand import REPORT_INTERVAL, Demand
+from hostmesh.proxy.demand import MAX_REPORTED, REPORT_INTERVAL, Demand
 from hostmesh.transport.loop import Loop
 
 
@@ -66,6 +66,15 @@ def test_what_is_used_is_reported_once_in_a_while() -> None:
     desk.demand.use("", parse_ip("fd00::1"))
     desk.pass_(REPORT_INTERVAL + 1)
     assert desk.used == [["net/10.0.0.1", "net/10.0.0.2"], ["/fd00::1"]]
+
+
+def test_a_scan_does_not_grow_the_report() -> None:
+    """Main follows no more names than that; the others are let go a while after their last word."""
+    desk = Desk()
+    for number in range(MAX_REPORTED + 10):
+        desk.demand.use("", parse_ip(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
+    desk.pass_(REPORT_INTERVAL)
+    assert [len(names) for names in desk.used] == [MAX_REPORTED]
 
 
 @pytest.fixture
