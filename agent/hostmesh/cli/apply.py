@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from hostmesh.cli.client import Client, problem_line, socket_option
 from hostmesh.cli.files import files_option, read_files
 from hostmesh.cli.kinds import document_kind
+from hostmesh.control.documents.base import DRY_RUN
 
 _DIFFERENT = 1
 
@@ -35,11 +37,21 @@ _output = click.option(
     help="Make the one file that is given this file of documents, as a whole: what it held before and does not now is "
     "deleted.",
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Have AuthorizationPolicies judge and tell, and refuse nobody: agents log what they would have refused.",
+)
 @_output
 @socket_option
-def apply(names: tuple[str, ...], dry_run: bool, file_name: str, output: str, path: Path) -> None:
+def apply(names: tuple[str, ...], dry_run: bool, file_name: str, audit: bool, output: str, path: Path) -> None:
     """Create or change objects: all of them, or on any mistake none."""
-    result = Client(path).apply(read_files(names), dry_run=dry_run, file_name=file_name)
+    client, files = Client(path), read_files(names)
+    if audit:
+        # What is wrong is told with the lines that somebody wrote, not with those of what becomes of them.
+        client.apply(files, dry_run=True)
+        files = [{**file, "text": on_trial(file["text"])} for file in files]
+    result = client.apply(files, dry_run=dry_run, file_name=file_name)
     _print(result, output, dry_run=dry_run)
 
 
@@ -76,6 +88,16 @@ def delete(kind: str, name: str, namespace: str, dry_run: bool, output: str, pat
     """Delete an object."""
     result = Client(path).delete(kind, "" if kind == "Namespace" else namespace, name, dry_run=dry_run)
     _print(result, output, dry_run=dry_run)
+
+
+def on_trial(text: str) -> str:
+    """The same documents, with Istio's annotation of a dry run on every AuthorizationPolicy."""
+    documents = [one for one in yaml.safe_load_all(text) if one is not None]
+    for one in documents:
+        if one.get("kind") == "AuthorizationPolicy":
+            metadata = one["metadata"]
+            metadata["annotations"] = {**(metadata.get("annotations") or {}), DRY_RUN: "true"}
+    return str(yaml.safe_dump_all(documents, sort_keys=False))
 
 
 def _print(result: dict[str, Any], output: str, *, dry_run: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
-from hostmesh.telemetry.access_log import TARGET, Completion, Outcome, Parties, opened
+from hostmesh.telemetry.access_log import TARGET, Completion, Outcome, Parties, audited, opened
 from hostmesh.telemetry.logs import enabled
 from hostmesh.telemetry.metrics import Traffic
 from hostmesh.telemetry.reasons import reason_of
@@ -47,6 +47,11 @@ class Account:
         traffic.opened.value += 1
         if enabled(TARGET, "debug"):
             context.journal.add(opened(parties, source, destination, hbone))
+
+    def audit(self, finding: str) -> None:
+        """Tell of a connection that a policy on trial would refuse; an empty finding is none."""
+        if finding:
+            self._context.journal.add(audited(self._parties, self._source, self._destination, self._hbone, finding))
 
     def close(self, sent: int, received: int, failure: Failure | None) -> None:
         """Count and log the end.

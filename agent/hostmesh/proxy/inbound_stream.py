@@ -140,6 +140,7 @@ class InboundStream:
             context, place.told.traffic, place.told.parties, peer.address_text, peer.local_text, request.authority
         )
         context.connections.add_judged(self)
+        self._account.audit(place.verdict.would_refuse)
         if not place.verdict.allowed:
             self._denied = failures.denied(place.verdict.reason, place.verdict.policies)
             if not self._perhaps_hosts:

@@ -121,6 +121,7 @@ class PlaintextConnection:
         self._account = Account(context, told.traffic, told.parties, str(self._peer), str(self._destination))
         context.connections.add_judged(self)
         verdict = decide(context.connections.policies(local.workload), self.facts)
+        self._account.audit(verdict.would_refuse)
         if not verdict.allowed:
             self._fail(failures.denied(verdict.reason, verdict.policies))
             return

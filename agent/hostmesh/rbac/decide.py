@@ -35,6 +35,11 @@ class Verdict:
     policies: tuple[str, ...] = ()
     dry_run: tuple[str, ...] = ()
 
+    @property
+    def would_refuse(self) -> str:
+        """The findings by which the connection would be refused if dry-run policies counted, as one text."""
+        return "; ".join(one for one in self.dry_run if not one.startswith("dry-run: allow"))
+
 
 def decide(policies: Sequence[Authorization], connection: Connection) -> Verdict:
     """Judge one connection.

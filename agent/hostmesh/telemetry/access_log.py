@@ -145,6 +145,12 @@ def opened(parties: Parties, source: str, destination: str, hbone: str) -> LogRe
     return LogRecord("debug", TARGET, "connection opened", fields)
 
 
+def audited(parties: Parties, source: str, destination: str, hbone: str, finding: str) -> LogRecord:
+    """`connection would be refused`: what policies that are tried (`istio.io/dry-run`) have to say about one."""
+    fields = (("src.addr", source), *parties.source, *_where(destination, hbone), *parties.destination)
+    return LogRecord("info", TARGET, "connection would be refused", (*fields, ("audit", finding)))
+
+
 def _where(destination: str, hbone: str) -> Fields:
     addressed = ("dst.addr", destination)
     return (addressed, ("dst.hbone_addr", hbone)) if hbone else (addressed,)

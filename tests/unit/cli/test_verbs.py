@@ -85,6 +85,20 @@ def test_a_session(run: Run) -> None:
     )
 
 
+def test_a_policy_on_trial(run: Run) -> None:
+    """`--audit` annotates policies and nothing else; mistakes are told where they were written; later it counts."""
+    applied = run("apply", "--audit", "-f", "-", text="---\n".join([ENTRY, POLICY]))
+    assert applied.stdout.splitlines() == [
+        "WorkloadEntry/default/web created",
+        "AuthorizationPolicy/default/web created",
+    ]
+    kept = yaml.safe_load(run("get", "authorizationpolicies", "web", "-o", "yaml").stdout)
+    assert kept["metadata"]["annotations"] == {"istio.io/dry-run": "true"}
+    wrong = run("apply", "--audit", "-f", "-", text=POLICY.replace("namespaces", "namespace"))
+    assert "<stdin>:5: spec.rules[0].from[0].source.namespace: unknown field" in wrong.stderr
+    assert run("apply", "-f", "-", text=POLICY).stdout == "AuthorizationPolicy/default/web configured\n"
+
+
 def test_output_for_programs(run: Run, tmp_path: Path) -> None:
     """JSON and YAML of what was written, one object bare, many in a list."""
     done = json.loads(run("apply", "-o", "json", "-f", "-", text=ENTRY).stdout)

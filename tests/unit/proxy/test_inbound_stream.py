@@ -101,6 +101,18 @@ def test_eager_clients_lose_nothing(mesh: Mesh, peer: Peer) -> None:
     assert seen == [b"early bird"]
 
 
+def test_a_policy_on_trial_tells_and_refuses_nobody(mesh: Mesh, peer: Peer) -> None:
+    """The access log says what would have been refused, by which policy; the connection goes on."""
+    with mesh.app(echo) as app:
+        mesh.server.put(replace(DENY_ALL, dry_run=True))
+        stream = peer.connect(f"{mesh.ip}:{app.port}")
+        assert peer.answer(stream)[":status"] == "200"
+    (record,) = mesh.server.main.wait_logs(1)
+    assert (record.level, record.message) == ("info", "connection would be refused")
+    assert dict(record.fields)["audit"] == "dry-run: deny policy match: default/closed"
+    assert dict(record.fields)["src.identity"] == str(ALICE)
+
+
 def test_a_denied_connection_is_401_and_names_its_policy(mesh: Mesh, peer: Peer) -> None:
     """In the log and on the closed series; the application never hears of it."""
     with mesh.app(echo) as app:

@@ -238,3 +238,10 @@ def test_a_dry_run_never_decides(policies: list[Authorization]) -> None:
     """Leaving dry-run policies out changes nothing but the report."""
     enforced = [policy for policy in policies if not policy.dry_run]
     assert replace(decide(policies, MTLS), dry_run=()) == decide(enforced, MTLS)
+
+
+def test_what_policies_on_trial_would_refuse() -> None:
+    """A match of DENY, or of no ALLOW; a match of ALLOW is no news."""
+    assert Verdict(True, "", (), ("dry-run: allow policy match: shop/a",)).would_refuse == ""
+    found = Verdict(True, "", (), ("dry-run: deny policy match: shop/d", "dry-run: no allow policies match"))
+    assert found.would_refuse == "dry-run: deny policy match: shop/d; dry-run: no allow policies match"
