@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
+UNITS = ("service", "socket", "slice")
 INSTALL = ROOT / "roles" / "_common" / "files" / "install.sh"
 CONTROL = """\
 Package: hostmesh
@@ -101,7 +102,7 @@ def lay_out(tree: Path, version: str, source: Path) -> None:
     """Put everything else where packages have it."""
     share = tree / "opt" / "hostmesh" / version / "share"
     places = {
-        "usr/lib/systemd/system": [*(share / "systemd").glob("*.service"), *(share / "systemd").glob("*.socket")],
+        "usr/lib/systemd/system": [one for kind in UNITS for one in (share / "systemd").glob(f"*.{kind}")],
         "usr/share/man/man1": sorted((share / "man" / "man1").glob("*.1")),
     }
     for place, found in places.items():
@@ -111,6 +112,7 @@ def lay_out(tree: Path, version: str, source: Path) -> None:
     output("sh", "-c", f"gzip -9n {tree}/usr/share/man/man1/*.1")
     for name, place in {
         share / "systemd" / "hostmesh.sysusers": "usr/lib/sysusers.d/hostmesh.conf",
+        share / "systemd" / "hostmesh.tmpfiles": "usr/lib/tmpfiles.d/hostmesh.conf",
         share / "systemd" / "hostmesh.sysctl": "usr/lib/sysctl.d/60-hostmesh.conf",
         share / "completions" / "bash": "usr/share/bash-completion/completions/hostmesh",
         share / "completions" / "zsh": "usr/share/zsh/vendor-completions/_hostmesh",

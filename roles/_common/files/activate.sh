@@ -15,24 +15,22 @@ folder() {
   echo "$1" >> "$prefix/folders"
 }
 
-for path in /etc/sysusers.d /etc/sysctl.d "$units" /usr/local/bin /usr/local/share/man/man1 \
+for path in /etc/sysusers.d /etc/tmpfiles.d /etc/sysctl.d "$units" /usr/local/bin /usr/local/share/man/man1 \
   /usr/local/share/bash-completion/completions /usr/local/share/zsh/site-functions \
   /usr/local/share/fish/vendor_completions.d; do
   folder "$path"
 done
-install -d -m 0755 /etc/hostmesh /etc/hostmesh/conf.d /etc/hostmesh/workloads.d
 # Agent and waypoint take a new version over by a reload, which drops no connection; a changed unit file needs a restart.
 agent=try-reload-or-restart
 cmp -s "$target/share/systemd/hostmesh-agent.service" "$units/hostmesh-agent.service" || agent=try-restart
 waypoint=try-reload-or-restart
 cmp -s "$target/share/systemd/hostmesh-waypoint@.service" "$units/hostmesh-waypoint@.service" || waypoint=try-restart
-install -m 0644 "$target"/share/systemd/*.service "$target"/share/systemd/*.socket "$units/"
+install -m 0644 "$target"/share/systemd/*.service "$target"/share/systemd/*.socket "$target"/share/systemd/*.slice "$units/"
 install -m 0644 "$target/share/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
+install -m 0644 "$target/share/systemd/hostmesh.tmpfiles" /etc/tmpfiles.d/hostmesh.conf
 install -m 0644 "$target/share/systemd/hostmesh.sysctl" /etc/sysctl.d/60-hostmesh.conf
 systemd-sysusers /etc/sysusers.d/hostmesh.conf
-install -d -m 0700 -o hostmesh-agent -g hostmesh-agent /var/lib/hostmesh
-# `hostmesh apply` writes here, through the control plane.
-install -d -m 0755 -o hostmesh-cp -g hostmesh /etc/hostmesh/documents
+systemd-tmpfiles --create /etc/tmpfiles.d/hostmesh.conf
 sysctl --quiet --load /etc/sysctl.d/60-hostmesh.conf
 
 ln -sfn "$version" "$prefix/current.new"

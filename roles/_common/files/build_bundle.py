@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Build what a host is given: one archive with hostmesh and its dependencies as wheels, and its units.
 
 Runs on the Ansible controller, needs only the standard library. The version of the archive ends in a hash of everything
@@ -28,7 +27,7 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
-INSTALLERS = tuple(Path(__file__).parent / name for name in ("install.sh", "activate.sh"))
+INSTALLERS = tuple(Path(__file__).parent / name for name in ("install.sh", "activate.sh", "remove-rules.sh"))
 KEPT_BUNDLES = 4
 # What the build itself needs; the hosts install with the pip of the archive.
 BUILD_TOOLS = ("pip>=24", "hatchling>=1.25")
@@ -140,7 +139,8 @@ def pack(source: Path, wheels: list[Path], archive: Path) -> None:
     """Put wheels and units into one archive, with what they are, to the byte."""
     with tarfile.open(archive, "w") as tar:
         tar.add(source / "systemd", "systemd")
-        tar.add(INSTALLERS[1], "activate.sh")
+        for script in INSTALLERS[1:]:
+            tar.add(script, script.name)
         add_text(tar, "requirements.txt", requirements(wheels))
         add_text(tar, "sbom.cdx.json", json.dumps(bill_of_materials(wheels), indent=2) + "\n")
         for wheel in wheels:

@@ -26,6 +26,7 @@ for shell in bash zsh fish; do
   "$target/bin/hostmesh" completion "$shell" > "$target/share/completions/$shell"
 done
 install -m 0755 "$bundle/activate.sh" "$target/activate"
+install -m 0755 "$bundle/remove-rules.sh" "$target/remove-rules"
 # Where SELinux decides what systemd may start, it goes by labels.
 if selinuxenabled 2>/dev/null; then restorecon -R /opt/hostmesh; fi
 touch "$target/.complete"

