@@ -1,4 +1,7 @@
-"""Hosts that were off until all they had was expired come back by themselves: real systemd, ssh, ansible-playbook."""
+"""Hosts that were off until all they had was expired come back by themselves, and the root is replaced under traffic.
+
+Real systemd, ssh, ansible-playbook; certificates of half a minute.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 from lab.hosts import Host
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, must, seconds_until
+from tests.e2e.hosts import ROOT, attempt, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -52,10 +55,21 @@ def status(host: str) -> dict[str, Any]:
     return dict(json.loads(run(host, "hostmesh", "status", "-o", "json") or "{}"))
 
 
+def sleep(**command: object) -> dict[str, Any]:
+    """Tell the client on the other host to do something; its answer."""
+    answer = run("mesh2", "nc", "-NU", "/run/sleep/control.sock", stdin=json.dumps(command).encode())
+    return dict(json.loads(answer or "{}"))
+
+
 def called() -> bool:
     """Whether sleep's request to web-api on the other host is answered, as a user of the service sees it."""
-    answer = run("mesh2", "nc", "-NU", "/run/sleep/control.sock", stdin=b'{"get": "http://web-api:8080/"}')
-    return dict(json.loads(answer or "{}")).get("code") == 200
+    return sleep(get="http://web-api:8080/").get("code") == 200
+
+
+def rotate(step: str) -> tuple[int, str]:
+    """Take a step of the rotation, as an operator does."""
+    playbook = ROOT / "playbooks" / "rotate_ca.yml"
+    return attempt("ansible-playbook", "-i", EXPIRY / "inventory.yml", playbook, "-e", f"hostmesh_rotation={step}")
 
 
 def expired(host: str) -> bool:
@@ -101,3 +115,29 @@ def test_everything_expires_and_traffic_is_back_within_ten_seconds(
     log = run("mesh2", "journalctl", "--boot", "--unit=hostmesh-agent", "--output=cat", "--priority=warning")
     lines = [line for line in log.splitlines() if not line.startswith("access ")]
     assert len(lines) <= 4, lines
+
+
+@pytest.mark.usefixtures("estate")
+def test_the_root_is_replaced_under_traffic() -> None:
+    """By the playbook, in two runs; not one request fails, and nothing of the old root is left."""
+    before = run("mesh1", "cat", "/var/lib/hostmesh-control-plane/ca/root-cert.pem")
+    sleep(load="http://web-api:8080/")
+    status_, text = rotate("started")
+    assert status_ == 0, text
+    assert "phase " in text
+    # The old root goes when no certificate of it can be alive; until then the step is refused, and says so.
+    refused = []
+    seconds_until(lambda: (outcome := rotate("finished"))[0] == 0 or refused.append(outcome[1]), 120)
+    assert not [
+        one for one in refused if "certificates of the old root may live until" not in one and "sign" not in one
+    ]
+    again = rotate("finished")
+    assert (again[0], again[1].count("changed=0")) == (0, 1), again[1]
+    seconds_until(called, 10)
+    load = sleep(stop=True)
+    assert (load["failed"], load["errors"]) == (0, [])
+    assert load["sent"] > 300
+    after = run("mesh1", "cat", "/var/lib/hostmesh-control-plane/ca/root-cert.pem")
+    assert after.count("BEGIN") == 1
+    assert after != before
+    assert all(status(host)["ready"] for host in ("mesh1", "mesh2"))
