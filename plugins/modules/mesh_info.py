@@ -79,9 +79,9 @@ agent:
 """
 
 import json
-import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
 from ansible_collections.hostmesh.mesh.plugins.module_utils.control_plane import ARGUMENTS, ControlPlane, Json
 
 PATHS = {
@@ -98,7 +98,7 @@ def agent(module: AnsibleModule) -> Json:
     """What the agent of this host says of itself."""
     url = f"http://127.0.0.1:{module.params['admin_port']}/status"
     try:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with open_url(url, timeout=10, use_proxy=False) as response:
             found: Json = json.load(response)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"the agent does not answer on {url}: {error}; see `systemctl status hostmesh-agent`")
