@@ -90,22 +90,44 @@ deb: ## A Debian package in dist/ (root)
 	@$(SYSTEM_PYTHON) deb/build.py
 
 .PHONY: lint
-lint: collection ## Ansible and YAML
+lint: collection ## Ansible and YAML, and Ansible's own tests of collections
 	yamllint .
 	ansible-lint --offline
+	python -m tools.sanity
 
+# As users get it: from its tarball, without a network. The scenario `default` runs from there.
+.PHONY: installed
+installed:
+	@rm -rf .ansible/installed .ansible/tarball
+	@ansible-galaxy collection build --output-path .ansible/tarball >/dev/null
+	@ANSIBLE_COLLECTIONS_PATH=.ansible/installed ansible-galaxy collection install --offline .ansible/tarball/*.tar.gz \
+	  -p .ansible/installed | tail -1
+
+SCENARIOS := $(filter-out vm,$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
 .PHONY: molecule
-molecule: collection ## Run the roles on hosts of their own: create, check, converge, idempotence, verify, destroy
-	NO_COLOR=1 COLUMNS=160 molecule test
-	NO_COLOR=1 COLUMNS=160 molecule test --scenario-name network_policy
+molecule: collection installed ## Run the roles on hosts of their own: create, check, converge, idempotence, verify, destroy; SCENARIOS=units
+	@for scenario in $(SCENARIOS); do NO_COLOR=1 COLUMNS=160 molecule test --scenario-name $$scenario || exit 1; done
+
+.PHONY: molecule-vm
+molecule-vm: collection ## The roles on a virtual machine with Debian's own kernel, by software emulation (root, 15 minutes)
+	@command -v qemu-system-x86_64 >/dev/null || apt-get -q install -y --no-install-recommends qemu-system-x86
+	NO_COLOR=1 COLUMNS=160 molecule test --scenario-name vm
 
 .PHONY: test
 test: prerequisites ## Everything that CI runs
-	@$(MAKE) --no-print-directory check lint conformance netns interop fuzz e2e molecule
+	@$(MAKE) --no-print-directory check lint conformance netns interop fuzz e2e
+	@$(MAKE) --no-print-directory molecule SCENARIOS="default network_policy netns_cni"
 
 .PHONY: documents
 documents: ## Make the tables and pictures of the documents again, from what they show
 	python -m tools.role_readmes
+	python -m tools.bench_chart
+	$(if $(wildcard docs/images/demo.cast),python -m tools.recording)
+
+.PHONY: recording
+recording: prerequisites collection ## Record a run of the demo: docs/images/demo.svg (root, 2 minutes)
+	python -m tools.recording record
+	@$(MAKE) --no-print-directory demo-down
 
 .PHONY: proto
 proto: ## Generate code from proto/

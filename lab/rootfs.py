@@ -42,22 +42,25 @@ FALLBACK_SOURCES = (
 )
 
 
-def key() -> str:
+def key(more: tuple[str, ...] = ()) -> str:
     """A hash of everything that decides what is in the filesystem, save the state of the mirror."""
     digest = hashlib.sha256()
-    for part in (SUITE, *PACKAGES, CUSTOMIZE.read_text(encoding="utf-8")):
+    for part in (SUITE, *PACKAGES, *more, CUSTOMIZE.read_text(encoding="utf-8")):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def ensure() -> Path:
+def ensure(more: tuple[str, ...] = ()) -> Path:
     """The path of the filesystem, which is built first if this machine has not got it.
+
+    Args:
+        more: packages that not every host has.
 
     Raises:
         LabError: it cannot be built.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    target = CACHE / f"rootfs-{key()}"
+    target = CACHE / f"rootfs-{key(more)}"
     with (CACHE / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,11 +68,11 @@ def ensure() -> Path:
             say("another lab is building the root filesystem; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
-            _build(target)
+            _build(target, more)
     return target
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, more: tuple[str, ...]) -> None:
     # Beside the target, so that the finished tree appears there by one rename.
     work = Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
     try:
@@ -80,7 +83,7 @@ def _build(target: Path) -> None:
                 [
                     "mmdebstrap",
                     "--variant=minbase",
-                    f"--include={','.join(PACKAGES)}",
+                    f"--include={','.join((*PACKAGES, *more))}",
                     '--aptopt=Acquire::Languages "none"',
                     "--dpkgopt=path-exclude=/usr/share/doc/*",
                     "--dpkgopt=path-exclude=/usr/share/man/*",

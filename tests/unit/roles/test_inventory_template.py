@@ -40,6 +40,7 @@ HOSTS = {
         "hostmesh_workloads": [
             {"name": "web", "ports": {"http": 8080}},
             {"name": "batch", "namespace": "jobs", "service_account": "night", "labels": {"tier": "back"}},
+            {"name": "boxed", "address": "10.1.0.7", "capture": {"netns": "boxed"}},
         ],
     },
     "mesh3": {"ansible_host": "10.0.0.3"},
@@ -55,6 +56,7 @@ def test_workloads_and_services_of_an_inventory() -> None:
         ("default", "web-mesh1", "mesh1", "web", "10.0.0.1"),
         ("default", "web-mesh2", "mesh2", "web", "10.0.0.2"),
         ("jobs", "batch-mesh2", "mesh2", "night", "10.0.0.2"),
+        ("default", "boxed-mesh2", "mesh2", "boxed", "10.1.0.7"),
     }
     assert [service.hostname for service in mesh.services] == ["web.default.mesh.internal"]
     assert not mesh.warnings
@@ -63,7 +65,7 @@ def test_workloads_and_services_of_an_inventory() -> None:
 def test_for_istiod_every_workload_asks_for_hbone() -> None:
     """It knows nothing of hosts: the annotation is what makes other proxies use a tunnel."""
     workloads = [one for one in read(render(HOSTS, "istio"), "mesh.yaml") if one.key.kind == "WorkloadEntry"]
-    assert len(workloads) == 3
+    assert len(workloads) == 4
     assert all(one.resource.metadata.annotations == {"ambient.istio.io/redirection": "enabled"} for one in workloads)
 
 
