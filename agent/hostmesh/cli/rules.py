@@ -19,7 +19,8 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import capture_settings
 from hostmesh.daemon.failsafe import ControlPlaneAddresses
 from hostmesh.enrolment import failsafe
-from hostmesh.enrolment.capture import Capture, HostView, Preview
+from hostmesh.enrolment.capture import Capture, Preview
+from hostmesh.enrolment.capture_settings import HostView
 from hostmesh.enrolment.confirm import (
     AlreadyPending,
     Confirmation,

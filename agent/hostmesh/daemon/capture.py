@@ -13,11 +13,13 @@ from hostmesh.daemon.failsafe import ControlPlaneAddresses
 from hostmesh.daemon.listeners import SOCKS5
 from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.attachments import Attachments
-from hostmesh.enrolment.capture import Capture, Captured, CaptureSettings, HostView, OptedOut, nobody
+from hostmesh.enrolment.capture import Capture, Captured
+from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
 from hostmesh.enrolment.namespaces import Namespaces
 from hostmesh.enrolment.naming import Naming
 from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.enrolment.policing import Policing
+from hostmesh.enrolment.reading import OptedOut, nobody
 from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.chain import Hbone
 from hostmesh.firewall.plan import Options

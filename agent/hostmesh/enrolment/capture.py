@@ -2,81 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
-from hostmesh.config.strict_yaml import InvalidYaml, Problem
+from hostmesh.config.strict_yaml import Problem
 from hostmesh.enrolment import units as enrolled_units
-from hostmesh.enrolment import workloads_d
 from hostmesh.enrolment.attachments import FILE, Attachments
-from hostmesh.enrolment.namespaces import CapturedNamespace, Namespaces, OpenNamespace
+from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
+from hostmesh.enrolment.namespaces import Namespaces, OpenNamespace
 from hostmesh.enrolment.naming import Naming
 from hostmesh.enrolment.netns_client import NetnsHelper
-from hostmesh.enrolment.numbers import Numbers
 from hostmesh.enrolment.policing import Policing
-from hostmesh.enrolment.subjects import UidOf, host_ports, subjects, uid_of, with_ports, workload_of
+from hostmesh.enrolment.reading import OptedOut, Reader, Reading, nobody
 from hostmesh.kernel import cgroup, source_routing
-from hostmesh.kernel import listeners as kernel_listeners
-from hostmesh.kernel import units as systemd_units
 from hostmesh.kernel.cgroup import CgroupRoot
-from hostmesh.kernel.listeners import Listener
 from hostmesh.model.health import Check
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect import choose
 from hostmesh.redirect.choose import AnyRedirector
-from hostmesh.redirect.dns_plan import Asker
-from hostmesh.redirect.failsafe import Facts, lockouts, reserved
+from hostmesh.redirect.failsafe import lockouts
 from hostmesh.redirect.plan import Ruleset, compile_intent
 from hostmesh.redirect.probes import ProbeRedirector
 from hostmesh.redirect.rules import probes_name
-from hostmesh.redirect.subjects import CapturedUnit, Intent, ListenerPorts, Network, Reserved
-
-OptedOut = Callable[[LocalWorkload], bool]
-"""Whether a workload's registration says that it is not captured (istio.io/dataplane-mode)."""
-
-
-def nobody(_: LocalWorkload) -> bool:
-    """Everybody who is enrolled is captured."""
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureSettings:
-    """Directories, listeners, and what is never captured.
-
-    `backend` is one of redirect/choose.py's, or `auto`.
-    `ssh_ports` are sshd's where the operator says them, None: those found. `excluded_ports` are further ports of this
-    host, `excluded_networks` further destinations that a captured host reaches directly. `socks5` is the port of that
-    proxy, 0 where there is none.
-    """
-
-    workloads_directory: Path = Path("/etc/hostmesh/workloads.d")
-    state_directory: Path = Path("/var/lib/hostmesh")
-    runtime_directory: Path = Path("/run/hostmesh")
-    trust_domain: str = "cluster.local"
-    ports: ListenerPorts = field(default_factory=ListenerPorts)
-    ssh_ports: tuple[int, ...] | None = None
-    excluded_ports: tuple[int, ...] = ()
-    excluded_networks: tuple[Network, ...] = ()
-    backend: str = "auto"
-    original_source: bool = False
-    socks5: int = 0
-
-    def reserved(self, facts: Facts) -> Reserved:
-        """The failsafe list."""
-        return reserved(facts, self.ssh_ports, self.excluded_ports, self.excluded_networks)
-
-
-@dataclass(frozen=True, slots=True)
-class HostView:
-    """How this host is asked: systemd about units, users, listeners, and what the failsafe list is made of."""
-
-    show: enrolled_units.Show = systemd_units.show
-    uid: UidOf = uid_of
-    listeners: Callable[[], Sequence[Listener]] = kernel_listeners.listeners
-    failsafe: Callable[[], Facts] = Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +44,6 @@ class Captured:
     enrolled: tuple[LocalWorkload, ...] = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
     """What to probe, by `namespace/name`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What workloads.d and containers want of this host. `idle` are those of the `enrolled` that have opted out."""
-
-    intent: Intent
-    namespaces: tuple[CapturedNamespace, ...]
-    enrolled: tuple[LocalWorkload, ...]
-    idle: tuple[LocalWorkload, ...]
-    problems: tuple[Problem, ...]
-    missing_drop_ins: tuple[str, ...]
-    askers: tuple[Asker, ...] = ()
-    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
 class Routing(Protocol):
@@ -173,8 +107,8 @@ class Capture:
         self._prober = prober or ProbeRedirector(settings.runtime_directory)
         self._naming = naming
         self._wanted: Reading | None = None
-        self.host_ports: frozenset[int] = frozenset()
         self.attachments = Attachments(settings.state_directory / FILE)
+        self._reader = Reader(settings, self._cgroups, self._view, self.attachments)
 
     def _chosen(self) -> AnyRedirector:
         s = self._settings
@@ -182,70 +116,18 @@ class Capture:
         return choose.redirector(backend, self._cgroups, s.runtime_directory)
 
     @property
+    def host_ports(self) -> frozenset[int]:
+        """Where somebody listens who is no workload, when the host was last looked at."""
+        return self._reader.host_ports
+
+    @property
     def namespaces(self) -> Namespaces:
         """Those of workloads that have one to themselves."""
         return self._namespaces
 
-    def read(self, opted_out: OptedOut = nobody, *, strict: bool = False, keep: bool = True) -> Reading:
-        """Read workloads.d, and find on this host what it names; changes nothing but the file of numbers.
-
-        Args:
-            opted_out: who is not captured, though enrolled.
-            strict: whether a unit or user that does not exist, or is named twice, is refused; else it is a problem.
-            keep: False to leave the file of numbers alone, too.
-
-        Raises:
-            InvalidYaml: a mistake.
-            NumbersUnreadable: the file of numbers is damaged.
-            SystemdUnavailable: systemd does not answer.
-        """
-        enrolled = workloads_d.read(self._settings.workloads_directory)
-        keys = {one.key for one in enrolled} | self.attachments.workloads
-        numbers = Numbers(self._settings.state_directory / "marks.json").assign(keys, keep=keep)
-        domain = self._settings.trust_domain
-        units = [one for one in enrolled if one.unit]
-        located = enrolled_units.locate(units, numbers, domain, self._view.show, self._view.uid)
-        others = subjects(enrolled, numbers, domain, self._view.uid)
-        mistakes = (*located.mistakes, *others.mistakes)
-        if strict and mistakes:
-            raise InvalidYaml(mistakes)
-        named = [self._named(one, numbers) for one in enrolled if one.netns]
-        attached, clashes = self.attachments.captured(enrolled, numbers, domain)
-        everybody = Intent(
-            located.units,
-            others.users,
-            others.host,
-            self._settings.ports,
-            cgroup_prefix=self._cgroups.nft_prefix,
-            socks5=self._settings.socks5,
-        )
-        namespaces = (*named, *attached)
-        workloads = (*everybody.workloads, *(one.workload for one in namespaces))
-        idle = tuple(workload for workload in workloads if opted_out(workload))
-        return Reading(
-            _without(everybody, idle),
-            tuple(one for one in namespaces if one.workload not in idle),
-            workloads,
-            idle,
-            (*located.problems, *others.mistakes, *clashes),
-            located.missing_drop_ins,
-            tuple(_askers(units, [unit for unit in located.units if unit.workload not in idle])),
-            {one.key: one.health for one in enrolled if one.health is not None},
-        )
-
-    def complete(self, intent: Intent) -> Intent:
-        """The intent with what the host says now: who listens where, and the failsafe list.
-
-        Raises:
-            ListenersUnknown: the kernel does not answer.
-        """
-        found = self._view.listeners()
-        ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in intent.units}
-        running = {path: number for path, number in ids.items() if number is not None}
-        self.host_ports = host_ports(intent, running, found)
-        users, listening = with_ports(intent.users, intent.units, running, found)
-        kept = self._settings.reserved(self._view.failsafe())
-        return replace(intent, users=users, listening=listening, reserved=kept)
+    def read(self, *, strict: bool = False) -> Reading:
+        """As Reader's, of everybody."""
+        return self._reader.read(strict=strict)
 
     def refresh(self, opted_out: OptedOut = nobody, *, strict: bool = False) -> Captured:
         """Read workloads.d again and make the host agree with it.
@@ -261,8 +143,8 @@ class Capture:
             CaptureFailed, NetfilterError, RoutingUnavailable: the kernel refused.
             OSError: a directory cannot be written.
         """
-        reading = self.read(opted_out, strict=strict)
-        ruleset = compile_intent(self.complete(reading.intent))
+        reading = self._reader.read(opted_out, strict=strict)
+        ruleset = compile_intent(self._reader.complete(reading.intent))
         # files first: a unit that starts meanwhile finds its own, and fails closed while the table is not there
         self._wanted = reading
         self._write_unit_files(ruleset)
@@ -292,7 +174,7 @@ class Capture:
         if self._wanted is None:
             return self._namespaces.reassert()
         others = self._apply_others()
-        changes = self._redirector.apply(compile_intent(self.complete(self._wanted.intent)))
+        changes = self._redirector.apply(compile_intent(self._reader.complete(self._wanted.intent)))
         routing = self._routing.apply(PROXY_MARK) if self._settings.original_source else ()
         return (*changes, *routing, *others, *self._namespaces.reassert())
 
@@ -305,7 +187,7 @@ class Capture:
         """
         if self._wanted is None or self._policing is None:
             return ()
-        self._write_unit_files(compile_intent(self.complete(self._wanted.intent)))
+        self._write_unit_files(compile_intent(self._reader.complete(self._wanted.intent)))
         return self._policing.apply()
 
     def preview(self, opted_out: OptedOut = nobody) -> Preview:
@@ -316,9 +198,9 @@ class Capture:
             NetfilterError: the kernel refused.
             OSError: as `refresh`.
         """
-        reading = self.read(opted_out, strict=True, keep=False)
+        reading = self._reader.read(opted_out, strict=True, keep=False)
         facts = self._view.failsafe()
-        intent = replace(self.complete(reading.intent), reserved=self._settings.reserved(facts))
+        intent = replace(self._reader.complete(reading.intent), reserved=self._settings.reserved(facts))
         ruleset = compile_intent(intent)
         text, differences = self._redirector.text(ruleset), self._redirector.differences(ruleset)
         return Preview(ruleset, lockouts(intent, facts), differences, reading.problems, text)
@@ -390,27 +272,8 @@ class Capture:
             _add(texts, self._naming.unit_texts)
         enrolled_units.write_unit_files(self._settings.runtime_directory / "units", texts)
 
-    def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
-        workload = workload_of(one, numbers, self._settings.trust_domain)
-        return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses)
-
-
-def _askers(enrolled: Iterable[workloads_d.Enrolled], units: Iterable[CapturedUnit]) -> Iterator[Asker]:
-    asking = {one.key for one in enrolled if one.dns}
-    return (Asker(unit.workload, unit.cgroup) for unit in units if unit.workload.key in asking)
-
 
 def _add(texts: dict[str, str], more: Mapping[str, str]) -> None:
     """What is not capture is nftables' alone."""
     for unit, text in more.items():
         texts[f"{unit}.nft"] = texts.get(f"{unit}.nft", "") + text
-
-
-def _without(intent: Intent, idle: Collection[LocalWorkload]) -> Intent:
-    host = intent.host if intent.host is not None and intent.host.workload not in idle else None
-    return replace(
-        intent,
-        units=tuple(unit for unit in intent.units if unit.workload not in idle),
-        users=tuple(user for user in intent.users if user.workload not in idle),
-        host=host,
-    )

@@ -12,7 +12,8 @@ import pytest
 from tests.support.netfilter import FakeNetfilter, Observed
 
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.enrolment.capture import Capture, CaptureSettings, HostView
+from hostmesh.enrolment.capture import Capture
+from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
 from hostmesh.kernel.units import Unit

@@ -1,0 +1,143 @@
+"""Reading: what workloads.d and containers want of this host, with what the host says about it now; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hostmesh.config.strict_yaml import InvalidYaml, Problem
+from hostmesh.enrolment import units as enrolled_units
+from hostmesh.enrolment import workloads_d
+from hostmesh.enrolment.attachments import Attachments
+from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
+from hostmesh.enrolment.namespaces import CapturedNamespace
+from hostmesh.enrolment.numbers import Numbers
+from hostmesh.enrolment.subjects import host_ports, subjects, with_ports, workload_of
+from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.model.health import Check
+from hostmesh.model.local import LocalWorkload
+from hostmesh.redirect.dns_plan import Asker
+from hostmesh.redirect.subjects import CapturedUnit, Intent
+
+OptedOut = Callable[[LocalWorkload], bool]
+"""Whether a workload's registration says that it is not captured (istio.io/dataplane-mode)."""
+
+
+def nobody(_: LocalWorkload) -> bool:
+    """Everybody who is enrolled is captured."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What workloads.d and containers want of this host. `idle` are those of the `enrolled` that have opted out."""
+
+    intent: Intent
+    namespaces: tuple[CapturedNamespace, ...]
+    enrolled: tuple[LocalWorkload, ...]
+    idle: tuple[LocalWorkload, ...]
+    problems: tuple[Problem, ...]
+    missing_drop_ins: tuple[str, ...]
+    askers: tuple[Asker, ...] = ()
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+class Reader:
+    """Blocking, as Capture.
+
+    Args:
+        settings: where things are.
+        cgroups: found on this host.
+        view: how this host is asked.
+        attachments: containers that CNI has enrolled.
+    """
+
+    def __init__(
+        self, settings: CaptureSettings, cgroups: CgroupRoot, view: HostView, attachments: Attachments
+    ) -> None:
+        self._settings = settings
+        self._cgroups = cgroups
+        self._view = view
+        self._attachments = attachments
+        self.host_ports: frozenset[int] = frozenset()
+
+    def read(self, opted_out: OptedOut = nobody, *, strict: bool = False, keep: bool = True) -> Reading:
+        """Read workloads.d, and find on this host what it names; changes nothing but the file of numbers.
+
+        Args:
+            opted_out: who is not captured, though enrolled.
+            strict: whether a unit or user that does not exist, or is named twice, is refused; else it is a problem.
+            keep: False to leave the file of numbers alone, too.
+
+        Raises:
+            InvalidYaml: a mistake.
+            NumbersUnreadable: the file of numbers is damaged.
+            SystemdUnavailable: systemd does not answer.
+        """
+        enrolled = workloads_d.read(self._settings.workloads_directory)
+        keys = {one.key for one in enrolled} | self._attachments.workloads
+        numbers = Numbers(self._settings.state_directory / "marks.json").assign(keys, keep=keep)
+        domain = self._settings.trust_domain
+        units = [one for one in enrolled if one.unit]
+        located = enrolled_units.locate(units, numbers, domain, self._view.show, self._view.uid)
+        others = subjects(enrolled, numbers, domain, self._view.uid)
+        mistakes = (*located.mistakes, *others.mistakes)
+        if strict and mistakes:
+            raise InvalidYaml(mistakes)
+        named = [self._named(one, numbers) for one in enrolled if one.netns]
+        attached, clashes = self._attachments.captured(enrolled, numbers, domain)
+        everybody = Intent(
+            located.units,
+            others.users,
+            others.host,
+            self._settings.ports,
+            cgroup_prefix=self._cgroups.nft_prefix,
+            socks5=self._settings.socks5,
+        )
+        namespaces = (*named, *attached)
+        workloads = (*everybody.workloads, *(one.workload for one in namespaces))
+        idle = tuple(workload for workload in workloads if opted_out(workload))
+        return Reading(
+            _without(everybody, idle),
+            tuple(one for one in namespaces if one.workload not in idle),
+            workloads,
+            idle,
+            (*located.problems, *others.mistakes, *clashes),
+            located.missing_drop_ins,
+            tuple(_askers(units, [unit for unit in located.units if unit.workload not in idle])),
+            {one.key: one.health for one in enrolled if one.health is not None},
+        )
+
+    def complete(self, intent: Intent) -> Intent:
+        """The intent with what the host says now: who listens where, and the failsafe list.
+
+        Raises:
+            ListenersUnknown: the kernel does not answer.
+        """
+        found = self._view.listeners()
+        ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in intent.units}
+        running = {path: number for path, number in ids.items() if number is not None}
+        self.host_ports = host_ports(intent, running, found)
+        users, listening = with_ports(intent.users, intent.units, running, found)
+        kept = self._settings.reserved(self._view.failsafe())
+        return replace(intent, users=users, listening=listening, reserved=kept)
+
+    def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
+        workload = workload_of(one, numbers, self._settings.trust_domain)
+        return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses)
+
+
+def _askers(enrolled: Iterable[workloads_d.Enrolled], units: Iterable[CapturedUnit]) -> Iterator[Asker]:
+    asking = {one.key for one in enrolled if one.dns}
+    return (Asker(unit.workload, unit.cgroup) for unit in units if unit.workload.key in asking)
+
+
+def _without(intent: Intent, idle: Collection[LocalWorkload]) -> Intent:
+    host = intent.host if intent.host is not None and intent.host.workload not in idle else None
+    return replace(
+        intent,
+        units=tuple(unit for unit in intent.units if unit.workload not in idle),
+        users=tuple(user for user in intent.users if user.workload not in idle),
+        host=host,
+    )
