@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
+USER = 20003
 VIP = "240.240.0.1"
 NAME = "web.prod.svc.cluster.local"
 MESH = f"""
@@ -181,6 +183,24 @@ def test_questions_of_a_captured_workload(names: Names) -> None:
     assert names.addresses(NAME, server) == []
     names.lab.host.run("nft", "flush", "ruleset")
     until(lambda: asked_by_the_unit("web") == [VIP])
+
+    (names.client.workloads / "w.yaml").write_text(
+        f"workload: prod/w1\nserviceAccount: w1\ncapture: {{user: '{USER}', dns: true}}\n"
+    )
+    names.client.reload()
+
+    def asked_by_the_user(name: str) -> list[str]:
+        with names.lab.host.entered():
+            os.seteuid(USER)
+            try:
+                answer = dns.query.udp(dns.message.make_query(name, "A"), server[0], timeout=10).answer
+            finally:
+                os.seteuid(0)
+        return [item.to_text() for each in answer for item in each]
+
+    until(lambda: asked_by_the_user("web") == [VIP])
+    assert asked_by_the_user("plain.example.org") == ["192.0.2.7"]
+    assert asked_by_the_unit("web") == []
 
 
 def test_all_other_names_are_asked_elsewhere(names: Names) -> None:

@@ -24,11 +24,8 @@ class Naming:
         self._plain = plain
         self._prefix = cgroup_prefix
         self._rules: DnsRules | None = None
-
-    @property
-    def askers(self) -> tuple[Asker, ...]:
-        """Captured units, running or not."""
-        return self._rules.askers if self._rules is not None else ()
+        self.askers: tuple[Asker, ...] = ()
+        """Whose questions are captured, running or not."""
 
     @property
     def unit_texts(self) -> Mapping[str, str]:
@@ -38,9 +35,11 @@ class Naming:
 
     def plan(self, askers: Iterable[Asker]) -> None:
         """Compute the rules; there are none where nobody needs them."""
-        captured = tuple(askers)
-        needed = self._port and (captured or self._plain)
-        self._rules = dns_plan(captured, self._port, plain=self._plain, cgroup_prefix=self._prefix) if needed else None
+        self.askers = tuple(askers) if self._port else ()
+        if self.askers or (self._port and self._plain):
+            self._rules = dns_plan(self.askers, self._port, plain=self._plain, cgroup_prefix=self._prefix)
+        else:
+            self._rules = None
 
     def apply(self) -> tuple[str, ...]:
         """Make the kernel be as planned; what differed, one line each.

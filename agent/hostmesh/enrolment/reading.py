@@ -18,7 +18,7 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.model.health import Check
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.dns_plan import Asker
-from hostmesh.redirect.subjects import CapturedUnit, Intent
+from hostmesh.redirect.subjects import Intent
 
 OptedOut = Callable[[LocalWorkload], bool]
 """Whether a workload's registration says that it is not captured (istio.io/dataplane-mode)."""
@@ -105,7 +105,7 @@ class Reader:
             idle,
             (*located.problems, *others.mistakes, *clashes),
             located.missing_drop_ins,
-            tuple(_askers(units, [unit for unit in located.units if unit.workload not in idle])),
+            tuple(_askers(enrolled, _without(everybody, idle))),
             {one.key: one.health for one in enrolled if one.health is not None},
         )
 
@@ -128,9 +128,10 @@ class Reader:
         return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses)
 
 
-def _askers(enrolled: Iterable[workloads_d.Enrolled], units: Iterable[CapturedUnit]) -> Iterator[Asker]:
+def _askers(enrolled: Iterable[workloads_d.Enrolled], captured: Intent) -> Iterator[Asker]:
     asking = {one.key for one in enrolled if one.dns}
-    return (Asker(unit.workload, unit.cgroup) for unit in units if unit.workload.key in asking)
+    yield from (Asker(unit.workload, unit.cgroup) for unit in captured.units if unit.workload.key in asking)
+    yield from (Asker(user.workload, uid=user.uid) for user in captured.users if user.workload.key in asking)
 
 
 def _without(intent: Intent, idle: Collection[LocalWorkload]) -> Intent:

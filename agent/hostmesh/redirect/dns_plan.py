@@ -1,9 +1,9 @@
 """Which rules bring questions about names to the agent: one nft table, computed (nft(8)).
 
   plain      what goes to 127.0.15.53 port 53 goes to the agent's port: resolv.conf cannot name a port.
-  captured   what a captured unit asks any name server, a stub on loopback included, goes to an address of loopback
-             that is the workload's own, 127.64.0.0 + its number: so the kernel says who is asking. Over IPv6 it goes
-             to ::1, and counts as the host's.
+  captured   what a captured unit or user asks any name server, a stub on loopback included, goes to an address of
+             loopback that is the workload's own, 127.64.0.0 + its number: so the kernel says who is asking. Over IPv6
+             it goes to ::1, and counts as the host's.
   own        the agent's own questions have conntrack's zone 1: a port that a workload has just asked from has an
              entry there that would send the agent's question back to the agent.
 
@@ -30,10 +30,11 @@ _QUESTION = "meta l4proto { tcp, udp } th dport 53"
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A unit whose questions are captured, and its cgroup."""
+    """A unit whose questions are captured, and its cgroup; or a user, and the number."""
 
     workload: LocalWorkload
-    cgroup: str
+    cgroup: str = ""
+    uid: int | None = None
 
     @property
     def level(self) -> int:
@@ -43,7 +44,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class DnsRules:
-    """The table without elements; those come and go with units: `askers`."""
+    """The table without elements; those come and go with units, which are the `askers` here."""
 
     rules: str
     askers: tuple[Asker, ...]
@@ -68,12 +69,14 @@ def dns_plan(askers: Iterable[Asker], port: int, *, plain: bool = False, cgroup_
     """Compute the table.
 
     Args:
-        askers: captured units, running or not.
+        askers: captured units, running or not, and users.
         port: where the agent answers.
         plain: whether it answers at 127.0.15.53 too.
         cgroup_prefix: path of the cgroup v2 hierarchy below /sys/fs/cgroup.
     """
-    captured = tuple(sorted(askers, key=lambda asker: asker.workload.number))
+    everybody = sorted(askers, key=lambda asker: asker.workload.number)
+    captured = tuple(asker for asker in everybody if asker.uid is None)
+    users = [asker for asker in everybody if asker.uid is not None]
     levels = sorted({asker.level for asker in captured}, reverse=True)
     output = [(_OURS, "never captured: the agent itself")]
     if plain:
@@ -83,6 +86,12 @@ def dns_plan(askers: Iterable[Asker], port: int, *, plain: bool = False, cgroup_
         output += [
             (f"meta nfproto ipv4 {_QUESTION} dnat ip to {unit} map @askers_{level} : {port}", "a unit asks"),
             (f"meta nfproto ipv6 {_QUESTION} {unit} @askers6_{level} redirect to :{port}", "a unit asks"),
+        ]
+    for user in users:
+        to = f"dnat ip to {address_of(user.workload)}:{port}"
+        output += [
+            (f"meta nfproto ipv4 {_QUESTION} meta skuid {user.uid} {to}", f"{user.workload.key} asks"),
+            (f"meta nfproto ipv6 {_QUESTION} meta skuid {user.uid} redirect to :{port}", f"{user.workload.key} asks"),
         ]
     lines = [
         f"add table inet {TABLE}",
