@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.netns import Namespace, connect, namespace
+from tests.support.netns import Cgroup, Namespace, connect, namespace
 
 from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
@@ -22,9 +23,11 @@ from hostmesh.model.network_policy import (
     Member,
     Membership,
     NetworkPolicy,
+    Operator,
     PolicyRule,
     PortRange,
     Protocol,
+    Requirement,
     Selector,
     WorkloadPeer,
 )
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.netns
 
+USER = 20004
 BOTH = frozenset(Direction)
 DENY = NetworkPolicy("deny", "prod", isolates=BOTH)
 FOREIGN = "table inet filter {\n chain input {\n type filter hook input priority 0; tcp dport 9 counter drop\n }\n}\n"
@@ -133,6 +137,41 @@ def test_egress_of_a_unit(bench: Bench) -> None:
     assert not bench.leaves(8081)
     assert bench.leaves(8081, mark=0x1539)
     bench.lab.connect(bench.lab.host, (bench.lab.peer.v4, 8081), bench.lab.other)
+
+
+def test_a_user_as_a_workload(bench: Bench) -> None:
+    """In by the ports that the user listens on, out by the owner of the socket; a unit that runs as it is a unit."""
+    lab = bench.lab
+    for port in (8010, 8011, 8012):
+        lab.listen(lab.host, "::", port, lab.other)
+    for port in (8080, 8081):
+        lab.listen(lab.peer, lab.peer.v4, port)
+    user = Subject(bench.a, SubjectKind.USER, uid=USER, ports=(8010, 8011))
+    unit = Subject(bench.peer, SubjectKind.UNIT, lab.b.path)
+    options = Options(cgroup_prefix=lab.cgroups.nft_prefix)
+    policy = replace(ALLOW, selector=Selector((Requirement("app", Operator.IN, frozenset({"a"})),)))
+    a = replace(bench.a, labels={"app": "a"})
+    known = Membership((a, bench.peer))
+    bench.apply(plan([policy], known, [replace(user, member=a), unit], options=options))
+    assert [port for port in (8010, 8011, 8012) if bench.reaches(port)] == [8010, 8012]
+    assert [port for port in (8010, 8011, 8012) if bench.reaches(port, "10.77.0.9")] == [8012]
+
+    def leaves(port: int, cgroup: Cgroup) -> bool:
+        with lab.host.entered(), cgroup.entered():
+            os.seteuid(USER)
+            try:
+                sock = lab.stack.enter_context(socket.socket())
+            finally:
+                os.seteuid(0)
+        sock.settimeout(0.3)
+        return answered(lambda: sock.connect((lab.peer.v4, port)))
+
+    assert [port for port in (8080, 8081) if leaves(port, lab.other)] == [8080]
+    assert [port for port in (8080, 8081) if leaves(port, lab.b)] == [8080, 8081]
+    known_later = replace(user, member=a, ports=(8010, 8012))
+    changed = plan([policy], known, [known_later, unit], options=options)
+    assert bench.apply(changed) == ("t.prod.a has other elements",)
+    assert not bench.reaches(8012)
 
 
 def test_the_host_as_a_workload(bench: Bench) -> None:

@@ -173,8 +173,11 @@ class Capture:
         """
         if self._wanted is None:
             return self._namespaces.reassert()
+        ruleset = compile_intent(self._reader.complete(self._wanted.intent))
+        if ruleset.intent.users:
+            self._plan_policies(ruleset)  # their ports may be others now
         others = self._apply_others()
-        changes = self._redirector.apply(compile_intent(self._reader.complete(self._wanted.intent)))
+        changes = self._redirector.apply(ruleset)
         routing = self._routing.apply(PROXY_MARK) if self._settings.original_source else ()
         return (*changes, *routing, *others, *self._namespaces.reassert())
 
@@ -255,6 +258,11 @@ class Capture:
         probes = self._prober.apply(address for one in namespaces for address in one.addresses)
         return (*policies, *names, *probes)
 
+    def _plan_policies(self, ruleset: Ruleset) -> None:
+        if self._policing is not None and self._wanted is not None:
+            users = ruleset.intent.users
+            self._policing.plan(ruleset.units, self._wanted.namespaces, self._wanted.intent.host, users)
+
     def _write_unit_files(self, ruleset: Ruleset) -> None:
         assert self._wanted is not None
         ending, fate = self._redirector.ending, "has opted out of the mesh, and starts outside it"
@@ -265,7 +273,7 @@ class Capture:
             files = self._redirector.start_files(ruleset, unit)
             texts |= {f"{unit.workload.unit}.{ending}": text for ending, text in files.items()}
         if self._policing is not None:
-            self._policing.plan(ruleset.units, self._wanted.namespaces, self._wanted.intent.host)
+            self._plan_policies(ruleset)
             _add(texts, self._policing.unit_texts)
         if self._naming is not None:
             self._naming.plan(self._wanted.askers)

@@ -17,7 +17,7 @@ from hostmesh.firewall.semantics import isolating_policies
 from hostmesh.firewall.services import Front
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
-from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Network, Scope
+from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Network, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,14 @@ class Policing:
         units: Iterable[CapturedUnit],
         namespaces: Iterable[CapturedNamespace],
         whole_host: CapturedHost | None = None,
+        users: Iterable[CapturedUser] = (),
     ) -> None:
         """Compile the policies for these workloads of the host; what cannot be compiled leaves the last good plan."""
         knowledge = self._knowledge
         if not self._enforce or knowledge is None:
             return
         units = tuple(units)
-        subjects = list(self._subjects(knowledge, units, namespaces, whole_host))
+        subjects = list(self._subjects(knowledge, units, namespaces, whole_host, users))
         try:
             ruleset = plan(knowledge.policies, knowledge.membership, subjects, knowledge.fronts, self._options())
         except ValueError as error:
@@ -151,6 +152,7 @@ class Policing:
         units: Iterable[CapturedUnit],
         namespaces: Iterable[CapturedNamespace],
         whole_host: CapturedHost | None,
+        users: Iterable[CapturedUser],
     ) -> Iterable[Subject]:
         members = {(member.key, member.service_account): member for member in knowledge.membership.members}
 
@@ -165,6 +167,11 @@ class Policing:
             member = member_of(namespace.workload)
             if member is not None:
                 yield Subject(member, SubjectKind.ADDRESSES)
+        for user in users:
+            member = member_of(user.workload)
+            if member is not None:
+                kind = SubjectKind.USER
+                yield Subject(member, kind, probes=_probes(user.scope), uid=user.uid, ports=user.ports)
         named = (member for member in knowledge.membership.members if member.key == self._host)
         host = member_of(whole_host.workload) if whole_host is not None else next(named, None)
         if host is not None:

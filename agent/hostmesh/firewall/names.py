@@ -38,6 +38,11 @@ def all_services_set(family: int) -> str:
     return f"services.v{family}"
 
 
+def ports_set(member: Member) -> str:
+    """The TCP ports that a user listens on."""
+    return _identifier("t", member.namespace, member.name)
+
+
 def units_map(direction: Direction, level: int) -> str:
     """From the cgroup of a subject, `level` deep, to its chain."""
     return f"units.{_IN_OUT[direction]}.{level}"

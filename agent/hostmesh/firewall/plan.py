@@ -4,6 +4,7 @@ Where a packet is judged, and why there:
 
   ingress   prerouting at -150, before any address translation: the destination port is the one the peer meant, though
             capture is going to turn it into 15006, and `socket cgroupv2` finds whose listener it would reach.
+            Nothing there tells whose user's it is, so users are known by the TCP ports that they listen on.
   egress    output at -150, before translation too: destination and port are those the application asked for.
   forward   workloads in network namespaces, known by their address; both directions, as both ends may be on this host.
 
@@ -54,16 +55,17 @@ _WORD = {4: "ip", 6: "ip6"}
 
 
 class SubjectKind(Enum):
-    """How the kernel knows a workload: everything of the host, a unit's cgroup, or addresses behind the host."""
+    """How the kernel knows a workload: all of the host, a unit's cgroup, a user, or addresses behind the host."""
 
     HOST = "host"
     UNIT = "unit"
+    USER = "user"
     ADDRESSES = "addresses"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`.
+    """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`; `uid` and TCP `ports` are a user's.
 
     `probes` are networks and TCP ports from and to which health probes come.
     """
@@ -72,6 +74,8 @@ class Subject:
     kind: SubjectKind = SubjectKind.HOST
     cgroup: str = ""
     probes: tuple[tuple[IPNetwork, int], ...] = ()
+    uid: int = 0
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def plan(
     ]
     units = tuple(_dispatches(ordered, isolated))
     levels = sorted({USUAL_LEVEL, *(unit.level for unit in units)}, reverse=True)
-    declared, sets = _sets(isolated, policies, membership, fronts)
+    declared, sets = _sets(ordered, isolated, policies, membership, fronts)
     unit_maps = tuple(names.units_map(direction, level) for direction in (_INGRESS, _EGRESS) for level in levels)
     chains = [i.chain for i in isolated]
     lines = [
@@ -147,8 +151,8 @@ def plan(
             for name, hook in _HOOKS.items()
         ),
         *(line for i in isolated for line in _chain(i.chain, _subject(i, ordered, options, bool(fronts)))),
-        *_chain("ingress", _ingress(isolated, levels, options)),
-        *_chain("egress", _egress(isolated, levels, options)),
+        *_chain("ingress", [*_ingress(options), *_dispatch(ordered, isolated, _INGRESS, levels)]),
+        *_chain("egress", [*_egress(options), *_dispatch(ordered, isolated, _EGRESS, levels)]),
         *_chain("forward", _forward()),
     ]
     return Ruleset(
@@ -161,6 +165,8 @@ def _check(subjects: Sequence[Subject]) -> None:
         ("name", lambda s: [s.member.key]),
         ("cgroup", lambda s: [s.cgroup] if s.kind is SubjectKind.UNIT else ()),
         ("address", lambda s: s.member.addresses if s.kind is SubjectKind.ADDRESSES else ()),
+        ("user", lambda s: [s.uid] if s.kind is SubjectKind.USER else ()),
+        ("port", lambda s: s.ports),
         ("host", lambda s: ["all of it"] if s.kind is SubjectKind.HOST else ()),
     )
     for what, of in kinds:
@@ -177,6 +183,7 @@ def _check(subjects: Sequence[Subject]) -> None:
 
 
 def _sets(
+    subjects: Iterable[Subject],
     isolated: Sequence[_Isolated],
     policies: Sequence[NetworkPolicy],
     membership: Membership,
@@ -189,6 +196,9 @@ def _sets(
         declared[name] = f"add {what} inet {TABLE} {name} {{ {kind} }}"
         sets[name] = tuple(elements)
 
+    for subject in subjects:
+        if subject.kind is SubjectKind.USER:
+            declare(names.ports_set(subject.member), "type inet_service;", map(str, sorted(subject.ports)))
     for family in FAMILIES:
         triple = f"type ipv{family}_addr . inet_proto . inet_service;"
         for direction in (_INGRESS, _EGRESS):
@@ -219,13 +229,13 @@ def _sets(
 
 
 def _dispatches(subjects: Sequence[Subject], isolated: Sequence[_Isolated]) -> Iterator[Dispatch]:
-    """Units go to their chains; one that is not isolated must not fall under the policies of the host."""
+    """Units go to their chains; one that is not isolated must not fall under the policies of the host, or a user's."""
     chains = {(i.subject.member.uid, i.direction): i.chain for i in isolated}
-    hosts = {i.direction for i in isolated if i.subject.kind is SubjectKind.HOST}
+    wider = {i.direction for i in isolated if i.subject.kind in (SubjectKind.HOST, SubjectKind.USER)}
     for subject in subjects:
         for direction in (_INGRESS, _EGRESS):
             chain = chains.get((subject.member.uid, direction), "")
-            if subject.kind is SubjectKind.UNIT and (chain or direction in hosts):
+            if subject.kind is SubjectKind.UNIT and (chain or direction in wider):
                 yield Dispatch(subject.cgroup, direction, chain)
 
 
@@ -253,7 +263,7 @@ def _subject(i: _Isolated, subjects: Iterable[Subject], options: Options, fronts
     yield from subject_rules(member, i.direction, i.rules, options.hbone, fronts)
 
 
-def _ingress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Options) -> Iterator[tuple[str, str]]:
+def _ingress(options: Options) -> Iterator[tuple[str, str]]:
     if not options.inside:
         for family in FAMILIES:
             yield f'iifname != "lo" {_WORD[family]} saddr {PROBES[family]} drop', "forged: probes come from the host"
@@ -265,10 +275,9 @@ def _ingress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Opti
     yield "fib daddr type != local accept", "forwarded, or for everybody"
     if options.ssh_ports:
         yield f"tcp dport {{ {', '.join(map(str, sorted(options.ssh_ports)))} }} accept", "never cut: ssh"
-    yield from _dispatch(isolated, _INGRESS, levels)
 
 
-def _egress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Options) -> Iterator[tuple[str, str]]:
+def _egress(options: Options) -> Iterator[tuple[str, str]]:
     yield _OPEN, "never cut: what was allowed once"
     yield _OLDER, "never cut: sessions older than the rules"
     yield 'oifname "lo" accept', "never cut: the host itself"
@@ -278,15 +287,25 @@ def _egress(isolated: Sequence[_Isolated], levels: Iterable[int], options: Optio
     for address in sorted(options.control_plane, key=str):
         family = _WORD[address.ip.version]
         yield f"{family} daddr {address.ip} tcp dport {address.port} accept", "never cut: the control plane"
-    yield from _dispatch(isolated, _EGRESS, levels)
 
 
-def _dispatch(isolated: Sequence[_Isolated], direction: Direction, levels: Iterable[int]) -> Iterator[tuple[str, str]]:
+def _dispatch(
+    subjects: Iterable[Subject], isolated: Iterable[_Isolated], direction: Direction, levels: Iterable[int]
+) -> Iterator[tuple[str, str]]:
+    """The most specific first: a unit, whoever it runs as, else the user, else the host."""
+    here = [i for i in isolated if i.direction is direction]
+    chains = {i.subject.member.uid: i.chain for i in here}
+    host = next((i.chain for i in here if i.subject.kind is SubjectKind.HOST), "")
     for level in levels:
         yield f"socket cgroupv2 level {level} vmap @{names.units_map(direction, level)}", "a unit"
-    for i in isolated:
-        if i.subject.kind is SubjectKind.HOST and i.direction is direction:
-            yield f"goto {i.chain}", "the host"
+    for subject in subjects:
+        chain = chains.get(subject.member.uid, "")
+        if subject.kind is SubjectKind.USER and (chain or host):
+            listens = f"tcp dport @{names.ports_set(subject.member)}"
+            match = listens if direction is _INGRESS else f"meta skuid {subject.uid}"
+            yield f"{match} {f'goto {chain}' if chain else 'accept'}", "a user"
+    if host:
+        yield f"goto {host}", "the host"
 
 
 def _forward() -> Iterator[tuple[str, str]]:
