@@ -157,8 +157,8 @@ def agent(
         made.notified.close()
 
 
-def start(made: RunningAgent) -> None:
-    """Start it and wait until it is ready and its workers serve."""
+def start(made: RunningAgent, *, serving: bool = True) -> None:
+    """Start it and wait until it is ready and, unless the mesh is to remain unknown, its workers serve."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPYCACHEPREFIX": _compiled(),
@@ -169,9 +169,12 @@ def start(made: RunningAgent) -> None:
     with (made.directory / "log").open("wb") as log:
         made.process = subprocess.Popen(command, env=environment, stderr=log)
     made.notes("READY=1")
-    until(
-        lambda: all(worker["ready"] for worker in json.loads(made.get(15000, "/status"))["workers"] or [{"ready": 0}])
-    )
+    if serving:
+        until(
+            lambda: all(
+                worker["ready"] for worker in json.loads(made.get(15000, "/status"))["workers"] or [{"ready": 0}]
+            )
+        )
 
 
 def until(condition: Any, seconds: float = 20) -> None:

@@ -132,6 +132,8 @@ class Agent:
         self._policies.apply(restored)
         if local is not None or restored.network_policies:
             self._policies.known()
+        elif istiod is None and not self._mesh_known():
+            self._policies.expect()
         self._name_server = NameServer(config, self._mesh, self._mesh_known)
         self._quarters = Doors(self._capture.namespaces.supply)
         self._capture.attachments.adopt(DescriptorStore(), kept_namespaces(before))

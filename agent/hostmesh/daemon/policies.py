@@ -84,6 +84,11 @@ class PolicyKeeper:
             self._known = True
             self._learn()
 
+    def expect(self) -> None:
+        """Nothing was ever told: until it is, this host's workloads reach nobody, and nobody them."""
+        if self._capture.enforces:
+            self._capture.policing.close()
+
     def apply(self, update: XdsUpdate) -> None:
         """Take what xDS delivered; its codec has accepted every resource."""
         for name, encoded in update.network_policies.items():

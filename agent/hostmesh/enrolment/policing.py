@@ -15,9 +15,13 @@ from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
 from hostmesh.firewall.ruleset import Ruleset
 from hostmesh.firewall.semantics import isolating_policies
 from hostmesh.firewall.services import Front
+from hostmesh.model.address import IPAddress
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
 from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Network, Scope
+
+UNKNOWN = "not-known-yet"
+"""Name of the policies that stand for those that are still to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Policing:
         self._host = host
         self._options = options
         self._knowledge: Knowledge | None = None
+        self._closed = False
         self._ruleset: Ruleset | None = None
         self._units: Mapping[str, str] = {}
         self.problems: tuple[Problem, ...] = ()
@@ -67,6 +72,13 @@ class Policing:
         """What holds from the next `plan` on. Before the first, the kernel keeps what an earlier agent left."""
         self._knowledge = knowledge
 
+    def close(self) -> None:
+        """Isolate every workload until the first `learn`, as nobody has ever said what this host's policies are.
+
+        Where an earlier agent has left rules since the boot, these say more.
+        """
+        self._closed = not self._firewall.is_applied
+
     def plan(
         self,
         units: Iterable[CapturedUnit],
@@ -75,10 +87,12 @@ class Policing:
         users: Iterable[CapturedUser] = (),
     ) -> None:
         """Compile the policies for these workloads of the host; what cannot be compiled leaves the last good plan."""
+        units, namespaces, users = tuple(units), tuple(namespaces), tuple(users)
         knowledge = self._knowledge
+        if knowledge is None and self._closed:
+            knowledge, whole_host = _nothing_known(units, namespaces, users), None
         if not self._enforce or knowledge is None:
             return
-        units = tuple(units)
         subjects = list(self._subjects(knowledge, units, namespaces, whole_host, users))
         try:
             ruleset = plan(knowledge.policies, knowledge.membership, subjects, knowledge.fronts, self._options())
@@ -176,6 +190,30 @@ class Policing:
         host = member_of(whole_host.workload) if whole_host is not None else next(named, None)
         if host is not None:
             yield Subject(host, probes=_probes(whole_host.scope) if whole_host is not None else ())
+
+
+def _nothing_known(
+    units: Iterable[CapturedUnit], namespaces: Iterable[CapturedNamespace], users: Iterable[CapturedUser]
+) -> Knowledge:
+    """A policy that admits nobody for each namespace of these workloads. The host itself stays what it is."""
+    placed: list[tuple[LocalWorkload, tuple[IPAddress, ...]]] = [(unit.workload, ()) for unit in units]
+    placed += [(user.workload, ()) for user in users]
+    placed += [(namespace.workload, namespace.addresses) for namespace in namespaces]
+    members = tuple(
+        Member(
+            one.key,
+            one.name,
+            one.namespace,
+            addresses=addresses,
+            service_account=one.identity.service_account,
+        )
+        for one, addresses in placed
+    )
+    policies = tuple(
+        NetworkPolicy(UNKNOWN, namespace, isolates=frozenset(Direction))
+        for namespace in sorted({member.namespace for member in members})
+    )
+    return Knowledge(policies, Membership(members))
 
 
 def _probes(scope: Scope) -> tuple[tuple[Network, int], ...]:
