@@ -16,6 +16,7 @@ from hostmesh.control.documents.route_rules import (
     check_filters,
     check_hostnames,
     check_parents,
+    check_plain,
     check_regex,
     check_values,
 )
@@ -70,6 +71,7 @@ class GRPCRoute(Resource):
 
 def check_grpc_route(route: GRPCRoute) -> Iterator[Finding]:
     """Rules beyond the shape."""
+    yield from check_plain(route.spec)
     yield from check_parents(route.spec.parent_refs)
     yield from check_hostnames(route.spec.hostnames)
     for number, rule in enumerate(route.spec.rules):

@@ -13,6 +13,7 @@ from hostmesh.control.documents.route_rules import (
     check_filters,
     check_hostnames,
     check_parents,
+    check_plain,
     check_regex,
     check_values,
 )
@@ -24,12 +25,13 @@ _FILTERS = (
     "URLRewrite",
     "RequestMirror",
 )
-_ODD = ("//", "/./", "/../", "%2f", "%2F", "#")
+_ODD = ("//", "/./", "/../", "%2f", "%2F", "#", "?")
 
 
 def check_http_route(route: HTTPRoute) -> Iterator[Finding]:
     """All rules; paths are relative to the document."""
     spec = route.spec
+    yield from check_plain(spec)
     yield from check_parents(spec.parent_refs)
     yield from check_hostnames(spec.hostnames)
     for number, rule in enumerate(spec.rules):

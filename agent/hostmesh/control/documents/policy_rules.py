@@ -18,6 +18,7 @@ from hostmesh.control.documents.authorization_policy import (
 )
 from hostmesh.control.documents.base import DRY_RUN, Finding, check_selector, warning
 from hostmesh.control.documents.policy_values import check_agents_know, check_rule
+from hostmesh.control.documents.route_rules import check_plain
 
 _TARGETS = {
     ("", "Service"),
@@ -32,6 +33,7 @@ _WAYPOINT_HINT = "attach the policy to a waypoint with targetRefs, or use princi
 def check_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Finding]:
     """All rules; paths are relative to the document."""
     spec = policy.spec
+    yield from check_plain(spec)
     yield from _check_attachment(policy)
     yield from _check_action(spec)
     yield from _check_dry_run(policy)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from joserfc.errors import JoseError
+from joserfc.jwk import JWKRegistry
 from pydantic import Field
 
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import Path
 from hostmesh.control.documents.authorization_policy import TargetRef
 from hostmesh.control.documents.base import Finding, Resource, Selector, Strict, Text, warning
+from hostmesh.control.documents.names import is_fqdn, is_ip
 from hostmesh.control.documents.policy_rules import check_target
+from hostmesh.control.documents.route_rules import TOKEN
 
 _MAX_URI = 2048
+_PUBLIC = {"RSA": (), "EC": ("P-256", "P-384", "P-521"), "OKP": ("Ed25519",)}
+"""Kinds of public keys, with the curves that Envoy knows."""
 
 
 class JwtHeader(Strict):
@@ -89,6 +95,12 @@ def check_request_authentication(policy: RequestAuthentication) -> Iterator[Find
 def _check_rule(rule: JwtRuleSpec, path: Path) -> Iterator[Finding]:
     if not rule.issuer:
         yield Finding((*path, "issuer"), "issuer must be a non-empty string")
+    named = [(("fromHeaders", number, "name"), one.name) for number, one in enumerate(rule.from_headers)]
+    named += [(("outputClaimToHeaders", n, "header"), one.header) for n, one in enumerate(rule.output_claim_to_headers)]
+    headers: list[tuple[Path, str]] = [*named, (("outputPayloadToHeader",), rule.output_payload_to_header or "x")]
+    for where, name in headers:
+        if not TOKEN.fullmatch(name):
+            yield Finding((*path, *where), f"{name!r} is not the name of a header")
     if rule.timeout:
         try:
             right = parse_duration(rule.timeout) > 0
@@ -114,15 +126,30 @@ def _check_keys(text: str, path: Path) -> Iterator[Finding]:
     except (ValueError, KeyError, TypeError):
         yield Finding(path, 'not a JSON Web Key Set: {"keys": [{"kty": ...}, ...]} is expected (RFC 7517)')
         return
-    usable = [kind for kind in kinds if kind in ("RSA", "EC", "OKP")]
-    if not usable:
+    if not any(kind in _PUBLIC for kind in kinds):
         yield Finding(path, "no public key is in it: every token would be refused")
+    for number, key in enumerate(keys):
+        if complaint := _wrong(key):
+            yield Finding(path, f"key {number} cannot be read: {complaint}")
+
+
+def _wrong(key: dict[str, Any]) -> str:
+    curves = _PUBLIC.get(key["kty"])
+    if curves and key.get("crv") not in curves:
+        return f"the curve {key.get('crv')!r} is not one of {', '.join(curves)}"
+    try:
+        JWKRegistry.import_key(key)
+    except (JoseError, ValueError, TypeError) as error:
+        return str(error)
+    return ""
 
 
 def _check_uri(text: str, path: Path) -> Iterator[Finding]:
     try:
         parts = urlsplit(text)
-        right = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+        host = parts.hostname or ""
+        right = parts.scheme in ("http", "https") and (parts.port or 1) > 0 and (is_fqdn(host) or is_ip(host))
+        right = right and parts.username is None and text.isascii() and text.isprintable() and " " not in text
     except ValueError:
         right = False
     if not right or len(text) > _MAX_URI:

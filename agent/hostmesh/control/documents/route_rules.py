@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterator, Sequence
+
+from pydantic import BaseModel
 
 from hostmesh.config.strict_yaml import Path
 from hostmesh.control.documents.base import Finding, warning
@@ -25,8 +28,15 @@ _FIELDS = {
     "RequestMirror": "request_mirror",
 }
 _OF_BACKENDS = ("RequestHeaderModifier", "ResponseHeaderModifier")
-_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+"""The name of a header (RFC 9110 §5.6.2)."""
+_FORMAT = re.compile(r"%%|%[A-Z0-9_]+(\([^%]*\))?(:[0-9]+)?%")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_NAME = 256
 _MAX_REGEX = 1024
+_NOT_RE2 = re.compile(r"\(\?[=!>(]|\(\?<[=!]|\\[1-9ZuU]|[*+?}]\+")
+"""Look-around, atomic groups, conditions, back references, possessive quantifiers, Python's own escapes."""
+_ONLY_RE2 = re.compile(r"\\(?:[pP](?:\{\^?\w+\}|\w)|[zCQE])|\[\[:\^?\w+:\]")
 
 
 def check_parents(parents: Sequence[ParentRef]) -> Iterator[Finding]:
@@ -35,6 +45,22 @@ def check_parents(parents: Sequence[ParentRef]) -> Iterator[Finding]:
         if (parent.group, parent.kind) not in SERVICE_GROUPS:
             why = f"unsupported parent {parent.kind!r}: a route of the mesh is attached to a Service or ServiceEntry"
             yield Finding(("spec", "parentRefs", number, "kind"), why)
+
+
+def check_plain(spec: BaseModel) -> Iterator[Finding]:
+    """No text of a route or policy has control characters; none of them could be part of a request."""
+    yield from _control(spec.model_dump(by_alias=True, exclude_unset=True), ("spec",))
+
+
+def _control(value: object, path: Path) -> Iterator[Finding]:
+    if isinstance(value, str) and (found := _CONTROL.search(value)):
+        yield Finding(path, f"contains the control character {found[0]!r}")
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _control(one, (*path, key))
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _control(one, (*path, number))
 
 
 def check_hostnames(hostnames: Sequence[str]) -> Iterator[Finding]:
@@ -83,7 +109,7 @@ def check_filters(filters: Sequence[RouteFilter], path: Path, known: Collection[
         if given != [one.type]:
             name = RouteFilter.model_fields[_FIELDS[one.type]].alias
             yield Finding(where, f"type {one.type} needs exactly the field {name}")
-        yield from _check_names(one, where)
+        yield from _check_headers(one, where)
         if one.request_mirror is not None:
             mirror = (*where, "requestMirror")
             yield from check_backend(one.request_mirror.backend_ref, (*mirror, "backendRef"))
@@ -93,8 +119,8 @@ def check_filters(filters: Sequence[RouteFilter], path: Path, known: Collection[
             yield Finding(where, f"{one.type} stands twice in one rule")
 
 
-def _check_names(one: RouteFilter, path: Path) -> Iterator[Finding]:
-    """Headers that may be changed."""
+def _check_headers(one: RouteFilter, path: Path) -> Iterator[Finding]:
+    """Names and values that headers may get."""
     modifiers = (
         ("requestHeaderModifier", one.request_header_modifier),
         ("responseHeaderModifier", one.response_header_modifier),
@@ -102,21 +128,29 @@ def _check_names(one: RouteFilter, path: Path) -> Iterator[Finding]:
     for field, modifier in modifiers:
         if modifier is None:
             continue
-        named: list[tuple[Path, str]] = [
-            (("set", number, "name"), header.name) for number, header in enumerate(modifier.set)
-        ]
-        named += [(("add", number, "name"), header.name) for number, header in enumerate(modifier.add)]
-        named += [(("remove", number), name) for number, name in enumerate(modifier.remove)]
-        for where, name in named:
-            if not _TOKEN.fullmatch(name):
-                yield Finding((*path, field, *where), f"{name!r} is not the name of a header")
-            elif name.lower() == "host":
-                yield Finding((*path, field, *where), "the host is changed by a URLRewrite with a hostname")
+        for kind, many in (("set", modifier.set), ("add", modifier.add)):
+            for number, header in enumerate(many):
+                where = (*path, field, kind, number)
+                yield from _check_name(header.name, (*where, "name"))
+                if "%" in _FORMAT.sub("", header.value):
+                    why = f"{header.value!r}: a percent sign is written %%, a fact about the request like %PROTOCOL%"
+                    yield Finding((*where, "value"), why)
+        for number, name in enumerate(modifier.remove):
+            yield from _check_name(name, (*path, field, "remove", number))
+
+
+def _check_name(name: str, path: Path) -> Iterator[Finding]:
+    if not TOKEN.fullmatch(name):
+        yield Finding(path, f"{name!r} is not the name of a header")
+    elif name.lower() == "host":
+        yield Finding(path, "the host is changed by a URLRewrite with a hostname")
 
 
 def check_values(many: Sequence[ValueMatch], path: Path) -> Iterator[Finding]:
     """Headers or query parameters that are compared."""
     for number, one in enumerate(many):
+        if len(one.name) > _MAX_NAME:
+            yield Finding((*path, number, "name"), f"longer than {_MAX_NAME} characters")
         if one.type == "RegularExpression":
             yield from check_regex(one.value, (*path, number, "value"))
 
@@ -125,11 +159,11 @@ def check_regex(value: str, path: Path) -> Iterator[Finding]:
     """RE2, as far as that can be told without it: Envoy has the last word."""
     if len(value) > _MAX_REGEX:
         yield Finding(path, f"an expression of {len(value)} characters; at most {_MAX_REGEX} are taken")
-        return
-    if re.search(r"\(\?[=!<]|\\[1-9]", value):
-        yield Finding(path, f"{value!r} is not an RE2 expression: it has neither look-around nor back references")
-        return
-    try:
-        re.compile(value)
-    except re.error as error:
-        yield Finding(path, f"{value!r} is not a regular expression: {error}")
+    elif foreign := _NOT_RE2.search(value):
+        yield Finding(path, f"{value!r} is not an RE2 expression, which has no {foreign[0]!r}")
+    else:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what Python may mean one day
+            try:
+                re.compile(_ONLY_RE2.sub("x", value))
+            except re.error as error:
+                yield Finding(path, f"{value!r} is not a regular expression: {error}")

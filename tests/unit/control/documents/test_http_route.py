@@ -6,12 +6,36 @@ import pytest
 from tests.support.documents import document, refusals, warnings
 
 PARENT = "parentRefs: [{group: '', kind: Service, name: web}]\n"
+PERCENT = "{name: a, value: a%b}"
 HOST = "{name: Host, value: a}"
 BACKEND = "backendRefs: [{name: web, port: 80}]"
 
 
 def route(rule: str) -> str:
     return document("HTTPRoute", f"{PARENT}rules:\n- {rule}", "name: r")
+
+
+@pytest.mark.parametrize(
+    ("expression", "right"),
+    [
+        ("/a[0-9]+", True),
+        (r"/\\pL\\p{Greek}\\z", True),
+        ("/[[:alpha:]]", True),
+        ("/(?i)(?P<n>a)", False),  # flags stand at the beginning, for Python as for Envoy's expressions here
+        ("(?i)/(?P<n>a)", True),
+        ("/a++", False),
+        ("/(?>a)", False),
+        ("/(?=a)", False),
+        ("/(?<!a)b", False),
+        (r"/(a)\\1", False),
+        (r"/\\Z", False),
+        ("/(", False),
+    ],
+)
+def test_expressions_are_re2(expression: str, right: bool) -> None:
+    """What Envoy would refuse is refused in the document, and what only Envoy knows is not."""
+    rule = f'{{matches: [{{path: {{type: RegularExpression, value: "{expression}"}}}}], {BACKEND}}}'
+    assert (refusals(route(rule)) == []) is right
 
 
 @pytest.mark.parametrize(
@@ -55,6 +79,15 @@ def route(rule: str) -> str:
             f"{{filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{HOST}]}}}}], {BACKEND}}}",
             "7: spec.rules[0].filters[0].requestHeaderModifier.set[0].name: the host is changed by a URLRewrite",
         ),
+        (
+            f"{{filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{PERCENT}]}}}}], {BACKEND}}}",
+            "7: spec.rules[0].filters[0].requestHeaderModifier.set[0].value: 'a%b': a percent sign is written %%",
+        ),
+        (
+            f'{{matches: [{{path: {{value: "/a\\0"}}}}], {BACKEND}}}',
+            "7: spec.rules[0].matches[0].path.value: contains the control character '\\x00'",
+        ),
+        (f"{{matches: [{{path: {{value: /a?b}}}}], {BACKEND}}}", "7: spec.rules[0].matches[0].path.value: '/a?b' cont"),
         (f"{{matchs: [], {BACKEND}}}", "7: spec.rules[0].matchs: unknown field; did you mean 'matches'?"),
     ],
 )

@@ -18,6 +18,19 @@ TARGET = "targetRefs: [{group: '', kind: Service, name: web}]\n"
         ("{issuer: a, jwks: x}", "6: spec.jwtRules[0].jwks: not a JSON Web Key Set"),
         ("{issuer: a, jwks: '{\"keys\": []}'}", "6: spec.jwtRules[0].jwks: no public key is in it"),
         (
+            '{issuer: a, jwks: \'{"keys": [{"kty": "RSA"}]}\'}',
+            "6: spec.jwtRules[0].jwks: key 0 cannot be read: ",
+        ),
+        (
+            '{issuer: a, jwks: \'{"keys": [{"kty": "OKP", "crv": "Ed448", "x": "AA"}]}\'}',
+            "6: spec.jwtRules[0].jwks: key 0 cannot be read: the curve 'Ed448' is not one of Ed25519",
+        ),
+        ("{issuer: a, jwksUri: 'http://a_b/'}", "6: spec.jwtRules[0].jwksUri: 'http://a_b/' is not an http or https"),
+        (
+            "{issuer: a, jwksUri: 'http://a', fromHeaders: [{name: 'x y'}]}",
+            "6: spec.jwtRules[0].fromHeaders[0].name: 'x y' is not the name of a header",
+        ),
+        (
             "{issuer: a, jwksUri: 'https://a', timeout: soon}",
             "6: spec.jwtRules[0].timeout: 'soon' is not a duration above 0",
         ),
