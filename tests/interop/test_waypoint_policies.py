@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.authorizer import http_authorizer
-from tests.support.behind_waypoint import USES, Services, services
+from tests.support.behind_waypoint import GATEWAY, USES, Services, services
 from tests.support.documents import document
 from tests.support.pki import ALICE
 from tests.support.proxy import fresh_ip
@@ -248,3 +248,31 @@ def test_audits_and_dry_runs_are_found_in_the_access_log(mesh: Services) -> None
                     service = said["waypoint.chain"].rpartition("|")[2].partition(".")[0]
                     found[service] = tuple(said.get(key) for key in ("audited", "dry_run.allow", "dry_run.deny"))
         assert found == expected
+
+
+def test_workloads_by_their_address_are_judged_by_the_waypoints_policies(mesh: Services) -> None:
+    """Those of the Gateway; a service's hold for who asks for the service."""
+    mesh.gateway = GATEWAY.replace("name: wp}", "name: wp, labels: {istio.io/waypoint-for: all}}")
+    mesh.http("web")
+    namespace = document("Namespace", "", f"name: default, {USES}")
+    gate, service = policy("gate", GATE, "DENY", NO_POST), policy("service", of("web"), "DENY", NO_PUT)
+    with mesh.waypoint(namespace, gate, service) as front:
+        client, address = front.client(), f"{mesh.mesh.ip}:{mesh.apps['web'].port}"
+        found = {method: client.ask(address, f"{method} / HTTP/1.1").status for method in ("GET", "POST", "PUT")}
+        assert found == {"GET": 200, "POST": 403, "PUT": 200}
+        assert front.ask("web", "PUT /").status == 403
+        assert client.ask(f"{mesh.mesh.ip}:1").status == 503
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_endpoints_are_told_who_calls_if_the_gateway_says_so(mesh: Services, tells: bool) -> None:
+    """By Istio's annotation; what a caller says of itself is dropped in any case."""
+    if tells:
+        annotation = 'annotations: {ambient.istio.io/xfcc-include-client-identity: "true"}'
+        mesh.gateway = GATEWAY.replace("name: wp}", f"name: wp, {annotation}}}")
+    mesh.http("web")
+    with mesh.waypoint() as front:
+        asked = front.ask("web", "GET /", "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/a/sa/root").asked
+        assert asked is not None
+        told = "By=spiffe://cluster.local/ns/default/sa/waypoint;URI=spiffe://cluster.local/ns/default/sa/alice"
+        assert asked.headers.get("x-forwarded-client-cert") == (told if tells else None)

@@ -60,7 +60,8 @@ class Services:
             f"address: {self.ip}\nserviceAccount: waypoint",
             "name: wp1, labels: {hostmesh.io/node: n9, gateway.networking.k8s.io/gateway-name: wp}",
         )
-        self._documents = [GATEWAY, instance]
+        self.gateway = GATEWAY
+        self._documents = [instance]
 
     def http(
         self, name: str, behaviour: Behaviour | None = None, *, port_name: str = "http", behind: str = "wp"
@@ -90,7 +91,7 @@ class Services:
 
     def told(self, *documents: str) -> Translation:
         """What the control plane makes of these documents beside the services."""
-        return translate(objects(*self._documents, *documents), self.config)
+        return translate(objects(self.gateway, *self._documents, *documents), self.config)
 
     def program(self, *documents: str) -> WaypointProgram:
         """The waypoint's part of it, once across the wire."""

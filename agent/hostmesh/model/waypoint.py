@@ -282,6 +282,7 @@ class WaypointProgram:
     """All that one waypoint is told. `workloads` are addressed by IP and use it too; `telemetry` is theirs.
 
     `identity` is its own SPIFFE URI, "" while no host is registered as running it; `port` is where it takes HBONE.
+    `tells_caller`: endpoints get the caller's identity in x-forwarded-client-cert.
     """
 
     name: str
@@ -296,6 +297,7 @@ class WaypointProgram:
     authorizers: tuple[ExtAuthz, ...] = ()
     telemetry: Telemetry = UNCHANGED
     plugins: tuple[WasmPlugin, ...] = ()
+    tells_caller: bool = False
 
     @property
     def behind(self) -> tuple[WaypointService, ...]:

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 
 from hostmesh.model.waypoint import ExtAuthz
 from hostmesh.waypoint import matchers, names
+from hostmesh.waypoint.own_headers import XFCC
 from hostmesh.waypoint.rbac import PEER_PRINCIPAL
 from hostmesh.waypoint.shape import Json, duration, typed
 
 _RBAC = "filters.http.rbac.v3.RBAC"
-_CALLER = ("x-forwarded-client-cert", f"URI=%FILTER_STATE({PEER_PRINCIPAL}:PLAIN)%")
+_CALLER = (XFCC, f"URI=%FILTER_STATE({PEER_PRINCIPAL}:PLAIN)%")
 
 
 def filters(one: ExtAuthz) -> list[Json]:

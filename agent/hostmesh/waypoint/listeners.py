@@ -206,11 +206,12 @@ def _http(
         use_remote_address=False,
         stream_idle_timeout="0s",
         server_name="istio-envoy",
+        forward_client_cert_details="ALWAYS_FORWARD_ONLY" if program.tells_caller else "SANITIZE",
         upgrade_configs=[{"upgrade_type": "websocket"}],
         access_log=[*access_logs(name, said.logs), *http_metrics(service, said.metrics)],
         rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
         http_filters=[
-            *own_headers.filters(),
+            *own_headers.filters(program),
             *[one for authorizer in program.authorizers for one in ext_authz.filters(authorizer)],
             *plugins(WasmPhase.AUTHN),
             *jwt.filters(program),

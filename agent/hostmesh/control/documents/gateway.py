@@ -25,6 +25,9 @@ WAYPOINT_FOR = "istio.io/waypoint-for"
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 """Label of the WorkloadEntries that are the waypoint."""
 
+XFCC = "ambient.istio.io/xfcc-include-client-identity"
+"""Annotation: endpoints are told in x-forwarded-client-cert who called the waypoint."""
+
 TRAFFIC = ("service", "workload", "all", "none")
 HBONE = "HBONE"
 HBONE_PORT = 15008
@@ -102,6 +105,11 @@ class Gateway(Resource):
         return self.metadata.labels.get(WAYPOINT_FOR, "service")
 
     @property
+    def tells_caller(self) -> bool:
+        """Whether endpoints are told who calls."""
+        return self.metadata.annotations.get(XFCC) == "true"
+
+    @property
     def namespaces(self) -> RouteNamespaces:
         """Whose objects may use it."""
         return self.spec.listeners[0].allowed_routes.namespaces
@@ -144,6 +152,9 @@ def _check_waypoint(gateway: Gateway) -> Iterator[Finding]:
     if gateway.traffic not in TRAFFIC:
         why = f"{gateway.traffic!r} is unknown; {suggest(gateway.traffic, TRAFFIC)}"
         yield Finding(("metadata", "labels", WAYPOINT_FOR), why)
+    if gateway.metadata.annotations.get(XFCC, "true") not in ("true", "false"):
+        why = f'must be "true" or "false" (got {gateway.metadata.annotations[XFCC]!r})'
+        yield Finding(("metadata", "annotations", XFCC), why)
     if len(spec.listeners) > 1:
         yield Finding(("spec", "listeners", 1), "a waypoint has exactly one listener: HBONE on 15008")
     yield from _check_listener(spec.listeners[0], ("spec", "listeners", 0))

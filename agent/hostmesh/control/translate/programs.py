@@ -118,6 +118,7 @@ def _program(key: Key, material: Material) -> WaypointProgram:
         ),
         telemetry=said.of_service(key, None),
         plugins=tuple(wasm_plugins(material.plugins, key, served, material.mesh.root_namespace)),
+        tells_caller=material.waypoints.gateways[key].resource.tells_caller,
     )
 
 
