@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 32 << 20
 """A reconnect names all that the node holds: about 100 bytes for each of 300,000 resources."""
 _MAX_TYPES = 16
+_MAX_NAMES = 300_000
 _MAX_LOGGED = 1024
 _MAX_SAID = 64
 _SAID = ("CLUSTER_ID", "HOSTMESH_VERSION", "ISTIO_VERSION")
@@ -275,6 +276,8 @@ class AdsService(AggregatedDiscoveryServiceBase):
             session.watches[request.type_url] = Watch(request, unasked)
             return
         nack = watch.receive(request)
+        if watch.names > _MAX_NAMES:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"more than {_MAX_NAMES} names on one stream")
         if nack is not None:
             session.nacks += 1
             session.last_nack = nack.detail[:_MAX_LOGGED]

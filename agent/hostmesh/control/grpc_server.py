@@ -9,13 +9,14 @@ import time
 import weakref
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from grpclib.config import Configuration
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 
 from hostmesh.control.ca import CaBroken, CertificateAuthority
+from hostmesh.rpc.late_writes import LateWrites
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
@@ -42,6 +43,17 @@ class CannotListen(Exception):
     """The address cannot be listened on; the text says which and why."""
 
 
+class _Protocol(H2Protocol):
+    """A connection that this end may have closed while something is still to be said, or comes in, on it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.BaseTransport", LateWrites(transport)))
+
+    def data_received(self, data: bytes) -> None:
+        if not self.connection.is_closing():  # grpclib takes a closed connection apart
+            super().data_received(data)
+
+
 class _Server(Server):
     """grpclib's server, with time-outs for handshakes, and connections that end when it does."""
 
@@ -50,7 +62,8 @@ class _Server(Server):
         self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
 
     def _protocol_factory(self) -> H2Protocol:
-        protocol = super()._protocol_factory()
+        made = super()._protocol_factory()
+        protocol = _Protocol(made.handler, made.config, made.h2_config)
         self._protocols.add(protocol)
         return protocol
 

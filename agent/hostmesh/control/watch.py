@@ -87,6 +87,11 @@ class Watch:
         self._subscribe(set(request.resource_names_subscribe))
         return nack
 
+    @property
+    def names(self) -> int:
+        """How many it has asked for."""
+        return len(self._names)
+
     def due(self, target: ResourceSet | None, aliases: Aliases) -> bool:
         """Whether `next_difference` to this is worth the call: after most answers it is not."""
         if self._outstanding or target is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from grpclib.client import Stream
+from grpclib.protocol import H2Protocol
 from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until, workload
 
 from hostmesh.control.ads import AdsService, ConnectedNode
@@ -191,6 +192,85 @@ def test_a_slow_client_gets_the_latest_state_not_a_backlog(tmp_path: Path) -> No
         await client.silence()
 
     transcript(tmp_path, body)
+
+
+def serving_side(mesh: Mesh) -> H2Protocol:
+    """Of the connection that has a stream."""
+    assert mesh.server._server is not None
+    (protocol,) = [one for one in mesh.server._server._protocols if not one.connection.is_closing()]
+    return protocol
+
+
+def test_a_client_that_does_not_read_costs_what_its_windows_hold(tmp_path: Path) -> None:
+    """However much is published meanwhile: when it reads again it gets one more response, the latest."""
+
+    async def body(mesh: Mesh, client: Client) -> None:
+        many = {f"r{number}": "x" * 10_000 for number in range(2000)}
+        mesh.ads.publish(addresses(**many))
+        await client.ask(A)
+        await until(lambda: any(node.types and not node.settled for node in mesh.ads.connected_nodes()))
+        protocol = serving_side(mesh)
+        for number in range(10):
+            mesh.ads.publish(addresses(**many, last=str(number)))
+            await asyncio.sleep(0.02)
+            assert protocol.connection._transport.get_write_buffer_size() < 1 << 20
+        assert len((await client.answer())[1]) == len(many)
+        assert await client.answer() == ("s", {"last": "9"}, [])
+        await client.silence()
+
+    transcript(tmp_path, body)
+
+
+def test_nobody_may_ask_for_names_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream ends with the reason."""
+    monkeypatch.setattr("hostmesh.control.ads._MAX_NAMES", 3)
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            host = await mesh.host("mesh2")
+            mesh.ads.publish(addresses(a="1"))
+
+            async def talk() -> None:
+                async with connected(host.control_plane) as client:
+                    await client.ask(A, resource_names_subscribe=["a", "b"])
+                    await client.answer()
+                    await client.ask(A, resource_names_subscribe=["c", "d"])
+                    await client.hear()
+
+            with pytest.raises(ControlPlaneError, match="RESOURCE_EXHAUSTED: more than 3 names"):
+                await talk()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_was_closed_here_ends_no_handler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is pushed to it afterwards is lost, and what still comes in is ignored: the stream ends as any other."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            host = await mesh.host("mesh2")
+            mesh.ads.publish(addresses(a="1"))
+
+            async def talk() -> None:
+                async with connected(host.control_plane) as client:
+                    await client.ask(A)
+                    await client.answer()
+                    await until(lambda: mesh.ads.connected_nodes()[0].settled)
+                    protocol = serving_side(mesh)
+                    transport = protocol.connection._transport
+                    mesh.ads.publish(addresses(a="2"))
+                    mesh.ads._push()  # the writer is woken, and has not run yet
+                    protocol.connection.close()  # as a keepalive that nobody answers does
+                    transport.close()
+                    protocol.data_received(bytes((0, 0, 8, 6, 0, 0, 0, 0, 0)) + b"on a way")  # a PING
+                    await until(lambda: not mesh.ads.connected_nodes())
+
+            with pytest.raises(ControlPlaneError, match="was lost"):
+                await talk()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_a_nack_is_logged_once_and_never_answered_with_the_same(
