@@ -20,7 +20,7 @@ from hostmesh.control.apply import Change, Input, Refused, Result, plan, removal
 from hostmesh.control.directory import DirectoryUnusable
 from hostmesh.control.document_tree import DocumentTree
 from hostmesh.control.documents.base import Resource
-from hostmesh.control.documents.read import Object, ObjectKey, check_together, read
+from hostmesh.control.documents.read import Documents, Object, ObjectKey, check_together, read
 from hostmesh.control.records import Conflict, Records
 from hostmesh.control.translate import Memo, MeshConfig, Translation, translate
 from hostmesh.control.vip_records import VipRecords
@@ -227,7 +227,7 @@ class DocumentStore:
 
     def _go_live(self, objects: Iterable[Object[Resource]]) -> bool:
         """Whether they are live: not if another control plane gives addresses at this moment; the next look decides."""
-        by_key = {item.key: item for item in sorted(objects, key=lambda item: item.key)}
+        by_key = {item.key: item for item in Documents(objects)}
         vips = self._vips.read()
         translation = translate(by_key.values(), self._mesh, vips, self._memo)
         if translation.vips != vips:
