@@ -10,7 +10,7 @@ from typing import TypeVar
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.apply import Input, Result
 from hostmesh.control.documents.read import ObjectKey
-from hostmesh.control.presence import Presence, in_rotation
+from hostmesh.control.presence import Presence, Rotation
 from hostmesh.control.snapshot import Snapshot, SnapshotMaker
 from hostmesh.control.store import DocumentSet, DocumentStore
 from hostmesh.control.translate import Translation
@@ -41,6 +41,7 @@ class LiveDocuments:
         self._publish = publish
         self._presence = presence
         self._published: Translation | None = None
+        self._rotation = Rotation()
         self._maker = SnapshotMaker()
         self._absent = Presence()
         self._told: Translation | None = None
@@ -106,7 +107,7 @@ class LiveDocuments:
         if current is None or (current.translation is self._published and presence == self._absent):
             return
         self._published, self._absent = current.translation, presence
-        told, before = await asyncio.to_thread(in_rotation, current.translation, presence), self._told
+        told, before = await asyncio.to_thread(self._rotation.told, current.translation, presence), self._told
         self._told = told
         if before is None or _told(before) != _told(told):
             self._publish(await asyncio.to_thread(_snapshot, told, self._maker))

@@ -6,7 +6,7 @@ have just started, or could not look for a while, have given it the time of a le
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hostmesh.control.translate.values import Translation
@@ -38,17 +38,38 @@ def gone_now(known: Mapping[str, bool], alive: Collection[str], now: float, quie
     return frozenset(node for node, present in known.items() if present and node not in alive)
 
 
-def in_rotation(translation: Translation, presence: Presence) -> Translation:
-    """What agents are told: the endpoints of gone hosts, and unhealthy ones, are marked so."""
-    if not presence:
-        return translation
-    return replace(translation, workloads=tuple(_marked(translation.workloads, presence)))
+class Rotation:
+    """Marks endpoints that are not in rotation; one that was marked before is the very same object again."""
+
+    def __init__(self) -> None:
+        self._marked: dict[str, tuple[Workload, Workload]] = {}
+
+    def told(self, translation: Translation, presence: Presence) -> Translation:
+        """What agents are told: the endpoints of gone hosts, and unhealthy ones, are marked so."""
+        before, self._marked = self._marked, {}
+        if not presence:
+            return translation
+        return replace(translation, workloads=tuple(self._each(translation.workloads, presence, before)))
+
+    def _each(
+        self, workloads: Iterable[Workload], presence: Presence, before: Mapping[str, tuple[Workload, Workload]]
+    ) -> Iterator[Workload]:
+        for workload in workloads:
+            if not _absent(workload, presence):
+                yield workload
+                continue
+            last = before.get(workload.uid)
+            marked = last if last is not None and last[0] is workload else (workload, _unhealthy(workload))
+            self._marked[workload.uid] = marked
+            yield marked[1]
 
 
-def _marked(workloads: Iterable[Workload], presence: Presence) -> Iterable[Workload]:
-    for workload in workloads:
-        sick = f"{workload.namespace}/{workload.name}" in presence.unhealthy.get(workload.node, ())
-        if workload.node and (workload.node in presence.gone or sick):
-            yield replace(workload, status=HealthStatus.UNHEALTHY)
-        else:
-            yield workload
+def _absent(workload: Workload, presence: Presence) -> bool:
+    node = workload.node
+    if not node or node in presence.gone:
+        return bool(node)
+    return node in presence.unhealthy and f"{workload.namespace}/{workload.name}" in presence.unhealthy[node]
+
+
+def _unhealthy(workload: Workload) -> Workload:
+    return replace(workload, status=HealthStatus.UNHEALTHY)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from hostmesh.control.presence import Presence, gone_now, in_rotation
+from hostmesh.control.presence import Presence, Rotation, gone_now
 from hostmesh.control.translate.values import Translation
 from hostmesh.model.workload import HealthStatus, Workload
 
@@ -29,11 +31,24 @@ def test_only_the_host_s_own_workloads_are_marked() -> None:
     translation = Translation(workloads=(mine, theirs, free))
 
     def sick(presence: Presence) -> list[str]:
-        told = in_rotation(translation, presence)
+        told = Rotation().told(translation, presence)
         return [one.node for one in told.workloads if one.status is HealthStatus.UNHEALTHY]
 
     assert sick(Presence()) == []
     assert sick(Presence(frozenset({"a", ""}))) == ["a"]
     assert sick(Presence(unhealthy={"a": frozenset({"ns/web"}), "": frozenset({"ns/web"})})) == ["a"]
     assert sick(Presence(unhealthy={"b": frozenset({"ns/other"})})) == []
-    assert in_rotation(translation, Presence()) is translation
+    assert Rotation().told(translation, Presence()) is translation
+
+
+def test_who_was_not_in_rotation_before_is_not_marked_anew() -> None:
+    """A lease that ends costs what hangs on it, not what hangs on all that have ended."""
+    one, other = (Workload(name, name, "ns", node=name) for name in ("one", "other"))
+    rotation = Rotation()
+    first = rotation.told(Translation(workloads=(one, other)), Presence(frozenset({"one"}))).workloads
+    second = rotation.told(Translation(workloads=(one, other)), Presence(frozenset({"one", "other"}))).workloads
+    assert second[0] is first[0]
+    assert (first[1], second[1].status) == (other, HealthStatus.UNHEALTHY)
+    changed = replace(one, capacity=2)
+    third = rotation.told(Translation(workloads=(changed,)), Presence(frozenset({"one"}))).workloads
+    assert third == (replace(changed, status=HealthStatus.UNHEALTHY),)
