@@ -122,6 +122,7 @@ class Containers:
         with make_socket(where, family=socket.AF_INET if self.family == 4 else socket.AF_INET6) as sock:
             sock.settimeout(0.5)
             if source:
+                sock.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND, as an address of IPv6 takes its time
                 where.run("ip", "addr", "replace", f"{source}/{32 if self.family == 4 else 128}", "dev", "lo")
                 sock.bind((source, 0))
             try:
