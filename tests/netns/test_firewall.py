@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,10 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.netns import Cgroup, Namespace, connect, namespace
 
+from hostmesh.enrolment.namespaces import CapturedNamespace
+from hostmesh.enrolment.policing import Knowledge, Policing
 from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
 from hostmesh.firewall.ruleset import TABLE, Ruleset
 from hostmesh.model.address import parse_ip
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
 from hostmesh.model.network_policy import (
     Direction,
     IpBlock,
@@ -324,3 +329,38 @@ def test_workloads_behind_the_host(lab: Lab, tmp_path: Path) -> None:
         assert [p for p in (8080, 8081, 15008) if reaches(box, lab.peer.v4, p)] == [8080, 15008]
         assert reaches(lab.host, box.v4, 8011)
         assert reaches(box, "10.78.0.1", 8011)
+
+
+def test_neighbours_on_a_bridge(lab: Lab, tmp_path: Path) -> None:
+    """Where the host's rules do not see what goes from port to port, that is said; where they do, policies hold."""
+    host = lab.host
+    for command in ("link add br7 type bridge", "link set br7 addrgenmode none", "link set br7 up"):
+        host.ip(command)
+    host.ip("addr add 10.78.0.1/24 dev br7")
+    with ExitStack() as stack:
+        boxes = [stack.enter_context(namespace(f"box{number}")) for number in (2, 3)]
+        for number, box in enumerate(boxes, 2):
+            host.ip(f"link add q{number} type veth peer name eth0 netns {box.name}")
+            host.ip(f"link set q{number} master br7 up")
+            box.ip(f"addr add 10.78.0.{number}/24 dev eth0")
+            box.ip("link set eth0 up")
+        addresses = (parse_ip("10.78.0.2"), parse_ip("10.78.0.3"))
+        one, other = (Member(str(ip), f"box{ip.packed[-1]}", "prod", addresses=(ip,)) for ip in addresses)
+        listener = lab.listen(boxes[0], "10.78.0.2", 8011)
+
+        def reaches() -> bool:
+            sock = lab.socket(boxes[1])
+            sock.settimeout(0.3)
+            return answered(lambda: sock.connect(listener.getsockname()))
+
+        workload = LocalWorkload(7, "box2", "prod", Identity("cluster.local", "prod", "default"), "", in_namespace=True)
+        captured = CapturedNamespace(workload, boxes[0].path, "", 0, addresses[:1])
+        with host.entered():
+            policing = Policing(Firewall(lab.cgroups, tmp_path))
+            policing.learn(Knowledge((DENY,), Membership((one, other))))
+            for switch, expected in (("0", ["br7"]), ("1", [])):
+                host.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={switch}")
+                policing.plan((), (captured,))
+                policing.apply()
+                assert [gap.split(" on ")[1].split()[0] for gap in policing.gaps] == expected
+                assert reaches() == bool(expected)

@@ -92,7 +92,8 @@ def _policies(policies: dict[str, Any]) -> list[str]:
     said = f"{len({one['workload'] for one in found})} workloads isolated, {dropped} packets dropped"
     if not policies["known"]:
         said = "the control plane has not told them yet"
-    return [f"NetworkPolicy   {'FAILED: ' + policies['error'] if policies['error'] else said}"]
+    lines = [f"NetworkPolicy   {'FAILED: ' + policies['error'] if policies['error'] else said}"]
+    return lines + [f"                {gap}" for gap in policies.get("gaps", ())]
 
 
 def _troubles(facts: dict[str, Any]) -> list[str]:

@@ -38,6 +38,7 @@ class PolicyKeeper:
         self._changed = asyncio.Event()
         self._known = False
         self._error = ""
+        self._gaps: tuple[str, ...] = ()
         self.counted: tuple[Isolated, ...] = ()
         self.probes: dict[str, int] = {}
 
@@ -67,6 +68,7 @@ class PolicyKeeper:
             "enforce": self._capture.enforces,
             "known": self._known,
             "error": self.error,
+            "gaps": list(self._capture.policing.gaps),
             "isolated": [
                 {
                     "workload": one.workload,
@@ -124,6 +126,10 @@ class PolicyKeeper:
             self._error = str(error)
             return
         self._error = ""
+        gaps = self._capture.policing.gaps
+        for gap in gaps if gaps != self._gaps else ():
+            _log.warning("%s", gap)
+        self._gaps = gaps
         for problem in self._capture.policing.problems:
             _log.error("NetworkPolicies cannot be applied: %s", problem)
         if changes:

@@ -15,6 +15,7 @@ from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
 from hostmesh.firewall.ruleset import Ruleset
 from hostmesh.firewall.semantics import isolating_policies
 from hostmesh.firewall.services import Front
+from hostmesh.kernel.bridges import past_rules
 from hostmesh.model.address import IPAddress
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
@@ -52,21 +53,31 @@ class Policing:
         enforce: whether this host has opted in; else what an earlier agent left is removed.
         host: `namespace/name` of the registration that the host itself is judged as, empty for none.
         options: facts of the host, asked for at each plan.
+        unseen: bridges of addresses whose traffic from port to port comes to no rule.
     """
 
     def __init__(
-        self, firewall: Firewall, *, enforce: bool = True, host: str = "", options: Callable[[], Options] = Options
+        self,
+        firewall: Firewall,
+        *,
+        enforce: bool = True,
+        host: str = "",
+        options: Callable[[], Options] = Options,
+        unseen: Callable[[Iterable[IPAddress]], Sequence[str]] = past_rules,
     ) -> None:
         self._firewall = firewall
         self._enforce = enforce
         self._host = host
         self._options = options
+        self._unseen = unseen
         self._knowledge: Knowledge | None = None
         self._closed = False
         self._ruleset: Ruleset | None = None
         self._units: Mapping[str, str] = {}
         self.problems: tuple[Problem, ...] = ()
         self.isolated: tuple[Isolated, ...] = ()
+        self.gaps: tuple[str, ...] = ()
+        """What the kernel lets pass though it should not, and what to do about it."""
 
     def learn(self, knowledge: Knowledge) -> None:
         """What holds from the next `plan` on. Before the first, the kernel keeps what an earlier agent left."""
@@ -106,6 +117,14 @@ class Policing:
             texts[name] = texts.get(name, "") + ruleset.unit_text(dispatch)
         self._ruleset, self._units, self.problems = ruleset, texts, ()
         self.isolated = tuple(_isolated(knowledge.policies, subjects, ruleset))
+        isolated = {one.workload for one in self.isolated}
+        behind = (one.member for one in subjects if one.kind is SubjectKind.ADDRESSES and one.member.key in isolated)
+        bridges = self._unseen(address for member in behind for address in member.addresses)
+        self.gaps = tuple(
+            f"what containers on {name} send each other passes by the kernel's half of NetworkPolicies; next: "
+            "modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-ip{,6}tables=1"
+            for name in bridges
+        )
 
     @property
     def unit_texts(self) -> Mapping[str, str]:
@@ -147,7 +166,7 @@ class Policing:
         if ruleset is None:
             return {"kernel": [], "isolated": []}
         return {
-            "kernel": list(self._firewall.differences(ruleset)),
+            "kernel": [*self._firewall.differences(ruleset), *self.gaps],
             "isolated": [
                 {
                     "workload": one.workload,
