@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
-import jinja2
+from tests.support.roles import inventory_documents
 
 from hostmesh.control.documents.read import check_together, read
 from hostmesh.control.translate import MeshConfig, translate
-
-TEMPLATE = Path(__file__).parents[3] / "roles" / "workload" / "templates" / "inventory.yaml.j2"
-
-
-def render(hosts: dict[str, dict[str, Any]], emit: str = "hostmesh") -> str:
-    """The template with Ansible's ways of trimming, and the filters of Ansible that it uses."""
-    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {
-        "combine": lambda one, other: one | other,
-        "to_json": json.dumps,
-        "difference": lambda one, other: [name for name in one if name not in other],
-    }
-    return environment.from_string(TEMPLATE.read_text()).render(
-        ansible_managed="Ansible managed",
-        groups={"hostmesh_agents": list(hosts)},
-        hostvars=hosts,
-        workload_domain="mesh.internal",
-        workload_withdrawn=[],
-        workload_emit=emit,
-    )
-
 
 HOSTS = {
     "mesh1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": [{"name": "web", "ports": {"http": 8080}}]},
@@ -49,7 +24,7 @@ HOSTS = {
 
 def test_workloads_and_services_of_an_inventory() -> None:
     """One workload for each entry of each host; one service over all hosts; clients have none."""
-    objects = read(render(HOSTS), "inventory.yaml")
+    objects = read(inventory_documents(HOSTS), "inventory.yaml")
     assert not list(check_together(objects))
     mesh = translate(objects, MeshConfig())
     assert {(w.namespace, w.name, w.node, w.service_account, str(w.addresses[0])) for w in mesh.workloads} == {
@@ -64,14 +39,15 @@ def test_workloads_and_services_of_an_inventory() -> None:
 
 def test_for_istiod_every_workload_asks_for_hbone() -> None:
     """It knows nothing of hosts: the annotation is what makes other proxies use a tunnel."""
-    workloads = [one for one in read(render(HOSTS, "istio"), "mesh.yaml") if one.key.kind == "WorkloadEntry"]
+    documents = read(inventory_documents(HOSTS, "istio"), "mesh.yaml")
+    workloads = [one for one in documents if one.key.kind == "WorkloadEntry"]
     assert len(workloads) == 4
     assert all(one.resource.metadata.annotations == {"ambient.istio.io/redirection": "enabled"} for one in workloads)
 
 
 def test_an_inventory_without_workloads() -> None:
     """A host may be in the mesh before its services are."""
-    assert not read(render({"mesh3": HOSTS["mesh3"]}), "inventory.yaml")
+    assert not read(inventory_documents({"mesh3": HOSTS["mesh3"]}), "inventory.yaml")
 
 
 def test_services_and_workloads_use_waypoints() -> None:
@@ -81,7 +57,9 @@ def test_services_and_workloads_use_waypoints() -> None:
         {"name": "api", "ports": {"http": 8081}, "waypoint": "infra/wp", "waypoint_for": "all"},
         {"name": "old", "ports": {"http": 8082}, "waypoint": "none", "waypoint_for": "workload"},
     ]
-    read_ = read(render({"mesh1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": workloads}}), "inventory.yaml")
+    read_ = read(
+        inventory_documents({"mesh1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": workloads}}), "inventory.yaml"
+    )
     labels = {
         (one.key.kind, one.key.name): {
             name.removeprefix("istio.io/"): value
