@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.support.behind_waypoint import Services, services
 from tests.support.documents import document
 from tests.support.http_app import Behaviour, HttpApp, told
+from tests.support.proxy import App, echo
 
 pytestmark = pytest.mark.interop
 
@@ -302,3 +304,60 @@ def test_what_callers_say_in_envoys_name_is_dropped(mesh: Services) -> None:
         assert heard.asked is not None
         assert [name for name in heard.asked.headers if "retr" in name] == []
         assert mesh.apps["echo"].asked.qsize() == 1
+
+
+def test_a_service_entry_and_hosts_by_name(mesh: Services) -> None:
+    """A route of a ServiceEntry, a backend of kind Hostname, and a parentRef to one port of two."""
+    mesh.http("web", behind="")
+    entry = document(
+        "ServiceEntry",
+        "hosts: [shop.example]\naddresses: [10.97.0.3]\nresolution: STATIC\nworkloadSelector: {labels: {app: web}}\n"
+        "ports: [{number: 80, name: http, protocol: HTTP}, {number: 81, name: more, protocol: HTTP, targetPort: 1}]",
+        "name: shop, labels: {istio.io/use-waypoint: wp}",
+    )
+    mesh.vips["shop"] = "10.97.0.3"
+    by_name = document(
+        "HTTPRoute",
+        """
+        parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: shop, port: 81}]
+        rules:
+        - backendRefs: [{group: networking.istio.io, kind: Hostname, name: shop.example, port: 80}]
+          filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /by-name}}}]
+        """,
+        "name: r",
+    )
+    with mesh.waypoint(entry, by_name) as front:
+        paths = [front.ask("shop", "GET /a", port=port).asked for port in (80, 81)]
+        assert [asked.path for asked in paths if asked] == ["/a", "/by-name"]
+
+
+def test_a_web_socket(mesh: Services) -> None:
+    """An upgraded connection is a tunnel from then on; policies have judged its request."""
+
+    def serve(sock: socket.socket) -> None:
+        if b"upgrade: websocket" in sock.recv(1 << 16).lower():
+            sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+        echo(sock)
+
+    only_chat = document(
+        "AuthorizationPolicy",
+        "targetRefs: [{group: '', kind: Service, name: chat}]\nrules: [{to: [{operation: {paths: [/chat]}}]}]",
+        "name: p",
+    )
+    upgrade = "GET /%s HTTP/1.1\r\nhost: chat\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    with App(mesh.mesh.ip, serve) as app:
+        mesh.at("chat", app.port)
+        with mesh.waypoint(only_chat) as front:
+            where = front.captured("chat")
+            statuses = {}
+            for path in ("chat", "other"):
+                with socket.create_connection((str(where.ip), where.port), timeout=10) as sock:
+                    sock.sendall((upgrade % path).encode())
+                    head = b""
+                    while b"\r\n\r\n" not in head:
+                        head += sock.recv(1 << 16)
+                    statuses[path] = int(head.split()[1])
+                    if statuses[path] == 101:
+                        sock.sendall(b"\x81\x02hi")
+                        assert sock.recv(100) == b"\x81\x02hi"
+            assert statuses == {"chat": 101, "other": 403}

@@ -13,7 +13,7 @@ from tests.support.authorizer import http_authorizer
 from tests.support.behind_waypoint import GATEWAY, USES, Services, services
 from tests.support.documents import document
 from tests.support.pki import ALICE
-from tests.support.proxy import fresh_ip
+from tests.support.proxy import App, echo, fresh_ip
 
 from hostmesh.model.identity import Identity
 from hostmesh.model.waypoint import ExtAuthz
@@ -276,3 +276,23 @@ def test_endpoints_are_told_who_calls_if_the_gateway_says_so(mesh: Services, tel
         assert asked is not None
         told = "By=spiffe://cluster.local/ns/default/sa/waypoint;URI=spiffe://cluster.local/ns/default/sa/alice"
         assert asked.headers.get("x-forwarded-client-cert") == (told if tells else None)
+
+
+def test_a_changed_policy_ends_connections_of_ports_without_requests(mesh: Services) -> None:
+    """They cannot be judged again, so all of the port end when its listener has drained; other ports' live on."""
+    with App(mesh.mesh.ip, echo) as app:
+        for name in ("db", "other"):
+            mesh.at(name, app.port, port_name="tcp")
+        with mesh.waypoint() as front:
+            client = front.client()
+            streams = {name: client.tunnel(f"{mesh.vips[name]}:80")[0] for name in ("db", "other")}
+
+            def say(name: str) -> bytes:
+                client.peer.send(streams[name], b"hello")
+                return client.read(streams[name])
+
+            assert [say(name) for name in streams] == [b"hello", b"hello"]
+            front.running.program(mesh.program(policy("nobody", of("db"), "ALLOW", "")))
+            assert client.read(streams["db"]) == b""
+            assert say("other") == b"hello"
+            assert client.tunnel(f"{mesh.vips['db']}:80")[1] == 403

@@ -78,7 +78,7 @@ class RunningWaypoint:
             "-l",
             "warning",
         ]
-        command += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS)]
+        command += ["--file-flush-interval-msec", str(FLUSH_MILLISECONDS), "--drain-time-s", "1"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         return self.process
