@@ -74,6 +74,20 @@ KINDS: Mapping[str, Kind] = {
     )
 }
 
+INSTEAD: Mapping[str, str] = {
+    "VirtualService": "ambient meshes route by HTTPRoute, GRPCRoute and TCPRoute",
+    "TLSRoute": "TLS of applications passes a waypoint as TCP: write a TCPRoute",
+    "UDPRoute": "a mesh does not carry UDP",
+    "ReferenceGrant": "it is not needed: routes of the mesh may name backends of other namespaces",
+    "GatewayClass": "the class istio-waypoint is there without a document",
+    "EnvoyFilter": "a waypoint's Envoy is programmed by the other documents only",
+    "Sidecar": "there are no sidecars in an ambient mesh; who may call whom says an AuthorizationPolicy",
+    "ProxyConfig": "agents are configured by agent.yaml",
+    "Deployment": "what runs on a host is said by a WorkloadEntry or a WorkloadGroup",
+    "Pod": "what runs on a host is said by a WorkloadEntry or a WorkloadGroup",
+}
+"""What to write instead of kinds that a cluster has, and this control plane does not."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectKey:
@@ -218,7 +232,8 @@ def _kind(document: Document) -> Kind:
             raise InvalidYaml([document.problem((field_name,), "required, but missing")])
     kind = KINDS.get(str(name))
     if kind is None:
-        raise InvalidYaml([document.problem(("kind",), f"unknown kind {name!r}; {suggest(str(name), KINDS)}")])
+        known = INSTEAD.get(str(name)) or suggest(str(name), KINDS)
+        raise InvalidYaml([document.problem(("kind",), f"unknown kind {name!r}; {known}")])
     if version not in kind.api_versions:
         why = f"{kind.name} has no version {version!r}; {suggest(str(version), kind.api_versions)}"
         raise InvalidYaml([document.problem(("apiVersion",), why)])

@@ -26,6 +26,10 @@ REFUSED = [
         [(f"2: kind: unknown kind 'WorkloadEntri'; did you mean 'WorkloadEntry'? allowed: {', '.join(sorted(KINDS))}")],
     ),
     (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService",
+        ["2: kind: unknown kind 'VirtualService'; ambient meshes route by HTTPRoute, GRPCRoute and TCPRoute"],
+    ),
+    (
         "apiVersion: networking.istio.io/v2\nkind: WorkloadEntry",
         [
             (
