@@ -145,6 +145,8 @@ FILTERS = f"""
   - type: RequestRedirect
     requestRedirect:
       {{scheme: https, hostname: new.example, port: 8443, statusCode: 308, path: {{{PREFIX} /there}}}}
+- matches: [{{path: {{value: /cut}}}}]
+  filters: [{{type: RequestRedirect, requestRedirect: {{path: {{{PREFIX} /}}}}}}]
 - matches: [{{path: {{value: /found}}}}]
   filters: [{{type: RequestRedirect, requestRedirect: {{path: {{type: ReplaceFullPath, replaceFullPath: /login}}}}}}]
 """
@@ -171,6 +173,8 @@ def test_filters(mesh: Services) -> None:
         assert [asked.headers["host"] for asked in seen.values() if asked] == ["test"] * 3 + ["other.example"] * 2
         moved = front.ask("echo", "GET /moved/a?b=c")
         assert (moved.status, moved.headers["location"]) == (308, "https://new.example:8443/there/a?b=c")
+        cut = {path: front.ask("echo", f"GET {path}").headers["location"] for path in ("/cut", "/cut/", "/cut/a?b=c")}
+        assert list(cut.values()) == ["http://test/", "http://test/", "http://test/a?b=c"]
         found = front.ask("echo", "GET /found/a")
         assert (found.status, found.headers["location"]) == (302, "http://test/login")
 

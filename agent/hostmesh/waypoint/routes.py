@@ -38,7 +38,7 @@ def _route(route: Route) -> Json:
     made: Json = {"name": route.name, "match": _match(route.match)}
     made |= _header_changes(route.request_headers, route.response_headers)
     if route.redirect is not None:
-        made["redirect"] = _redirect(route.redirect)
+        made["redirect"] = _redirect(route.redirect, route.match)
         return made
     if not any(backend.weight for backend in route.backends):
         made["direct_response"] = {"status": 500}
@@ -130,7 +130,7 @@ def _header_changes(request: HeaderChange, response: HeaderChange) -> Json:
     return made
 
 
-def _redirect(redirect: Redirect) -> Json:
+def _redirect(redirect: Redirect, match: RouteMatch) -> Json:
     made: Json = {"response_code": _REDIRECTS[redirect.status]}
     if redirect.scheme:
         made["scheme_redirect"] = redirect.scheme
@@ -139,7 +139,7 @@ def _redirect(redirect: Redirect) -> Json:
     if redirect.port:
         made["port_redirect"] = redirect.port
     if redirect.prefix is not None:
-        made["prefix_rewrite"] = redirect.prefix
+        made["regex_rewrite"] = _other_prefix(match.path, redirect.prefix)
     elif redirect.path:
         made["path_redirect"] = redirect.path
     return made
@@ -152,14 +152,17 @@ def _rewrite(rewrite: Rewrite, match: RouteMatch) -> Json:
     if rewrite.path:
         made["regex_rewrite"] = {"pattern": {"regex": ".*"}, "substitution": _literal(rewrite.path)}
     elif rewrite.prefix is not None:
-        # by expression, because the match ends before a slash that must stay when there is one, and only then
-        old, new = match.path.rstrip("/"), rewrite.prefix.rstrip("/")
-        substitution = _literal(new) + r"\1" if new else r"/\2"
-        made["regex_rewrite"] = {
-            "pattern": {"regex": f"^{re.escape(old)}(/?(.*))$"},
-            "substitution": substitution,
-        }
+        made["regex_rewrite"] = _other_prefix(match.path, rewrite.prefix)
     return made
+
+
+def _other_prefix(old: str, new: str) -> Json:
+    """By expression, because the match ends before a slash that must stay when there is one, and only then."""
+    old, new = old.rstrip("/"), new.rstrip("/")
+    return {
+        "pattern": {"regex": f"^{re.escape(old)}(/?(.*))$"},
+        "substitution": _literal(new) + r"\1" if new else r"/\2",
+    }
 
 
 def _literal(text: str) -> str:
