@@ -79,7 +79,8 @@ _NO_SERVICES: Mapping[NamespacedHostname, PortMap] = MappingProxyType({})
 class Workload:
     """One endpoint. `uid` is the key; `addresses` may be empty when `hostname` is to be resolved.
 
-    `authorization_policies` are the `namespace/name` keys of selector-scoped policies only.
+    `authorization_policies` are the `namespace/name` keys of selector-scoped policies only. Of its connections in the
+    directions `unlogged` (outbound, inbound) its agent writes no access log.
     """
 
     uid: str
@@ -107,6 +108,7 @@ class Workload:
     locality: Locality = Locality()
     network_mode: NetworkMode = NetworkMode.STANDARD
     capacity: int = 1
+    unlogged: tuple[str, ...] = ()
 
     @property
     def identity(self) -> Identity:

@@ -45,7 +45,7 @@ class Account:
         self._started = context.loop.now() if began is None else began
         self._open = True
         traffic.opened.value += 1
-        if enabled(TARGET, "debug"):
+        if parties.logged and enabled(TARGET, "debug"):
             context.journal.add(opened(parties, source, destination, hbone))
 
     def audit(self, finding: str) -> None:
@@ -68,6 +68,8 @@ class Account:
         error, flags = outcome.error, outcome.flags
         reason = reason_of(error, flags, self._destination).name if error else ""
         self.traffic.ended(flags, outcome.policies, reason)
+        if not self._parties.logged:
+            return
         duration = self._context.loop.now() - self._started
         self._context.journal.add(
             Completion(

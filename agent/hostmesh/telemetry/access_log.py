@@ -41,22 +41,28 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """What all connections of one route have in common, rendered once: fields 2-5 and 8-13, and as plain text."""
+    """What all connections of one route have in common, rendered once: fields 2-5 and 8-13, and as plain text.
+
+    `logged`: whether they are written at all.
+    """
 
     source: Fields
     destination: Fields
     source_text: str
     destination_text: str
+    logged: bool = True
 
     @classmethod
     def of(
         cls, direction: Literal["outbound", "inbound"], source: End, destination: End, service: Service | None
     ) -> Parties:
-        """Both ends, the intended service and the direction."""
+        """Both ends, the intended service and the direction, which also says whose access log it is."""
+        own = (source if direction == "outbound" else destination).workload
         named: Fields = (("dst.service", service.hostname),) if service is not None else ()
         before: Fields = source.fields("src")
         after: Fields = (*named, *destination.fields("dst"), ("direction", direction))
-        return cls(before, after, f" {render_fields(before)}" if before else "", f" {render_fields(after)}")
+        logged = own is None or direction not in own.unlogged
+        return cls(before, after, f" {render_fields(before)}" if before else "", f" {render_fields(after)}", logged)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from sys import intern
 from types import MappingProxyType
 
 from google.protobuf.message import DecodeError
+from google.protobuf.wrappers_pb2 import StringValue
 
 from hostmesh.model.address import NamespacedHostname, NetworkAddress, NetworkCidr
 from hostmesh.model.service import (
@@ -52,6 +53,11 @@ from hostmesh.xds.fields import (
 
 _SHARED = 1 << 16
 """How many distinct localities or service lists are kept for sharing."""
+
+_UNLOGGED = "hostmesh.io/unlogged"
+"""The extension of a workload that switches its access log off; stock ztunnels do not look at it."""
+
+_DIRECTIONS = ("outbound", "inbound")
 
 _PROTOCOLS = EnumCodec({pb.NONE: Protocol.TCP, pb.HBONE: Protocol.HBONE})
 _TYPES = EnumCodec(
@@ -201,6 +207,7 @@ def _decode_workload(message: pb.Workload) -> Workload:
         locality=_shared_locality(message.locality.region, message.locality.zone, message.locality.subzone),
         network_mode=_NETWORK_MODES.decode(message.network_mode),
         capacity=message.capacity.value if message.HasField("capacity") else 1,
+        unlogged=_decode_unlogged(message.extensions) if message.extensions else (),
     )
 
 
@@ -285,6 +292,18 @@ def _encode_optional_workload_parts(workload: Workload, message: pb.Workload) ->
     if workload.capacity != 1:
         message.capacity.value = workload.capacity
         message.capacity.SetInParent()
+    if workload.unlogged:
+        extension = message.extensions.add(name=_UNLOGGED)
+        extension.config.Pack(StringValue(value=",".join(workload.unlogged)))
+
+
+def _decode_unlogged(extensions: Iterable[pb.Extension]) -> tuple[str, ...]:
+    """Other extensions are none of ours."""
+    for one in extensions:
+        value = StringValue()
+        if one.name == _UNLOGGED and one.config.Unpack(value):
+            return tuple(intern(direction) for direction in value.value.split(",") if direction in _DIRECTIONS)
+    return ()
 
 
 def _encode_ports(ports: PortMap) -> list[pb.Port]:

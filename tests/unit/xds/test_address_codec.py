@@ -261,3 +261,13 @@ def test_bytes_are_the_public_apis() -> None:
         services={NamespacedHostname("a", "b"): {80: 8080}},
         capacity=5,
     )
+
+
+def test_what_is_not_logged_is_an_extension_and_others_are_none_of_ours() -> None:
+    """A stock ztunnel does not look at it; one that we do not know changes nothing."""
+    silent = Workload(uid="u", name="n", namespace="ns", unlogged=("outbound", "inbound"))
+    encoded = encode_workload(silent)
+    assert [one.name for one in encoded.workload.extensions] == ["hostmesh.io/unlogged"]
+    assert decode_address(encoded.SerializeToString()) == silent
+    foreign = workload(extensions=[pb.Extension(name="other"), pb.Extension(name="hostmesh.io/unlogged")])
+    assert decode_address(foreign.SerializeToString()) == Workload(uid="u", name="n", namespace="ns")

@@ -10,7 +10,7 @@ from pydantic import Field
 from hostmesh.config.strict_yaml import Path
 from hostmesh.control.documents import cel
 from hostmesh.control.documents.authorization_policy import TargetRef
-from hostmesh.control.documents.base import Finding, Resource, Selector, Strict, Text, check_selector
+from hostmesh.control.documents.base import Finding, Resource, Selector, Strict, Text, check_selector, warning
 from hostmesh.control.documents.policy_rules import check_target
 
 Mode = Literal["CLIENT", "SERVER", "CLIENT_AND_SERVER"]
@@ -139,6 +139,11 @@ def check_telemetry(telemetry: Telemetry) -> Iterator[Finding]:
         yield Finding(("spec", "tracing"), why)
     for number, logging in enumerate(spec.access_logging):
         yield from _check_logging(logging, ("spec", "accessLogging", number))
+        if logging.filter is not None and not spec.targets:
+            why = "agents evaluate no expressions: they log every connection, or none (disabled)"
+            path: Path = ("spec", "accessLogging", number, "filter", "expression")
+            # of a whole namespace or mesh, which waypoints belong to
+            yield Finding(path, why) if telemetry.selector_labels else warning(path, f"for waypoints only: {why}")
     for number, metrics in enumerate(spec.metrics):
         yield from _check_metrics(telemetry, metrics, ("spec", "metrics", number))
 

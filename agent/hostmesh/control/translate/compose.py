@@ -84,8 +84,9 @@ def translate(
     )
     attached = attach_waypoints(waypoints, services.backed, described, in_tunnel.workloads)
     beyond = networks([item for item in gateways if not item.resource.is_waypoint], mesh)
-    workloads = (*beyond.lead_to(attached.workloads), *beyond.gateways)
     told = material(everything, attached, waypoints, mesh)
+    logged = told.telemetry.unlogged(beyond.lead_to(attached.workloads), _members(described, inline))
+    workloads = (*logged, *beyond.gateways)
     enforced = (
         *memo.step(authorizations, policies, mesh.root_namespace),
         *peers.authorizations,
@@ -111,7 +112,7 @@ def translate(
 def _members(
     described: Iterable[Described], inline: Iterable[tuple[Object[ServiceEntry], Workload]]
 ) -> Iterator[Member]:
-    """Whom NetworkPolicies can mean."""
+    """Whom NetworkPolicies and selectors can mean."""
     yield from (member_of_entry(item, workload) for item, workload in described)
     yield from (member_of_endpoint(entry, workload) for entry, workload in inline)
 

@@ -17,8 +17,10 @@ from hostmesh.control.translate.policies import selected
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoints import Key
+from hostmesh.model.network_policy import Member
 from hostmesh.model.telemetry import DEFAULT_LOG, AccessLog, MetricChange
 from hostmesh.model.telemetry import Telemetry as Resolved
+from hostmesh.model.workload import Workload
 
 _PEER = "filter_state['io.istio.peer_principal']"
 _IN_TAG = {"connection.uri_san_peer_certificate": _PEER, "connection.mtls": "true"}
@@ -57,6 +59,17 @@ class Levels:
         outbound = self._logs(found, _CLIENT)
         inbound = self._logs(found, _SERVER)
         return bool(outbound), bool(inbound)
+
+    def unlogged(self, workloads: Iterable[Workload], members: Iterable[Member]) -> Iterator[Workload]:
+        """The workloads, with what their agents are not to log."""
+        labels = {one.uid: one.labels for one in members} if self.documents else {}
+        for workload in workloads:
+            if workload.uid in labels:
+                outbound, inbound = self.of_workload(workload.namespace, labels[workload.uid])
+                silent = (*(() if outbound else ("outbound",)), *(() if inbound else ("inbound",)))
+                yield replace(workload, unlogged=silent) if silent else workload
+            else:
+                yield workload
 
     def problems(self) -> Iterator[Problem]:
         """Providers that are not there, and documents that an older one keeps from counting."""

@@ -52,6 +52,10 @@ from tests.support.documents import document, refusals
             "selector: {matchLabels: {a: b}}\ntargetRefs: [{kind: Service, name: web}]",
             "5: spec.selector: only one of targetRefs or selector",
         ),
+        (
+            "selector: {matchLabels: {a: b}}\naccessLogging: [{filter: {expression: 'true'}}]",
+            "6: spec.accessLogging[0].filter.expression: agents evaluate no expressions",
+        ),
         ("targetRefs: [{kind: Pod, name: web}]", "5: spec.targetRefs[0].kind: cannot be attached to 'Pod'"),
     ],
 )

@@ -91,3 +91,23 @@ def test_what_has_no_effect_is_said() -> None:
     )
     assert second.endswith("did you mean 'custom'? allowed: custom, envoy")
     assert said(telemetry(logs("custm"))).logs == ()
+
+
+def test_agents_log_what_is_not_switched_off() -> None:
+    """By mode and by the workload's own document; a filter is for waypoints."""
+    off = "accessLogging: [{disabled: true}]"
+    clients = telemetry("accessLogging: [{match: {mode: CLIENT}, disabled: true}]", f"name: m, {ROOT}")
+    web = "selector: {matchLabels: {app: web}}\n"
+
+    def unlogged(*texts: str) -> dict[str, tuple[str, ...]]:
+        return {one.name: one.unlogged for one in told(*texts).workloads}
+
+    assert unlogged() == {"web1": (), "wp1": ()}
+    assert unlogged(clients) == {"web1": ("outbound",), "wp1": ("outbound",)}
+    assert unlogged(clients, telemetry(web + off)) == {"web1": ("outbound", "inbound"), "wp1": ("outbound",)}
+    assert unlogged(telemetry(off), telemetry(web + logs("envoy"), "name: w")) == {
+        "web1": (),
+        "wp1": ("outbound", "inbound"),
+    }
+    filtered = told(telemetry("accessLogging: [{filter: {expression: 'true'}}]"))
+    assert "for waypoints only: agents evaluate no expressions" in str(filtered.warnings[0])
