@@ -1,4 +1,4 @@
-"""The door: `python -m bench [compare|profile|scale|control]`."""
+"""The door: `python -m bench [compare|waypoint|profile|scale|control]`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
-from bench.generator import BenchFailed
+from bench.generator import BenchFailed, build
 
 
 def main() -> None:
@@ -20,6 +22,9 @@ def main() -> None:
     profile = commands.add_parser("profile", help="kernel, OpenSSL and interpreter work by work; system calls")
     profile.add_argument("--seconds", type=float, default=3.0, help="of one work (default 3)")
     profile.add_argument("--top", type=int, default=0, metavar="N", help="also the N dearest functions of each work")
+    hop = commands.add_parser("waypoint", help="what one waypoint hop adds to a request at 1,000 a second")
+    hop.add_argument("--rounds", type=int, default=5)
+    hop.add_argument("--seconds", type=float, default=2.0, help="of one measurement (default 2)")
     scale = commands.add_parser("scale", help="a large mesh: memory, time to apply, look-ups, ping while applying")
     scale.add_argument("--workloads", type=int, default=100_000)
     scale.add_argument("--services", type=int, default=10_000)
@@ -44,6 +49,11 @@ def _run(arguments: argparse.Namespace) -> None:
         from bench.compare import compare
 
         compare(arguments.rounds, arguments.seconds)
+    elif arguments.command == "waypoint":
+        from bench import waypoint
+
+        with tempfile.TemporaryDirectory() as directory:
+            print(waypoint.table(waypoint.hop(build(), Path(directory), arguments.rounds, arguments.seconds)))
     elif arguments.command == "profile":
         from bench.profile import profile
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import figures
+from bench import figures, waypoint
 from bench.figures import SETUPS, Sample
 from bench.generator import BenchFailed, build
 from bench.processes import machine_cpu
@@ -74,6 +74,8 @@ def compare(rounds: int, seconds: float) -> None:
         defects = [defect for setup in setups for defect in verify(setup)]
         samples = measure(setups, rounds, seconds)
         resident = {setup.name: idle_memory(setup) for setup in setups if setup.processes}
+    with tempfile.TemporaryDirectory() as directory:
+        requests = waypoint.hop(build(), Path(directory), rounds, seconds)
     machine |= {
         "ciphers": ciphers,
         "rounds": rounds,
@@ -85,8 +87,9 @@ def compare(rounds: int, seconds: float) -> None:
     table = figures.rows(samples, {name: idle_total(one) for name, one in resident.items()})
     details = figures.cpu_rows(samples)
     machine["cpu_by_work"] = figures.results({}, details)["rows"]
-    RESULTS.write_text(json.dumps(figures.results(machine, table), indent=1) + "\n")
-    print("", figures.table([*table, *details]), "", sep="\n")
+    written = figures.results(machine, table) | {"waypoint": waypoint.results(requests)}
+    RESULTS.write_text(json.dumps(written, indent=1) + "\n")
+    print("", figures.table([*table, *details]), "", waypoint.table(requests), "", sep="\n")
     print("\n".join(f"- {note}" for note in machine["notes"]))
     print(f"- ratio above 1: hostmesh is ahead of Envoy. Spread between rounds {machine['spread']:.0%}")
     print(f"{time.monotonic() - began:.0f} s; {RESULTS}")

@@ -74,18 +74,23 @@ class Generator:
         self._jobs: IO[str] = process.stdin
         self._results: IO[str] = process.stdout
 
-    def run(self, work: str, target: str, parallel: int = 1, seconds: float = 0.0, size: int = 0) -> Outcome:
+    def run(
+        self, work: str, target: str, parallel: int = 1, seconds: float = 0.0, size: int = 0, rate: float = 0.0
+    ) -> Outcome:
         """Do a job and wait for its end.
 
         Raises:
             BenchFailed: a connection failed, or bytes were not what they should be.
         """
-        self.start(work, target, parallel, seconds, size)
+        self.start(work, target, parallel, seconds, size, rate)
         return self.outcome()
 
-    def start(self, work: str, target: str, parallel: int = 1, seconds: float = 0.0, size: int = 0) -> None:
+    def start(
+        self, work: str, target: str, parallel: int = 1, seconds: float = 0.0, size: int = 0, rate: float = 0.0
+    ) -> None:
         """Begin a job; `outcome` must follow."""
         job = {"work": work, "target": target, "parallel": parallel, "seconds": seconds, "bytes": size}
+        job["rate"] = rate
         print(json.dumps(job), file=self._jobs, flush=True)
 
     def outcome(self) -> Outcome:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,13 +25,14 @@ from hostmesh.model.address import parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope, StringMatch, StringMatchKind
 from hostmesh.model.identity import Credentials
 from hostmesh.model.local import LocalWorkload
+from hostmesh.model.service import Service
 from hostmesh.model.workload import Protocol, Workload
 from hostmesh.redirect.apply import Redirector
 from hostmesh.redirect.plan import CapturedUnit, plan
 from hostmesh.transport.tls.engine import Engine
 from hostmesh.transport.tls.select import provider
 from hostmesh.wire.proto import worker_pb2 as pb
-from hostmesh.xds.codec import encode_authorization, encode_workload
+from hostmesh.xds.codec import encode_authorization, encode_service, encode_workload
 
 NETWORK = "bench"
 
@@ -87,10 +88,21 @@ class Pair:
 
 
 @contextmanager
-def pair(where: Site) -> Iterator[Pair]:
-    """Capture both units and start both agents with one worker each."""
-    authority = Authority()
-    workloads = tuple(
+def pair(
+    where: Site, authority: Authority | None = None, more: Sequence[Workload] = (), services: Sequence[Service] = ()
+) -> Iterator[Pair]:
+    """Capture both units and start both agents with one worker each.
+
+    Args:
+        where: for them.
+        authority: of their certificates.
+        more: workloads of the mesh, which may call the application, too.
+        services: of the mesh; the application is an endpoint of each.
+    """
+    authority = authority or Authority()
+    policy = _policy(more)
+    behind = {one.namespaced_hostname: one.ports for one in services}
+    own = tuple(
         Workload(
             uid=f"bench//WorkloadEntry/{NAMESPACE}/{identity.service_account}",
             name=identity.service_account,
@@ -102,25 +114,29 @@ def pair(where: Site) -> Iterator[Pair]:
             canonical_name=identity.service_account,
             canonical_revision="v1",
             workload_name=identity.service_account,
-            authorization_policies=(_POLICY.key,) if identity == SERVER else (),
+            authorization_policies=(policy.key,) if identity == SERVER else (),
+            services=behind if identity == SERVER else {},
         )
         for identity, host in ((CLIENT, where.client), (SERVER, where.server))
     )
+    told = state_update(
+        [encode_workload(one).SerializeToString() for one in (*own, *more)]
+        + [encode_service(one).SerializeToString() for one in services],
+        authorizations=[encode_authorization(policy).SerializeToString()],
+    )
     with ExitStack() as stack:
         agents = [
-            stack.enter_context(_agent(where, host, authority.issue(identity), workloads))
+            stack.enter_context(_agent(where, host, authority.issue(identity), told))
             for identity, host in ((CLIENT, where.client), (SERVER, where.server))
         ]
         yield Pair(*agents)
 
 
-_POLICY = Authorization(
-    "allow-load",
-    NAMESPACE,
-    PolicyScope.WORKLOAD_SELECTOR,
-    Action.ALLOW,
-    (((Match(principals=(StringMatch(StringMatchKind.EXACT, str(CLIENT).removeprefix("spiffe://")),)),),),),
-)
+def _policy(more: Sequence[Workload]) -> Authorization:
+    callers = [CLIENT, *(one.identity for one in more)]
+    names = tuple(StringMatch(StringMatchKind.EXACT, str(one).removeprefix("spiffe://")) for one in callers)
+    rules = (((Match(principals=names),),),)
+    return Authorization("allow-load", NAMESPACE, PolicyScope.WORKLOAD_SELECTOR, Action.ALLOW, rules)
 
 
 def cipher() -> str:
@@ -145,7 +161,7 @@ def write_messages(path: Path, messages: Iterable[pb.ToWorker]) -> Path:
 
 
 @contextmanager
-def _agent(where: Site, host: Host, credentials: Credentials, workloads: tuple[Workload, ...]) -> Iterator[Agent]:
+def _agent(where: Site, host: Host, credentials: Credentials, told: pb.ToWorker) -> Iterator[Agent]:
     name = credentials.identity.service_account
     directory = where.directory / name
     directory.mkdir(mode=0o700)
@@ -153,7 +169,7 @@ def _agent(where: Site, host: Host, credentials: Credentials, workloads: tuple[W
     ruleset = plan([CapturedUnit(local, host.cgroup.path)], cgroup_prefix=where.cgroups.nft_prefix)
     with host.namespace.entered():
         Redirector(where.cgroups, directory).apply(ruleset)
-    snapshot = write_messages(directory / "snapshot", _snapshot(local, credentials, workloads))
+    snapshot = write_messages(directory / "snapshot", _snapshot(local, credentials, told))
     config = ProxyConfig(node=name, network=NETWORK)
     command = [sys.executable, "-m", "bench.host", config.to_json(), str(snapshot)]
     environment = _with_bytecode()
@@ -185,11 +201,8 @@ def _with_bytecode() -> dict[str, str]:
     return environment
 
 
-def _snapshot(local: LocalWorkload, credentials: Credentials, workloads: tuple[Workload, ...]) -> Iterator[pb.ToWorker]:
-    yield state_update(
-        [encode_workload(workload).SerializeToString() for workload in workloads],
-        authorizations=[encode_authorization(_POLICY).SerializeToString()],
-    )
+def _snapshot(local: LocalWorkload, credentials: Credentials, told: pb.ToWorker) -> Iterator[pb.ToWorker]:
+    yield told
     yield local_workloads_update([local])
     yield credentials_update([credentials])
     yield pb.ToWorker(serve=pb.Serve())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -25,6 +26,7 @@ type job struct {
 	Parallel int     `json:"parallel"`
 	Seconds  float64 `json:"seconds"`
 	Bytes    uint64  `json:"bytes"`
+	Rate     float64 `json:"rate"`
 }
 
 func (j job) duration() time.Duration { return time.Duration(j.Seconds * float64(time.Second)) }
@@ -47,6 +49,7 @@ var works = map[string]func(job) (result, error){
 	"bulk_up":   func(j job) (result, error) { return streams(j, up) },
 	"bulk_down": func(j job) (result, error) { return streams(j, down) },
 	"ping":      ping,
+	"http":      requests,
 	"connect":   connect,
 	"hold":      hold,
 	"release":   release,
@@ -194,6 +197,81 @@ func exchange(conn *net.TCPConn, until time.Time) ([]time.Duration, error) {
 		began = now
 	}
 	return times, nil
+}
+
+// requests of HTTP on open connections at a rate: a late answer makes the next ones late, and that counts.
+func requests(j job) (result, error) {
+	clients := make([]*client, j.Parallel)
+	err := together(j.Parallel, func(index int) (err error) {
+		clients[index], err = meet(j.Target)
+		return err
+	})
+	defer func() {
+		for _, one := range clients {
+			if one != nil {
+				one.conn.Close()
+			}
+		}
+	}()
+	if err != nil {
+		return result{}, err
+	}
+	times := make([][]time.Duration, j.Parallel)
+	interval := time.Duration(float64(j.Parallel) / j.Rate * float64(time.Second))
+	began := time.Now()
+	err = together(j.Parallel, func(index int) (err error) {
+		first := began.Add(interval * time.Duration(index) / time.Duration(j.Parallel))
+		for due := first; due.Before(began.Add(j.duration())); due = due.Add(interval) {
+			time.Sleep(time.Until(due))
+			if err := clients[index].ask(); err != nil {
+				return err
+			}
+			times[index] = append(times[index], time.Since(due))
+		}
+		return nil
+	})
+	took := time.Since(began).Seconds()
+	all := slices.Concat(times...)
+	slices.Sort(all)
+	return result{Count: uint64(len(all)), Seconds: took, P50: percentile(all, 50), P99: percentile(all, 99), Max: percentile(all, 100)}, err
+}
+
+// client is one connection, of which the way is known to be there.
+type client struct {
+	conn   *net.TCPConn
+	reader *bufio.Reader
+}
+
+func meet(target string) (*client, error) {
+	conn, err := dial(target, nil)
+	if err != nil {
+		return nil, err
+	}
+	one := &client{conn, bufio.NewReaderSize(conn, readerSize)}
+	if err := one.ask(); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return one, nil
+}
+
+var request = []byte("POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 0\r\n\r\n")
+
+func (c *client) ask() error {
+	if _, err := c.conn.Write(request); err != nil {
+		return err
+	}
+	response, err := http.ReadResponse(c.reader, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("answered with %s", response.Status)
+	}
+	return nil
 }
 
 // percentile of sorted times, in microseconds.

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -17,6 +19,7 @@ const (
 	opSource   = 'G' // sends for that many milliseconds, then ends its side
 	opEcho     = 'E' // sends back what it gets
 	opHash     = 'H' // waits that many milliseconds, takes everything until the end, answers with its SHA-256
+	opHTTP     = 'P' // of POST: requests of HTTP/1.1, each answered with 200
 	opRandom   = 'R' // sends that many random bytes and their SHA-256, then ends its side
 	headerSize = 9
 	chunkSize  = 1 << 18
@@ -55,6 +58,8 @@ func answer(conn *net.TCPConn) error {
 	argument := binary.BigEndian.Uint64(head[1:])
 	pause := time.Duration(argument) * time.Millisecond
 	switch head[0] {
+	case opHTTP:
+		return web(conn, io.MultiReader(bytes.NewReader(head[:]), reader))
 	case opSink:
 		return sink(conn, reader)
 	case opSource:
@@ -68,6 +73,25 @@ func answer(conn *net.TCPConn) error {
 		return random(conn, argument)
 	default:
 		return fmt.Errorf("no service %q", head[0])
+	}
+}
+
+func web(conn *net.TCPConn, reader io.Reader) error {
+	body := bytes.Repeat([]byte{'x'}, pingSize)
+	head := fmt.Sprintf("HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n", len(body))
+	response := append([]byte(head), body...)
+	requests := bufio.NewReaderSize(reader, readerSize)
+	for {
+		request, err := http.ReadRequest(requests)
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, request.Body); err != nil {
+			return err
+		}
+		if _, err := conn.Write(response); err != nil {
+			return err
+		}
 	}
 }
 

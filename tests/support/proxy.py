@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import itertools
 import logging
-import os
 import queue
 import socket
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
+from tests.support.addresses import fresh_ip
 from tests.support.pki import ALICE, BOB, Authority
 
 from hostmesh.config.proxy import ProxyConfig
@@ -40,13 +40,6 @@ CONFIG = ProxyConfig(
 )
 
 _T = TypeVar("_T")
-_addresses = itertools.count(1)
-
-
-def fresh_ip() -> str:
-    """A loopback address of its own, because every inbound listens on 15008."""
-    number = (os.getpid() << 8 | next(_addresses)) & 0xFFFFFF
-    return f"127.{1 + (number >> 16) % 250}.{(number >> 8) % 250}.{1 + number % 250}"
 
 
 class LoopThread:

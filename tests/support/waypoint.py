@@ -16,9 +16,9 @@ from pathlib import Path
 
 import h2.events
 from h2.exceptions import StreamClosedError
+from tests.support.addresses import fresh_ip
 from tests.support.hbone_peer import Peer, dial
 from tests.support.pki import Authority
-from tests.support.proxy import fresh_ip
 
 from hostmesh.model.identity import Identity
 from hostmesh.model.waypoint import WaypointProgram
@@ -43,7 +43,8 @@ class Answer:
 class RunningWaypoint:
     """Envoy with the files of a program; `program` may be replaced."""
 
-    def __init__(self, directory: Path, authority: Authority, ip: str) -> None:
+    def __init__(self, directory: Path, authority: Authority, ip: str, identity: Identity = WAYPOINT) -> None:
+        self.identity = identity
         self.authority = authority
         self.ip = ip
         self.directory = directory
@@ -59,9 +60,9 @@ class RunningWaypoint:
 
     def program(self, program: WaypointProgram) -> None:
         """Validate and publish, as the waypoint does."""
-        own = self.authority.issue(WAYPOINT)
+        own = self.authority.issue(self.identity)
         secrets = secret_files(own.chain_pem.decode(), own.key_pem.decode(), own.roots_pem.decode())
-        made = files(program, str(self.generations.directory), self.ip)
+        made = files(program, str(self.generations.directory), self.ip, program.port)
         asyncio.run(validate(validation(made, secrets)))
         self.generations.publish(made | secrets)
 
