@@ -14,16 +14,16 @@ import yaml
 from hostmesh.telemetry.exposition import FAMILIES
 
 ROOT = Path(__file__).parents[3]
-OWN = ROOT / "agent" / "hostmesh" / "daemon" / "metrics.py"
+OWN = [ROOT / "agent" / "hostmesh" / name for name in ("daemon/metrics.py", "waypoint/doors.py")]
 SCRAPED = {"instance", "job"}
 WORDS = {"and", "by", "count", "for", "group_left", "ignoring", "increase", "min", "or", "rate", "sum", "up"}
 """What PromQL and Prometheus themselves define."""
 
 
 def exported() -> Mapping[str, frozenset[str]]:
-    """Every metric of an agent with its labels: the byte path's, and those that main makes."""
+    """Every metric of an agent with its labels: the byte path's, those that main makes, and a waypoint's own."""
     found = {name: frozenset(family.label_names) for name, family in FAMILIES.items()}
-    for call in ast.walk(ast.parse(OWN.read_text(encoding="utf-8"))):
+    for call in (call for file in OWN for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("MetricFamily"):
             assert isinstance(call.args[0], ast.Constant)
             name = str(call.args[0].value) + ("_total" if call.func.id.startswith("Counter") else "")
