@@ -24,7 +24,7 @@ from tests.support.control_plane import RunningControlPlane, control_plane, free
 from tests.support.documents import document
 from tests.support.hbone_peer import dial
 from tests.support.proxy import App, echo, fresh_ip
-from tests.support.waypoint import Client
+from tests.support.waypoint import Answer, Client
 
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.enrolment import enrol
@@ -35,6 +35,7 @@ from hostmesh.rpc.endpoint import Endpoint
 
 pytestmark = pytest.mark.interop
 
+SOURCE = Path(__file__).parent / "wasm" / "plugin.wat"
 VIP = "10.96.0.1:80"
 GATEWAY = document(
     "Gateway", "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]", "name: wp"
@@ -180,11 +181,15 @@ class Lab:
         with urllib.request.urlopen(f"http://{self.ip}:{self.metrics_port}/metrics", timeout=10) as answer:
             return str(answer.read().decode())
 
-    def ask(self, method: str = "GET", path: str = "/") -> tuple[int, str]:
-        """One request of alice on a tunnel of a new connection."""
+    def answer(self, path: str = "/", method: str = "GET") -> Answer:
+        """What alice gets for a request on a tunnel of a new connection."""
         client = self.client(self.alice)
         with client.peer:
-            answer = client.ask(VIP, f"{method} {path} HTTP/1.1")
+            return client.ask(VIP, f"{method} {path} HTTP/1.1")
+
+    def ask(self, method: str = "GET", path: str = "/") -> tuple[int, str]:
+        """Its status and body."""
+        answer = self.answer(path, method)
         return answer.status, answer.body.decode()
 
     def until(self, condition: Any) -> None:
@@ -333,3 +338,34 @@ def ended(client: Client, stream: int) -> bool:
         return client.read(stream) == b""
     except ConnectionError:
         return True
+
+
+def test_telemetry_and_plugins_are_documents_too(lab: Lab) -> None:
+    """A tag and a format of the log, a module that adds a header; one that is missing is named, and changes nothing."""
+    module = lab.directory / "plugin.wasm"
+    subprocess.run(["wat2wasm", SOURCE, "-o", module], check=True)
+    target = "targetRefs: [{group: '', kind: Service, name: web}]"
+    plugin = document("WasmPlugin", f"{target}\nurl: file://{module}\npluginConfig: {{a: 1}}", "name: seen")
+    telemetry = document(
+        "Telemetry",
+        f"""
+        {target}
+        accessLogging: [{{filter: {{expression: "request.path == '/logged'"}}}}]
+        metrics: [{{overrides: [{{tagOverrides: {{path: {{value: request.path}}}}}}]}}]
+        """,
+        "name: web",
+    )
+    with lab.waypoint():
+        lab.apply(telemetry, plugin)
+        lab.until(lambda: "x-plugin" in (lab.answer("/silent").headers or {}))
+        answer = lab.answer("/logged")
+        assert (answer.status, (answer.headers or {})["x-plugin"]) == (200, '{"a": 1}')
+        lab.until(lambda: 'path="/logged"' in lab.metrics())
+        for path in ("/quiet", "/logged"):
+            assert lab.answer(path).status == 200
+        lab.until(lambda: lab.log().count('"path":"/logged"') == 2)
+        assert "/quiet" not in lab.log()
+        lab.apply(telemetry, plugin.replace("plugin.wasm", "missing.wasm"))
+        lab.until(lambda: lab.status()["configuration"]["error"])
+        assert lab.status()["configuration"]["error"].startswith("WasmPlugin default/seen: ")
+        assert lab.ask()[0] == 200
