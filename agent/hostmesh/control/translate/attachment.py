@@ -70,7 +70,11 @@ def attach(
 
 
 def material(
-    everything: Sequence[Object[Resource]], attachment: Attachment, waypoints: Waypoints, mesh: MeshConfig
+    everything: Sequence[Object[Resource]],
+    attachment: Attachment,
+    waypoints: Waypoints,
+    mesh: MeshConfig,
+    described: Sequence[tuple[Object[WorkloadEntry], Workload]],
 ) -> Material:
     """What the waypoints' programs are made of."""
     behind: dict[NamespacedHostname, list[Workload]] = {}
@@ -92,4 +96,5 @@ def material(
         authentications=of_kind(everything, RequestAuthentication),
         telemetry=Levels.of(of_kind(everything, Telemetry), mesh),
         plugins=of_kind(everything, WasmPlugin),
+        described=described,
     )

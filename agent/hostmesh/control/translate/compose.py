@@ -84,7 +84,7 @@ def translate(
     )
     attached = attach_waypoints(waypoints, services.backed, described, in_tunnel.workloads)
     beyond = networks([item for item in gateways if not item.resource.is_waypoint], mesh)
-    told = material(everything, attached, waypoints, mesh)
+    told = material(everything, attached, waypoints, mesh, described)
     logged = told.telemetry.unlogged(beyond.lead_to(attached.workloads), _members(described, inline))
     workloads = (*logged, *beyond.gateways)
     enforced = (

@@ -12,26 +12,31 @@ from hostmesh.control.documents.http_route import HTTPRoute, HTTPRouteRule, Pare
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.request_authentication import RequestAuthentication
 from hostmesh.control.documents.tcp_route import TCPRoute, TCPRouteRule
+from hostmesh.control.documents.telemetry import Telemetry
+from hostmesh.control.documents.wasm_plugin import WasmPlugin
 from hostmesh.control.translate.parents import means_port, means_service
-from hostmesh.control.translate.programs import Material, protocol, resolve
+from hostmesh.control.translate.programs import Material, by_address, protocol, resolve
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.waypoint_policies import means
 from hostmesh.model.waypoint import AppProtocol
+from hostmesh.model.workload import Workload
 
 AnyRoute = Object[HTTPRoute] | Object[GRPCRoute] | Object[TCPRoute]
-Attached = Object[AuthorizationPolicy] | Object[RequestAuthentication]
+Attached = Object[AuthorizationPolicy] | Object[RequestAuthentication] | Object[Telemetry] | Object[WasmPlugin]
 
 _REQUESTS = (AppProtocol.HTTP, AppProtocol.HTTP2)
 
 
 def loose_ends(material: Material) -> Iterator[Problem]:
-    """Parents, backends, authorizers and targets that are not there."""
+    """Parents, backends, authorizers and targets that are not there; workloads that a waypoint cannot tell apart."""
     behind = [backed for backed in material.services if backed.service.key in material.using]
     yield from _routes(material, behind)
     yield from _authorizers(material.policies, material)
     attached: list[Attached] = [*material.policies, *material.authentications]
+    attached += [*material.telemetry.documents, *material.plugins]
     for item in attached:
         yield from _targets(item, material, behind)
+    yield from _sharing(material)
 
 
 def _routes(material: Material, behind: Sequence[Backed]) -> Iterator[Problem]:
@@ -95,6 +100,22 @@ def _targets(item: Attached, material: Material, behind: Sequence[Backed]) -> It
         if why:
             path: Path = ("targetRefs", number) if spec.target_refs else ("targetRef",)
             yield item.document.problem(("spec", *path, "name"), f"{why}: the policy has no effect there")
+
+
+def _sharing(material: Material) -> Iterator[Problem]:
+    """A waypoint knows workloads by their addresses alone."""
+    sources = {workload.uid: item for item, workload in material.described}
+    for key in material.waypoints.gateways:
+        first: dict[str, Workload] = {}
+        for workload, address in by_address(material, key):
+            owner = first.setdefault(address, workload)
+            item = sources.get(workload.uid)
+            if owner is not workload and item is not None:
+                why = (
+                    f"{owner.namespace}/{owner.name} uses the same waypoint at this address: calls to this workload "
+                    "by address are refused; give it an address of its own, or let only its service use the waypoint"
+                )
+                yield item.document.problem(("spec", "address"), why)
 
 
 def _idle(item: Object[Resource], target: TargetRef, material: Material, behind: Sequence[Backed]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.tcp_route import TCPRoute
 from hostmesh.control.documents.wasm_plugin import WasmPlugin
+from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.translate.http_routes import request_routes
 from hostmesh.control.translate.parents import attached
 from hostmesh.control.translate.services import Backed
@@ -69,6 +70,7 @@ class Material:
     authentications: Sequence[Object[RequestAuthentication]]
     telemetry: Levels
     plugins: Sequence[Object[WasmPlugin]]
+    described: Sequence[tuple[Object[WorkloadEntry], Workload]]
 
 
 def programs(material: Material) -> tuple[WaypointProgram, ...]:
@@ -102,12 +104,7 @@ def _program(key: Key, material: Material) -> WaypointProgram:
         identity=str(material.waypoints.identity(key) or ""),
         port=material.waypoints.port(key),
         services=tuple(made),
-        workloads=tuple(
-            _endpoint(workload, str(address), 0)
-            for workload in material.workloads
-            if material.using.get(workload.uid) == key
-            for address in workload.addresses
-        ),
+        workloads=tuple(_once(by_address(material, key))),
         policies=tuple(l7_policies(material.policies, key, served, material.mesh)),
         authentications=tuple(
             replace(one, rules=tuple(_with_issuer(rule, material) for rule in one.rules))
@@ -136,6 +133,22 @@ def _with_issuer(rule: JwtRule, material: Material) -> JwtRule:
     parts = urlsplit(rule.jwks_uri)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return replace(rule, endpoints=_inside(parts.hostname or "", port, material))
+
+
+def by_address(material: Material, key: Key) -> Iterator[tuple[Workload, str]]:
+    """The workloads that use a waypoint themselves, by each of their addresses."""
+    for workload in material.workloads:
+        if material.using.get(workload.uid) == key:
+            yield from ((workload, str(address)) for address in workload.addresses)
+
+
+def _once(addressed: Iterable[tuple[Workload, str]]) -> Iterator[WaypointEndpoint]:
+    """The first of those that share an address; a waypoint could not tell which one a call is for."""
+    seen: set[str] = set()
+    for workload, address in addressed:
+        if address not in seen:
+            seen.add(address)
+            yield _endpoint(workload, address, 0)
 
 
 def _backends(service: WaypointService) -> Iterator[Backend]:

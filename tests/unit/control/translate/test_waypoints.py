@@ -245,3 +245,23 @@ def test_a_route_to_a_service_behind_no_waypoint_leads_there() -> None:
     route = ROUTE.replace("name: gone", "name: other")
     made = program(GATEWAY, INSTANCE, WEB, SERVICE, other, route)
     assert {one.hostname.partition(".")[0]: one.served for one in made.services} == {"web": True, "other": False}
+
+
+def test_workloads_that_share_an_address_are_not_told_apart_by_it() -> None:
+    """The first one counts; a second one would break the whole configuration, so its author is told instead."""
+    first = WEB.replace("app: web}", f"app: web, {USES.removeprefix('labels: {')}")
+    second = first.replace("name: web1", "name: web2").replace("8080", "8081")
+    found = told(FOR_ALL, INSTANCE, first, second)
+    (made,) = found.waypoints
+    assert [one.workload for one in made.workloads] == ["web1"]
+    assert "default/web1 uses the same waypoint at this address" in str(found.warnings[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("Telemetry", ""), ("WasmPlugin", "\nurl: /x.wasm")], ids=["Telemetry", "WasmPlugin"]
+)
+def test_targets_of_all_kinds_must_be_there(kind: str, spec: str) -> None:
+    """What is attached to nothing does nothing, and its author is told."""
+    text = document(kind, "targetRefs: [{group: '', kind: Service, name: wbe}]" + spec)
+    (warning,) = told(GATEWAY, INSTANCE, WEB, SERVICE, text).warnings
+    assert "there is no Service default/wbe that uses a waypoint" in str(warning)
