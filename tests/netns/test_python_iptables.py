@@ -7,10 +7,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.netns.conftest import captured, workload
+from tests.netns.test_local_mode import MESH, put_certificate
+from tests.support.agent import agent, start, until
 from tests.support.netns import Cgroup, Namespace, namespace, slice_of_cgroups
+from tests.support.pki import Authority
 
 from hostmesh.kernel.iptables import Family, Iptables, Variant
 from hostmesh.kernel.iptables_helper import LOCK
@@ -18,6 +23,9 @@ from hostmesh.kernel.netfilter import NetfilterError, NoSuchCgroup
 from hostmesh.kernel.python_iptables import PythonIptables
 from hostmesh.redirect.iptables_plan import JUMPS, compile_tables
 from hostmesh.redirect.subjects import CapturedHost, CapturedUser, Exclusions, Intent, Reserved, Scope
+
+if TYPE_CHECKING:
+    from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.netns
 
@@ -113,3 +121,33 @@ def test_what_others_change_meanwhile_stays(tables: PythonIptables, host: Namesp
         accepted = [line.split()[7] for line in rules(family) if line.startswith("-A OUTPUT")]
         assert accepted == [str(first + 1), str(first + 3)]
         assert sum(line.startswith("-A MINE") for line in rules(family)) == 1
+
+
+@pytest.mark.timeout(180)
+def test_a_whole_agent(lab: Lab, tmp_path: Path) -> None:
+    """It captures by the library, and a reload that replaces its program leaves no process behind that nobody reaps."""
+    mesh = tmp_path / "mesh.yaml"
+    mesh.write_text(MESH.replace("CLIENT", lab.host.v4).replace("SERVER", "192.0.2.9"))
+    remote = lab.listen(lab.peer, lab.peer.v4, 8080)
+    with agent(lab.host, tmp_path, lab.a.path) as made:
+        put_certificate(tmp_path / "certificates", Authority(), "w1")
+        (made.workloads / "w.yaml").write_text("workload: prod/w1\nserviceAccount: w1\ncapture: {unit: w1.service}\n")
+        settings = {
+            "node": "host1",
+            "workers": 1,
+            "capture": {"backend": "python-iptables"},
+            "local_xds_path": str(mesh),
+            "certificates": {"directory": str(tmp_path / "certificates")},
+        }
+        made.configure(**settings)
+        start(made)
+        made.configure(**settings, drain_deadline="6s")
+        made.reload()
+        until(lambda: "Z" not in made.children().values())
+        assert "HOSTMESH-OUT" in lab.host.run("iptables-legacy-save")
+        assert "hostmesh" not in lab.host.run("nft", "list", "tables")
+        sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
+        lab.accept(remote).close()
+        sock.close()
+        until(lambda: 'direction="outbound"' in made.log)
+        assert (tmp_path / "state" / "backend").read_text() == "python-iptables\n"
