@@ -17,7 +17,7 @@ import aiohttp
 
 from hostmesh.kernel.foreign_sockets import Address, shut_down
 from hostmesh.transport.backoff import Backoff
-from hostmesh.waypoint.envoy import binary
+from hostmesh.waypoint.envoy import EnvoyMissing, binary
 from hostmesh.waypoint.names import host_port
 from hostmesh.waypoint.tunnels import ACCEPTED, FLUSH_MILLISECONDS, OPENED, Peer
 
@@ -167,16 +167,39 @@ class EnvoyProcess:
                     ended.cancel()
                     asked.cancel()
                 if done:
-                    return
+                    if not former or former[-1].returncode is not None or not await self._serves():
+                        return
+                    _log.error("the new envoy ended with status %s; the one before it goes on", current.returncode)
+                    current = self._go_back(former)
+                    continue
                 self._replace.clear()
                 former.append(current)
                 self._epoch += 1
-                current = await self._start()
+                try:
+                    current = await self._start()
+                except (EnvoyMissing, OSError) as error:
+                    _log.error("the running envoy goes on, there is none to take over: %s", error)
+                    current = self._go_back(former)
         finally:
             if current is not process and current.returncode is None:
                 await _end(current)
             for one in former:
                 await _end(one)
+
+    def _go_back(self, former: list[Child]) -> Child:
+        """To the one that was to be replaced; it has not been told to drain yet."""
+        self._epoch -= 1
+        child = former.pop()
+        self._note.write_text(json.dumps({"process": child.pid, "epoch": self._epoch}))
+        return child
+
+    async def _serves(self) -> bool:
+        """Whether the one that answers has its listeners; one that drains has none."""
+        try:
+            status = await self.status()
+        except (OSError, ValueError, KeyError):
+            return False
+        return bool(status["state"] == "LIVE" and status["listeners"])
 
     async def _start(self) -> asyncio.subprocess.Process:
         argv = [str(binary()), "--config-path", str(self._bootstrap), "--concurrency", str(self._concurrency)]
