@@ -21,6 +21,7 @@ import click
 from hostmesh.cli.client import DEFAULT_SOCKET, Client
 from hostmesh.cli.redact import redact
 from hostmesh.cli.version import facts
+from hostmesh.cli.waypoint import here, told
 
 MAX_BYTES = 32 << 20
 """Of one piece: what is longer is cut, and says so."""
@@ -85,6 +86,9 @@ def pieces(places: Places, since: str, program: Runner) -> Iterator[Piece]:
         yield f"agent/{path}.json", partial(_get, f"{admin}/{path}")
     yield "agent/metrics.txt", partial(_get, f"{stats}/metrics")
     yield "control-plane/status.json", lambda: json.dumps(Client(places.control).status(), indent=2)
+    for gateway in here():
+        name = gateway.replace("/", ".")
+        yield f"waypoint/{name}.json", partial(_waypoint, gateway)
     for file in sorted(places.configuration.rglob("*")):
         if file.is_file() and file.suffix in (".yaml", ".yml"):
             relative = file.relative_to(places.configuration)
@@ -97,6 +101,10 @@ def pieces(places: Places, since: str, program: Runner) -> Iterator[Piece]:
             f"journal/{unit}.txt",
             _call(program, "journalctl", "--no-pager", "-o", "short-iso", "-u", unit, "-S", since),
         )
+    waypoints = "hostmesh-waypoint@*"
+    journal = _call(program, "journalctl", "--no-pager", "-o", "short-iso", "-u", waypoints, "-S", since)
+    yield "systemd/hostmesh-waypoint.txt", _call(program, "systemctl", "status", "--no-pager", "-n0", waypoints)
+    yield "journal/hostmesh-waypoint.txt", lambda: _without_requests(journal())
     yield "network/nft.txt", _call(program, "nft", "list", "ruleset")
     yield "network/addresses.txt", _call(program, "ip", "-d", "address")
     yield "network/rules.txt", _call(program, "ip", "rule")
@@ -144,6 +152,15 @@ def _add(archive: tarfile.TarFile, name: str, text: str, now: float) -> None:
 def _get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310 -- http on loopback
         return str(response.read(MAX_BYTES + 1).decode(errors="replace"))
+
+
+def _waypoint(gateway: str) -> str:
+    return json.dumps(told(gateway), indent=2)
+
+
+def _without_requests(journal: str) -> str:
+    """The access log has paths with what users put into them."""
+    return "".join(line for line in journal.splitlines(keepends=True) if "]: {" not in line)
 
 
 def _listing(folder: Path) -> str:

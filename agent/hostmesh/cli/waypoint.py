@@ -94,7 +94,7 @@ def run(
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def status(gateway: str | None, runtime_dir: Path | None, output: str) -> None:
     """Show the waypoint of GATEWAY on this host, or all of them; exit status 1 if one is not ready."""
-    names = [gateway] if gateway is not None else _here()
+    names = [gateway] if gateway is not None else here()
     if not names:
         raise click.ClickException(f"no waypoint has run on this host: {RUNTIME} is empty")
     found = [_ask((runtime_dir or RUNTIME / name.replace("/", ".")) / SOCKET) for name in names]
@@ -109,9 +109,9 @@ def status(gateway: str | None, runtime_dir: Path | None, output: str) -> None:
 def waypoint_views() -> dict[str, WaypointView]:
     """How the waypoints of this host are, as far as whoever asks may know."""
     found = {}
-    for name in _here():
+    for name in here():
         try:
-            said = _ask(RUNTIME / name.replace("/", ".") / SOCKET)
+            said = told(name)
         except click.ClickException as error:
             found[name] = WaypointView(False, error.message)
         else:
@@ -120,7 +120,17 @@ def waypoint_views() -> dict[str, WaypointView]:
     return found
 
 
-def _here() -> list[str]:
+def told(gateway: str) -> dict[str, Any]:
+    """What the waypoint of a Gateway on this host says of itself.
+
+    Raises:
+        click.ClickException: it does not answer.
+    """
+    return _ask(RUNTIME / gateway.replace("/", ".") / SOCKET)
+
+
+def here() -> list[str]:
+    """The Gateways whose waypoints have run on this host since it booted."""
     try:
         return sorted(one.name.replace(".", "/", 1) for one in RUNTIME.iterdir() if (one / SOCKET).exists())
     except OSError:

@@ -50,6 +50,21 @@ def test_no_secret_is_in_a_report(places: Places, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_requests_at_waypoints_are_not_in_it(places: Places, tmp_path: Path) -> None:
+    """The access log has what users put into paths; what the program itself says is there."""
+
+    def journal(command: Sequence[str]) -> str:
+        if "hostmesh-waypoint@*" in command and command[0] == "journalctl":
+            return f'now mesh1 hostmesh[1]: {{"path": "/?q={SECRET}"}}\nnow mesh1 hostmesh[1]: envoy started\n'
+        return ""
+
+    file = tmp_path / "report.tar.gz"
+    write(file, pieces(places, "today", journal), 0.0)
+    everything = gzip.decompress(file.read_bytes())
+    assert SECRET.encode() not in everything
+    assert b"envoy started" in everything
+
+
 def test_what_helps_is_in_it(places: Places, tmp_path: Path) -> None:
     """Settings without their secrets, names of files without what is in them, and what could not be had."""
     file = tmp_path / "report.tar.gz"
