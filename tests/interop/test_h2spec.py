@@ -34,6 +34,12 @@ DO_NOT_APPLY = {
     ("http2/8.1.2.6", f"{LENGTH}sum of the multiple DATA frames payload length"): NO_LENGTH,
 }
 
+DEPENDS_ON_TIMING = {
+    ("http2/8.1", "Sends a second HEADERS frame without the END_STREAM flag"): (
+        "its request is no CONNECT: where the second HEADERS comes in a read of its own, the refusal comes before it"
+    ),
+}
+
 
 def answer(sock: socket.socket) -> None:
     """An application with something to say, which then listens until the client has ended."""
@@ -60,4 +66,4 @@ def test_every_case_passes_that_applies_to_a_server_of_connect(tmp_path: Path) -
         with Relay((mesh.ip, 15008), tls, f"{mesh.ip}:{app.port}") as relay:
             command = [executable, "-h", "127.0.0.1", "-p", str(relay.port), "-o", "1", "-j", str(report)]
             said = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False).stdout
-    assert failed(report) == set(DO_NOT_APPLY), said
+    assert failed(report) - set(DEPENDS_ON_TIMING) == set(DO_NOT_APPLY), said
