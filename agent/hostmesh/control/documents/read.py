@@ -180,7 +180,10 @@ class Documents(Sequence[Object[Resource]]):
         """Those of one kind, the oldest first."""
         found = self._sorted.get(model)
         if found is None:
-            found = self._sorted[model] = _oldest_first(self._by_kind.get(model, ()))
+            listed = self._by_kind.get(model, ())
+            dated = any(item.resource.metadata.creation_timestamp for item in listed)
+            # Those without a creation time are as old as each other, and sorted already.
+            found = self._sorted[model] = _oldest_first(listed) if dated else tuple(listed)
         return found
 
     def __len__(self) -> int:
