@@ -18,9 +18,10 @@ from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until, workload
 from hostmesh.control.ads import AdsService, ConnectedNode
 from hostmesh.control.aliases import Aliases, node_alias
 from hostmesh.control.debounce import Debounce
-from hostmesh.control.snapshot import ResourceSet, Snapshot
+from hostmesh.control.snapshot import ResourceSet, Snapshot, SnapshotMaker
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.model.node import node_identity
+from hostmesh.model.workload import Workload
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.wire.proto.discovery_grpc import AggregatedDiscoveryServiceStub
@@ -401,6 +402,37 @@ def test_a_node_is_sent_its_own_workloads_unasked(tmp_path: Path) -> None:
         mesh.ads.publish(Snapshot(addresses=ResourceSet.of({"mine": b"1", "other": b"1"}), aliases=Aliases(own)))
         await client.ask(A, resource_names_subscribe=["*"], resource_names_unsubscribe=["*"])
         assert await client.answer() == ("s", {"mine": "1"}, [])
+
+    transcript(tmp_path, body)
+
+
+@pytest.mark.parametrize("published", [[0, 1, 2], [0, 2], [2]], ids=["each", "the first and the last", "the last"])
+def test_a_client_hears_what_concerns_it_whatever_is_joined_or_left_out(tmp_path: Path, published: list[int]) -> None:
+    """News of several snapshots add up; where one was never published the two ends are compared."""
+
+    async def body(mesh: Mesh, client: Client) -> None:
+        maker = SnapshotMaker()
+        worlds = [{"mine": 1, "other": 1}, {"mine": 2, "other": 1}, {"mine": 2, "other": 2}, {"mine": 2, "other": 3}]
+
+        def made(world: dict[str, int]) -> Snapshot:
+            return maker.make([Workload(name, name, "ns", capacity=capacity) for name, capacity in world.items()])
+
+        mesh.ads.publish(made({"mine": 0, "other": 0}))
+        await client.ask(A, resource_names_subscribe=["mine"])
+        response = await client.hear()
+        assert response is not None
+        await client.ask(A, response.nonce)
+        await until(lambda: mesh.ads.connected_nodes()[0].settled)
+        snapshots = [made(world) for world in worlds]
+        for number in published:
+            mesh.ads.publish(snapshots[number])
+        while (heard := await client.hear()) is not None:
+            await client.ask(A, heard.nonce)
+            if heard.resources[0].version == snapshots[2].addresses.versions["mine"]:
+                break
+        await until(lambda: mesh.ads.connected_nodes()[0].settled)
+        mesh.ads.publish(snapshots[3])
+        await client.silence()
 
     transcript(tmp_path, body)
 
