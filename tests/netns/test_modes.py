@@ -450,7 +450,9 @@ def test_listeners_tell_their_cgroup_and_owner(lab: Lab) -> None:
 
 MARKS = {"unit": 0x1000, "user": 0x5000, "host": 0x9000}
 BACKENDS = pytest.mark.parametrize(
-    ("lab", "family"), [("nft", "v6"), ("nft-tables", "v4"), ("legacy", "v6")], indirect=["lab"]
+    ("lab", "family"),
+    [("nft", "v6"), ("iptables-nft", "v4"), ("iptables-legacy", "v6"), ("python-iptables", "v6")],
+    indirect=["lab"],
 )
 
 
