@@ -51,25 +51,35 @@ class Levels:
         found = [*self._general(gateway[0]), *self._attached(gateway, backed)]
         return self._resolve(found)
 
-    def of_workload(self, namespace: str, labels: Mapping[str, str]) -> tuple[bool, bool]:
-        """Whether its agent logs connections that it makes, and those that it takes."""
-        own = (one for one in self.documents if one.key.namespace in (namespace, self.root_namespace))
-        chosen = [one for one in own if (wanted := one.resource.selector_labels) and selected(wanted, labels)]
-        found = [*self._general(namespace), *chosen[:1]]
-        outbound = self._logs(found, _CLIENT)
-        inbound = self._logs(found, _SERVER)
-        return bool(outbound), bool(inbound)
-
     def unlogged(self, workloads: Iterable[Workload], members: Iterable[Member]) -> Iterator[Workload]:
         """The workloads, with what their agents are not to log."""
         labels = {one.uid: one.labels for one in members} if self.documents else {}
+        selecting = [one for one in self.documents if one.resource.selector_labels]
+        known: dict[tuple[str, object], tuple[str, ...]] = {}
         for workload in workloads:
-            if workload.uid in labels:
-                outbound, inbound = self.of_workload(workload.namespace, labels[workload.uid])
-                silent = (*(() if outbound else ("outbound",)), *(() if inbound else ("inbound",)))
-                yield replace(workload, unlogged=silent) if silent else workload
-            else:
+            if workload.uid not in labels:
                 yield workload
+                continue
+            own = (one for one in selecting if self._selects(one, workload.namespace, labels[workload.uid]))
+            document = next(own, None)
+            key = (workload.namespace, document and document.key)
+            if key not in known:
+                known[key] = self._silent(workload.namespace, document)
+            yield replace(workload, unlogged=known[key]) if known[key] else workload
+
+    def _selects(self, item: Object[Telemetry], namespace: str, labels: Mapping[str, str]) -> bool:
+        return item.key.namespace in (namespace, self.root_namespace) and selected(
+            item.resource.selector_labels, labels
+        )
+
+    def _silent(self, namespace: str, own: Object[Telemetry] | None) -> tuple[str, ...]:
+        """The directions of which an agent logs nothing, of a workload of the namespace with a document of its own."""
+        found = [*self._general(namespace), *([own] if own is not None else [])]
+        return tuple(
+            direction
+            for direction, modes in (("outbound", _CLIENT), ("inbound", _SERVER))
+            if not self._logs(found, modes)
+        )
 
     def problems(self) -> Iterator[Problem]:
         """Providers that are not there, and documents that an older one keeps from counting."""
