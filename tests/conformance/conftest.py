@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.etcd import Cluster, etcd_cluster
@@ -15,6 +18,9 @@ from hostmesh.control.record_file import FileRecords
 from hostmesh.control.records import Records
 
 _numbers = itertools.count()
+
+LEASE = 3.0
+"""Seconds, of hosts at the control planes of tests."""
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +58,21 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         opened: Open = request.getfixturevalue("open_etcd")
         return opened
     return lambda: FileRecords(tmp_path / "records.jsonl")
+
+
+@pytest.fixture
+def settings(etcd: Cluster, tmp_path: Path) -> dict[str, Any]:
+    key = tmp_path / "store.key"
+    key.write_bytes(base64.b64encode(os.urandom(32)))
+    store = {
+        "endpoints": [member.url for member in etcd.members],
+        "prefix": f"/mesh{next(_numbers)}/",
+        "encryption_key_file": str(key),
+    }
+    return {"store": {"etcd": store}, "registry": {"lease": LEASE}}
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import itertools
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance.conftest import LEASE
 from tests.support.control_plane import RunningControlPlane, control_plane, started
 from tests.support.documents import document
-from tests.support.etcd import Cluster
 
 from hostmesh.daemon.lease import LeaseClient
 from hostmesh.identity.ca_client import CaClient
@@ -26,26 +23,6 @@ from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
 
 WEB = Identity("cluster.local", "default", "web")
-LEASE = 3.0
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def settings(etcd: Cluster, tmp_path: Path) -> dict[str, Any]:
-    key = tmp_path / "store.key"
-    key.write_bytes(base64.b64encode(os.urandom(32)))
-    store = {
-        "endpoints": [member.url for member in etcd.members],
-        "prefix": f"/mesh{next(_numbers)}/",
-        "encryption_key_file": str(key),
-    }
-    return {"store": {"etcd": store}, "registry": {"lease": LEASE}}
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
-        yield opened
 
 
 def start(stack: ExitStack, directory: Path, settings: dict[str, Any]) -> RunningControlPlane:

@@ -213,8 +213,8 @@ class SecretManager:
             return
         now = self._now()
         skew = clock_text(f"the new certificate of {identity}", _validity(credentials), now)
-        if skew and credentials.not_after <= now:
-            raise FetchFailed(skew, Failure.CLOCK)
+        if skew and (credentials.not_after <= now or self.credentials(identity) is not None):
+            raise FetchFailed(skew, Failure.CLOCK)  # one that is not valid yet is still better than none
         if skew:
             _log.warning("%s", skew)
         self._credentials[identity] = credentials

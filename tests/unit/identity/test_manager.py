@@ -30,6 +30,7 @@ class Ca:
     def __init__(self) -> None:
         self.now = NOW
         self.ttl = 100.0
+        self.ahead = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
         self.down = ""
@@ -53,7 +54,8 @@ class Ca:
             await self.gate.wait()
             if self.down:
                 raise FetchFailed(self.down)
-            return credentials(identity, self.now, self.now + self.ttl, len(self.asked))
+            issued = self.now + self.ahead
+            return credentials(identity, issued, issued + self.ttl, len(self.asked))
         finally:
             self.running -= 1
 
@@ -230,6 +232,25 @@ def test_an_expired_answer_is_a_failure_that_names_both_clocks() -> None:
         assert reason.startswith(
             f"the new certificate of {WEB} has expired: by the control plane's clock it is valid from"
         )
+
+    scenario(body)
+
+
+def test_a_certificate_of_tomorrow_replaces_no_valid_one() -> None:
+    """Of an issuer whose clock runs ahead; only who has none takes it, for its own clock may be the wrong one."""
+
+    async def body(ca: Ca) -> None:
+        ca.manager.want(WEB)
+        await ca.settle()
+        (first,) = ca.given
+        ca.ahead = 300
+        ca.manager.renew(WEB)
+        await ca.settle()
+        assert ca.manager.credentials(WEB) is first
+        assert "is not valid yet" in ca.manager.statistics()[0].last_error
+        ca.manager.want(DB)
+        await ca.settle()
+        assert [given.identity for given in ca.given] == [WEB, DB]
 
     scenario(body)
 
