@@ -130,7 +130,7 @@ def encode_workload(workload: Workload) -> pb.Address:
         addresses=[ip.packed for ip in workload.addresses],
         network=workload.network,
         tunnel_protocol=_PROTOCOLS.encode(workload.protocol),
-        trust_domain=workload.trust_domain,
+        trust_domain=workload.trust_domain if workload.trust_domain != DEFAULT_TRUST_DOMAIN else "",
         service_account=workload.service_account,
         node=workload.node,
         canonical_name=workload.canonical_name,

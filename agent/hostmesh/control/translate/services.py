@@ -17,7 +17,7 @@ from hostmesh.control.translate.policies import network_of
 from hostmesh.control.translate.values import MeshConfig, Vips
 from hostmesh.control.translate.vips import allocate
 from hostmesh.model.address import IPAddress, NetworkAddress, NetworkCidr, parse_ip
-from hostmesh.model.service import Service
+from hostmesh.model.service import IpFamilies, Service
 
 _NO_AUTO_ADDRESS = "networking.istio.io/enable-autoallocate-ip"
 
@@ -150,9 +150,15 @@ def _core(core: Object[CoreService], namespaces: Namespaces, mesh: MeshConfig) -
         vips=tuple(NetworkAddress(mesh.network, parse_ip(address)) for address in core.resource.cluster_ips),
         ports={rule.port: 0 if rule.target_name else rule.target for rule in rules},
         load_balancing=of_core_service(core.resource, namespaces.annotations(namespace)),
+        ip_families=_families(spec.ip_families),
     )
     auto = not core.resource.cluster_ips and not core.resource.headless and _may_allocate(core.resource)
     return Backed(service, core, rules, spec.selector, auto)
+
+
+def _families(named: Sequence[str]) -> IpFamilies | None:
+    """None is any: where nobody has chosen, it is not chosen here either."""
+    return {1: IpFamilies(named[0]), 2: IpFamilies.DUAL}.get(len(named)) if named else None
 
 
 def _entry(entry: Object[ServiceEntry], namespaces: Namespaces, mesh: MeshConfig) -> Iterator[Backed]:
