@@ -215,3 +215,19 @@ def test_access_logs_as_they_are_asked_for(mesh: Mesh, tmp_path: Path) -> None:
             assert running.client(ALICE).ask(f"{VIP}:80").status == 200
             eventually(running, lambda: samples(running, REQUESTS))
             assert len(lines(running)) == 5
+
+
+def test_a_caller_that_gets_no_tunnel_is_in_the_log(mesh: Mesh, tmp_path: Path) -> None:
+    """Who it was by certificate, what it asked for, and the rule; no request is there to be logged."""
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (bob(mesh, app),))
+        only_bob = L7Policy("bob", "default", L7Action.ALLOW, (L7Rule(({"serviceAccounts": ("bob",)},)),))
+        with waypoint(tmp_path, mesh.authority, program(port, policies=(only_bob,))) as running:
+            alice = running.client(ALICE)
+            assert alice.tunnel(f"{VIP}:80")[1] == 403
+            assert alice.tunnel("10.96.0.9:80")[1] == 404
+            eventually(running, lambda: len(lines(running)) == 2)
+            refused, unknown = (json.loads(line) for line in lines(running))
+            assert (refused["src.identity"], refused["authority"]) == (str(ALICE), f"{VIP}:80")
+            assert (refused["response_code"], unknown["response_code"]) == (403, 404)
+            assert refused["response_code_details"].startswith("rbac_access_denied")

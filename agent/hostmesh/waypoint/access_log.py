@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hostmesh.model.telemetry import AccessLog
+from hostmesh.waypoint.names import CONNECT_TERMINATE
 from hostmesh.waypoint.rbac import PEER_PRINCIPAL
 from hostmesh.waypoint.shape import Json, typed
 
@@ -34,6 +35,11 @@ _FIELDS = {
     "start_time": "%START_TIME%",
 }
 
+_OF_TUNNEL = (
+    *("src.addr", "authority", "response_code", "response_code_details", "response_flags", "duration_ms"),
+    "start_time",
+)
+
 _CEL = ("enable_string_conversion", "enable_string_concat", "enable_string_functions")
 
 _AT_THE_END: Json = {"log_type_filter": {"types": ["TcpConnectionEnd"]}}
@@ -43,6 +49,19 @@ _AT_THE_END: Json = {"log_type_filter": {"types": ["TcpConnectionEnd"]}}
 def access_logs(chain: str, logs: Iterable[AccessLog], *, tcp: bool = False) -> list[Json]:
     """To the standard output, which is the journal's; `chain` tells which port of which service."""
     return [_access_log(chain, one, [_AT_THE_END] if tcp else []) for one in logs]
+
+
+def refused_tunnels(logs: Iterable[AccessLog]) -> list[Json]:
+    """Callers that got no tunnel, whose requests no other log sees; not where all logs are off."""
+    if not list(logs):
+        return []
+    kept = {name: _FIELDS[name] for name in _OF_TUNNEL}
+    said = {"waypoint.chain": CONNECT_TERMINATE, "src.identity": "%DOWNSTREAM_PEER_URI_SAN%", **kept}
+    made = typed(
+        "envoy.access_loggers.stdout", "access_loggers.stream.v3.StdoutAccessLog", log_format={"json_format": said}
+    )
+    refused = {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "hostmesh.refused_tunnels"}}}
+    return [{**made, "filter": {"status_code_filter": refused}}]
 
 
 def _access_log(chain: str, log: AccessLog, conditions: list[Json]) -> Json:
@@ -57,11 +76,7 @@ def _access_log(chain: str, log: AccessLog, conditions: list[Json]) -> Json:
             "envoy.access_loggers.extension_filters.cel",
             "access_loggers.filters.cel.v3.ExpressionFilter",
             expression=log.filter,
-            cel_config={
-                "enable_string_conversion": True,
-                "enable_string_concat": True,
-                "enable_string_functions": True,
-            },
+            cel_config=dict.fromkeys(_CEL, True),
         )
         conditions = [*conditions, {"extension_filter": expression}]
     if conditions:

@@ -9,7 +9,7 @@ from hostmesh.model.telemetry import Telemetry
 from hostmesh.model.wasm import WasmPhase
 from hostmesh.model.waypoint import AppProtocol, L7Action, WaypointPort, WaypointProgram, WaypointService
 from hostmesh.waypoint import ext_authz, jwt, names, own_headers, tunnels, wasm
-from hostmesh.waypoint.access_log import access_logs
+from hostmesh.waypoint.access_log import access_logs, refused_tunnels
 from hostmesh.waypoint.metrics import http_metrics, on_tunnel, tcp_metrics
 from hostmesh.waypoint.rbac import Judge, Place, applying, rules
 from hostmesh.waypoint.routes import weighted
@@ -43,7 +43,7 @@ def _terminate(program: WaypointProgram, directory: str, bind: str, port: int) -
         codec_type="HTTP2",
         stream_idle_timeout="0s",
         use_remote_address=False,
-        access_log=[tunnels.report(tunnels.ACCEPTED, directory)],
+        access_log=[tunnels.report(tunnels.ACCEPTED, directory), *refused_tunnels(program.telemetry.logs)],
         access_log_options={"flush_access_log_on_new_request": True},
         upgrade_configs=[{"upgrade_type": "CONNECT"}],
         http2_protocol_options={
