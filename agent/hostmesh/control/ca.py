@@ -247,7 +247,8 @@ class CertificateAuthority:
         not_after = leaf.not_valid_after_utc.timestamp()
         self._horizons.reach(material.signer_id, not_after, granted)
         issuer = material.signer_id.hex()
-        self.ledger.record(Entry(leaf.serial_number, identity, node, issuer, now, not_after))
+        others = () if named == (identity,) else named
+        self.ledger.record(Entry(leaf.serial_number, identity, node, issuer, now, not_after, others))
         between = (cert_pem(one).decode() for one in material.chain)
         chain = (cert_pem(leaf).decode(), *between, self.roots_pem.decode())
         return Issued(identity, chain, leaf.serial_number, not_after)

@@ -20,7 +20,10 @@ _FORGET_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One certificate. Times are seconds since the epoch; `issuer` is the signer's key identifier in hex."""
+    """One certificate. Times are seconds since the epoch; `issuer` is the signer's key identifier in hex.
+
+    `identity` is whom it was issued for; that of a whole host names others, `named`.
+    """
 
     serial: int
     identity: Identity
@@ -28,6 +31,7 @@ class Entry:
     issuer: str
     issued_at: float
     not_after: float
+    named: tuple[Identity, ...] = ()
 
 
 class Ledger:
@@ -67,7 +71,7 @@ class Ledger:
         return entry if entry is not None and entry.not_after > self._now() else None
 
     def of_identity(self, identity: Identity) -> list[Entry]:
-        """All living certificates of an identity, oldest first."""
+        """All living certificates of an identity, oldest first, with those that name it among others."""
         now = self._now()
         found = [entry for entry in list(self._by_identity.get(identity, {}).values()) if entry.not_after > now]
         return sorted(found, key=lambda entry: entry.issued_at)
@@ -82,14 +86,18 @@ class Ledger:
         entry = _parse(record.value) if record is not None else self._entries.get(_serial(key))
         if entry is None:
             return
-        of_identity = self._by_identity.setdefault(entry.identity, {})
         if record is not None:
-            self._entries[entry.serial] = of_identity[entry.serial] = entry
-            return
-        self._entries.pop(entry.serial, None)
-        of_identity.pop(entry.serial, None)
-        if not of_identity:
-            self._by_identity.pop(entry.identity, None)
+            self._entries[entry.serial] = entry
+        else:
+            self._entries.pop(entry.serial, None)
+        for identity in (entry.identity, *entry.named):
+            of_identity = self._by_identity.setdefault(identity, {})
+            if record is not None:
+                of_identity[entry.serial] = entry
+                continue
+            of_identity.pop(entry.serial, None)
+            if not of_identity:
+                self._by_identity.pop(identity, None)
 
 
 def _key(serial: int) -> str:
@@ -104,7 +112,11 @@ def _serial(key: str) -> int:
 
 
 def _text(entry: Entry) -> str:
-    return json.dumps(asdict(entry) | {"serial": f"{entry.serial:x}", "identity": str(entry.identity)})
+    said = asdict(entry) | {"serial": f"{entry.serial:x}", "identity": str(entry.identity)}
+    del said["named"]
+    if entry.named:
+        said["named"] = [str(identity) for identity in entry.named]
+    return json.dumps(said)
 
 
 def _parse(line: str) -> Entry | None:
@@ -117,6 +129,7 @@ def _parse(line: str) -> Entry | None:
             issuer=value["issuer"],
             issued_at=float(value["issued_at"]),
             not_after=float(value["not_after"]),
+            named=tuple(Identity.parse(text) for text in value.get("named", ())),
         )
     except (ValueError, KeyError, TypeError, InvalidIdentity):
         return None

@@ -136,6 +136,8 @@ def test_what_the_certificate_of_a_host_says(tmp_path: Path) -> None:
     usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usages) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert sans(ca.sign_inbound(request(), {WEB}, DAY, "mesh2").chain[0]) == [str(WEB)]
+    assert issued.serial in [entry.serial for entry in ca.ledger.of_identity(db)]
+    assert ca.ledger.of_identity(gone) == []
     with pytest.raises(IdentityRevoked, match="gone is revoked"):
         ca.sign_inbound(request(), {gone}, DAY, "mesh2")
 

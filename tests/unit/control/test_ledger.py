@@ -43,6 +43,19 @@ def test_what_is_recorded_is_found_until_it_expires(tmp_path: Path) -> None:
     assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_certificate_that_names_several_is_each_ones(tmp_path: Path) -> None:
+    """So that it is revoked with any of them; a restart changes nothing."""
+    clock = Clock()
+    ledger = Ledger(records(tmp_path), clock)
+    shared = Entry(5, workload("mesh2", "hostmesh-inbound"), "mesh2", "aa", 1.0, 2000.0, (DB, WEB))
+    ledger.record(entry(1))
+    ledger.record(shared)
+    for known in (ledger, Ledger(records(tmp_path), clock)):
+        assert known.of_identity(DB) == [shared]
+        assert [one.serial for one in known.of_identity(WEB)] == [1, 5]
+        assert len(list(known.living())) == 2
+
+
 def test_an_entry_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
     """The others can still be revoked."""
     kept = records(tmp_path)
