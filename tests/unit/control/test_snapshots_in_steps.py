@@ -54,7 +54,7 @@ World = tuple[list[Workload], list[Service]]
 
 
 @given(st.lists(WORLDS, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_steps_lead_to_what_the_whole_is(worlds: list[World]) -> None:
     """Resources, versions and aliases; and the news name all that stands for something else."""
     maker, before = SnapshotMaker(), Snapshot()

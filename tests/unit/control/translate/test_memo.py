@@ -50,6 +50,12 @@ def texts(namespace: str) -> list[str]:
         found.append(document("Service", f"selector: {{app: {app}}}\nports: [{{port: 90}}]", f"name: {app}, {where}"))
     modes = ("STRICT", "UNSET")
     found += [document("PeerAuthentication", f"mtls: {{mode: {mode}}}", f"name: all, {where}") for mode in modes]
+    for match in ("", "\nselector: {matchLabels: {app: web}}"):
+        found.append(document("Telemetry", f"accessLogging: [{{disabled: true}}]{match}", f"name: quiet, {where}"))
+    inline = (
+        "hosts: [in.example]\nports: [{number: 80, name: http}]\nresolution: STATIC\nendpoints: [{address: 10.1.0.1}]"
+    )
+    found.append(document("ServiceEntry", inline, f"name: web, {where}"))
     for label in ("istio.io/dataplane-mode: none", "istio.io/use-waypoint: gate"):
         found.append(document("Namespace", "", f"name: {namespace}, labels: {{{label}}}"))
     gate = "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]"
