@@ -208,7 +208,11 @@ def _http(
         server_name="istio-envoy",
         forward_client_cert_details="ALWAYS_FORWARD_ONLY" if program.tells_caller else "SANITIZE",
         upgrade_configs=[{"upgrade_type": "websocket"}],
-        access_log=[*access_logs(name, said.logs), *http_metrics(service, said.metrics)],
+        access_log=[
+            *access_logs(name, said.logs),
+            # a port of HTTP/1 carries no gRPC, and a waypoint of many services has that many filters fewer to check
+            *http_metrics(service, said.metrics, grpc=port.protocol is not AppProtocol.HTTP),
+        ],
         rds={"route_config_name": name, "config_source": file_source(directory, routes_file(name))},
         http_filters=[
             *own_headers.filters(program),

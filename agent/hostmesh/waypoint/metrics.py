@@ -84,27 +84,22 @@ def source_state() -> list[tuple[str, str, str]]:
     ]
 
 
-def http_metrics(service: WaypointService | None, changes: Iterable[MetricChange]) -> list[Json]:
-    """Loggers for an HTTP chain: gRPC's requests are told apart by their content type."""
+def http_metrics(service: WaypointService | None, changes: Iterable[MetricChange], *, grpc: bool) -> list[Json]:
+    """Loggers for an HTTP chain; where there may be calls of `grpc`, they are told apart by their content type."""
     changes = tuple(changes)
-    grpc: Json = {
-        "name": "content-type",
-        "treat_missing_header_as_empty": True,
-        "string_match": {"prefix": "application/grpc"},
+    tags = {
+        **_common(service),
+        "request_protocol": "http",
+        "response_code": "%RESPONSE_CODE%",
+        "response_flags": "%RESPONSE_FLAGS%",
     }
-    made = []
-    for protocol, inverted in (("http", True), ("grpc", False)):
-        tags = {
-            **_common(service),
-            "request_protocol": protocol,
-            "response_code": "%RESPONSE_CODE%",
-            "response_flags": "%RESPONSE_FLAGS%",
-        }
-        if protocol == "grpc":
-            tags["grpc_response_status"] = "%GRPC_STATUS_NUMBER%"
-        condition = {"header_filter": {"header": {**grpc, **({"invert_match": True} if inverted else {})}}}
-        made += _logger(_HTTP, tags, changes, condition)
-    return made
+    if not grpc:
+        return _logger(_HTTP, tags, changes, None)
+    header: Json = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    header["treat_missing_header_as_empty"] = True
+    call, other = ({"header_filter": {"header": one}} for one in (header, {**header, "invert_match": True}))
+    calls = {**tags, "request_protocol": "grpc", "grpc_response_status": "%GRPC_STATUS_NUMBER%"}
+    return [*_logger(_HTTP, tags, changes, other), *_logger(_HTTP, calls, changes, call)]
 
 
 def tcp_metrics(service: WaypointService | None, changes: Iterable[MetricChange]) -> list[Json]:
@@ -148,7 +143,7 @@ def _common(service: WaypointService | None) -> dict[str, str]:
 
 
 def _logger(
-    metrics: dict[str, _Metric], tags: dict[str, str], changes: tuple[MetricChange, ...], condition: Json
+    metrics: dict[str, _Metric], tags: dict[str, str], changes: tuple[MetricChange, ...], condition: Json | None
 ) -> list[Json]:
     counters: list[Json] = []
     histograms: list[Json] = []
@@ -173,7 +168,7 @@ def _logger(
         counters=counters,
         histograms=histograms,
     )
-    return [{**made, "filter": condition}]
+    return [{**made, "filter": condition}] if condition is not None else [made]
 
 
 def _tags(tags: dict[str, str], changes: Iterable[MetricChange]) -> list[Json]:
