@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -24,19 +25,26 @@ class CaClient:
     Args:
         control_plane: with the node's files.
         ttl: seconds asked for; the authority may grant less.
+        now: seconds since the epoch.
     """
 
-    def __init__(self, control_plane: ControlPlane, ttl: float) -> None:
+    def __init__(self, control_plane: ControlPlane, ttl: float, now: Callable[[], float] = time.time) -> None:
         self._control_plane = control_plane
         self._ttl = ttl
+        self._now = now
 
     async def fetch(self, identity: Identity) -> Credentials:
         """A new key with a certificate for `identity`: a workload registered on this node, or the node itself.
 
+        Of a control plane whose clock runs ahead it may not be valid yet: the next one is then another's.
+
         Raises:
             FetchFailed: unreachable, refused or answered nonsense; the text says which.
         """
-        return await request_certificate(self._control_plane, identity, self._ttl, impersonate=True)
+        issued = await request_certificate(self._control_plane, identity, self._ttl, impersonate=True)
+        if issued.not_before > self._now():
+            self._control_plane.pass_over()
+        return issued
 
 
 async def request_certificate(

@@ -162,6 +162,10 @@ class ControlPlane:
         """Where the last connection went, or the next one will."""
         return self._endpoints[self._current]
 
+    def pass_over(self) -> None:
+        """The next connection is another control plane's: what this one gave was of no use."""
+        self._current = (self._current + 1) % len(self._endpoints)
+
     async def _first_that_answers(self) -> _Channel:
         """A connection to the present endpoint, or else to the first one after it that can be had."""
         problems: list[ControlPlaneError] = []
@@ -187,7 +191,7 @@ class ControlPlane:
     def _leave(self, endpoint: Endpoint, why: ControlPlaneError) -> None:
         """The next connection is another control plane's, unless they would all say the same."""
         if endpoint == self.endpoint and why.failure not in (Failure.REFUSED, Failure.LOCAL):
-            self._current = (self._current + 1) % len(self._endpoints)
+            self.pass_over()
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

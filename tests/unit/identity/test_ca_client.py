@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.failure import FetchFailed
 from hostmesh.identity.manager import SecretManager
 from hostmesh.model.identity import Credentials
+from hostmesh.rpc.channel import ControlPlane
+from hostmesh.rpc.endpoint import Endpoint
 
 WEB = workload("web")
 
@@ -39,6 +42,23 @@ def test_no_control_plane_is_a_failed_fetch(tmp_path: Path) -> None:
             host = await mesh.host("mesh2")
         with pytest.raises(FetchFailed, match=r"the control plane 127.0.0.1:\d+ is unreachable: Connection refused"):
             await CaClient(host.control_plane, 60).fetch(WEB)
+
+    asyncio.run(main())
+
+
+def test_after_a_certificate_of_tomorrow_another_control_plane_is_asked(tmp_path: Path) -> None:
+    """The clock of the first runs ahead; of one that is valid nobody is passed over."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            mesh.registered = {"mesh2": {WEB}}
+            given = (await mesh.host("mesh2")).control_plane
+            here, other = given.endpoint, Endpoint("127.0.0.1", 1)
+            for behind, next_one in ((0.0, here), (3600.0, other)):
+                plane = ControlPlane((here, other), given._roots, given._node)
+                issued = await CaClient(plane, 60, now=lambda behind=behind: time.time() - behind).fetch(WEB)
+                assert issued.identity == WEB
+                assert plane.endpoint == next_one
 
     asyncio.run(main())
 
