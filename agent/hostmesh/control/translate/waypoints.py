@@ -24,6 +24,8 @@ from hostmesh.model.workload import DEFAULT_SERVICE_ACCOUNT
 
 USE_WAYPOINT = "istio.io/use-waypoint"
 USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
+UNREAD = frozenset({"istio.io/use-waypoint-canary", "istio.io/ingress-use-waypoint"})
+"""Labels of Istio's that mean nothing here."""
 NOWHERE = "waypoint.hostmesh.internal"
 """Names under it belong to no service: what is sent there is refused."""
 
@@ -60,6 +62,9 @@ class Waypoints:
         Returns:
             None when neither the object nor its namespace names one, or the object is a waypoint itself.
         """
+        for label in sorted(UNREAD & labels.keys()):
+            why = f"not read here: all traffic goes through the waypoint that {USE_WAYPOINT} names; remove it"
+            self.warnings.append(item.document.problem(("metadata", "labels", label), why))
         namespace = item.key.namespace
         if GATEWAY_NAME in labels:
             return None

@@ -255,10 +255,11 @@ def test_only_what_ztunnel_reads_is_sent_of_a_port() -> None:
 
 
 def test_a_canary_of_a_waypoint_gets_nothing() -> None:
-    """Nor does an ingress hear of a waypoint: both labels are only Istio's."""
+    """Nor does an ingress hear of a waypoint: both labels are only Istio's, and whoever sets them is told."""
     labels = "istio.io/use-waypoint-canary: other, istio.io/ingress-use-waypoint: 'true'"
-    (found,) = translate(objects(*service(metadata=f"name: web, labels: {{{labels}}}")), MeshConfig()).services
-    sent = encode_service(found).service
+    translated = translate(objects(*service(metadata=f"name: web, labels: {{{labels}}}")), MeshConfig())
+    sent = encode_service(translated.services[0]).service
+    assert sum("not read here" in str(one) for one in translated.warnings) == 2
     assert (len(sent.weighted_waypoints), sent.ingress_use_waypoint) == (0, False)
 
 
