@@ -12,12 +12,13 @@ from urllib.parse import unquote
 
 import h2.events
 import pytest
+from tests.support.hbone_peer import dial
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import App, Mesh, workload
 from tests.support.waypoint import WAYPOINT, Client, waypoint
 
 from hostmesh.kernel.foreign_sockets import shut_down
-from hostmesh.model.identity import Identity
+from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import server_name
 from hostmesh.model.waypoint import (
     AppProtocol,
@@ -332,3 +333,31 @@ def test_it_reports_whose_tunnels_it_has_accepted_and_opened(mesh: Mesh, tmp_pat
             assert shut_down(running.process.pid, lambda _, peer: host_port(*peer) == peer_address) == 1
             with pytest.raises(ConnectionError):
                 alice.peer.wait(h2.events.PushedStreamReceived)  # of which there is none before the end
+
+
+def test_revoked_certificates_are_refused_in_the_handshake(mesh: Mesh, tmp_path: Path) -> None:
+    """By lists of an authority below the root, too; a renewed certificate of the same identity is good."""
+    below = mesh.authority.intermediate()
+    with mesh.app(http_app("web")) as app:
+        port = WaypointPort(80, AppProtocol.HTTP, (endpoint(mesh, app),))
+        with waypoint(tmp_path, below, program(port)) as running:
+            stolen = below.issue(ALICE)
+
+            def status(credentials: Credentials) -> int:
+                try:
+                    peer = dial((running.ip, 15008), credentials, credentials.roots_pem)
+                except (ConnectionError, ssl.SSLError):
+                    return 0
+                with peer:
+                    try:
+                        return int(peer.answer(peer.connect(f"{VIP}:80"))[":status"])
+                    except (ConnectionError, ssl.SSLError):
+                        return 0
+
+            assert status(stolen) == 200
+            before = running.stat("sds.ROOTCA.update_success")
+            running.program(program(port), below.crl_pem(stolen) + mesh.authority.crl_pem())
+            running.wait("sds.ROOTCA.update_success", before + 1)
+            assert status(stolen) == 0
+            assert status(below.issue(ALICE)) == 200
+            assert get(running.client(ALICE))[0] == 200

@@ -58,10 +58,10 @@ class RunningWaypoint:
         self.clients.append(Client(self, identity))
         return self.clients[-1]
 
-    def program(self, program: WaypointProgram) -> None:
+    def program(self, program: WaypointProgram, crls: bytes = b"") -> None:
         """Validate and publish, as the waypoint does."""
         own = self.authority.issue(self.identity)
-        secrets = secret_files(own.chain_pem.decode(), own.key_pem.decode(), own.roots_pem.decode())
+        secrets = secret_files(own.chain_pem.decode(), own.key_pem.decode(), own.roots_pem.decode(), crls.decode())
         made = files(program, str(self.generations.directory), self.ip, program.port)
         asyncio.run(validate(validation(made, secrets)))
         self.generations.publish(made | secrets)
