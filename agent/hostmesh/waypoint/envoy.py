@@ -12,7 +12,8 @@ from pathlib import Path
 
 from hostmesh.waypoint.shape import Json
 
-VALIDATION_TIMEOUT = 30.0
+VALIDATION_TIMEOUT = 300.0
+"""For an Envoy that hangs: a thousand services take it five seconds of a processor that may be busy."""
 
 INSTALLED = Path("/opt/hostmesh-envoy/envoy")
 """Where the role `waypoint` puts it: one Envoy for all versions of hostmesh."""

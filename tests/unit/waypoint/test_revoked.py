@@ -6,8 +6,11 @@ import asyncio
 import os
 from collections.abc import Collection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.mesh import background, until
 from tests.support.pki import ALICE, BOB, Authority
 
@@ -25,6 +28,7 @@ from hostmesh.waypoint.revoked import without_revoked
 from hostmesh.waypoint.tunnels import ACCEPTED, OPENED, Peer, Tunnels
 from hostmesh.wire.x509 import chain_keys
 
+LEAF = Authority().issue(BOB).chain_pem
 CAROL = Identity("cluster.local", "default", "carol")
 PLACES = tuple(WaypointEndpoint(f"10.0.0.{number}", 80, str(one)) for number, one in enumerate((ALICE, CAROL)))
 PROGRAM = WaypointProgram(
@@ -130,3 +134,22 @@ def test_a_report_may_come_in_pieces(tmp_path: Path) -> None:
             await until(lambda: tunnels.known == {(ACCEPTED, "10.0.0.1:1")})
 
     asyncio.run(main())
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_no_report_ends_the_reader(pieces: list[bytes]) -> None:
+    """Whatever a name or a certificate looks like; what cannot be read is nobody."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "tunnels"
+        good = report(ACCEPTED, "10.0.0.1:1", LEAF).encode()
+
+        async def main() -> None:
+            tunnels = Tunnels(path, lambda _: None)
+            async with background(tunnels.run()):
+                descriptor = os.open(path, os.O_WRONLY)
+                for piece in (*pieces, b"\n", good, b"\n"):
+                    os.write(descriptor, piece)
+                os.close(descriptor)
+                await until(lambda: (ACCEPTED, "10.0.0.1:1") in tunnels.known)
+
+        asyncio.run(main())
