@@ -147,6 +147,10 @@ FILTERS = f"""
       {{scheme: https, hostname: new.example, port: 8443, statusCode: 308, path: {{{PREFIX} /there}}}}
 - matches: [{{path: {{value: /cut}}}}]
   filters: [{{type: RequestRedirect, requestRedirect: {{path: {{{PREFIX} /}}}}}}]
+- matches: [{{path: {{value: /secure}}}}]
+  filters: [{{type: RequestRedirect, requestRedirect: {{scheme: https}}}}]
+- matches: [{{path: {{value: /named}}}}]
+  filters: [{{type: RequestRedirect, requestRedirect: {{scheme: https, hostname: a.example}}}}]
 - matches: [{{path: {{value: /found}}}}]
   filters: [{{type: RequestRedirect, requestRedirect: {{path: {{type: ReplaceFullPath, replaceFullPath: /login}}}}}}]
 """
@@ -175,6 +179,10 @@ def test_filters(mesh: Services) -> None:
         assert (moved.status, moved.headers["location"]) == (308, "https://new.example:8443/there/a?b=c")
         cut = {path: front.ask("echo", f"GET {path}").headers["location"] for path in ("/cut", "/cut/", "/cut/a?b=c")}
         assert list(cut.values()) == ["http://test/", "http://test/", "http://test/a?b=c"]
+        secure = [
+            front.ask("echo", f"GET /{path}", "host: test:81").headers["location"] for path in ("secure", "named")
+        ]
+        assert secure == ["https://test:443/secure", "https://a.example/named"]
         found = front.ask("echo", "GET /found/a")
         assert (found.status, found.headers["location"]) == (302, "http://test/login")
 

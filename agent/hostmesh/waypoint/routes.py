@@ -24,6 +24,8 @@ RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-statu
 """What is tried again unasked (Istio): never what the backend may already have done."""
 _REDIRECTS = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT"}
 _REDIRECTS[308] = "PERMANENT_REDIRECT"
+_PORTS = {"http": 80, "https": 443}
+"""Where another scheme leads unless a port is named; not written behind a host's name (Gateway API)."""
 
 
 def http_routes(hostname: str, port: WaypointPort) -> list[Json]:
@@ -136,8 +138,9 @@ def _redirect(redirect: Redirect, match: RouteMatch) -> Json:
         made["scheme_redirect"] = redirect.scheme
     if redirect.hostname:
         made["host_redirect"] = redirect.hostname
-    if redirect.port:
-        made["port_redirect"] = redirect.port
+    port = redirect.port or _PORTS.get(redirect.scheme, 0)
+    if port and not (redirect.hostname and port == _PORTS[redirect.scheme or "http"]):
+        made["port_redirect"] = port
     if redirect.prefix is not None:
         made["regex_rewrite"] = _other_prefix(match.path, redirect.prefix)
     elif redirect.path:
