@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,34 @@ def test_an_agent_does_not_go_around_a_waypoint_that_is_gone(mesh: Services) -> 
     with mesh.waypoint() as front:
         assert through_the_agent(front) == b"HTTP/1.1 200 OK"
     assert through_the_agent(front) == b""
+    assert mesh.apps["web"].asked.qsize() == 1
+
+
+def test_an_agent_takes_the_address_of_a_workload_to_its_waypoint(mesh: Services) -> None:
+    """Of any port; and nowhere else when the waypoint is gone."""
+    mesh.gateway = GATEWAY.replace("name: wp}", "name: wp, labels: {istio.io/waypoint-for: workload}}")
+    workloads = document("Namespace", "", "name: default, labels: {istio.io/use-waypoint: wp}")
+    no_post = document(
+        "AuthorizationPolicy",
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]\naction: DENY\n"
+        "rules: [{to: [{operation: {methods: [POST]}}]}]",
+        "name: p",
+    )
+    client = mesh.mesh.client
+
+    def ask(method: str) -> bytes:
+        try:
+            with mesh.mesh.connect(mesh.apps["web"].port) as sock:
+                sock.sendall(f"{method} / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n".encode())
+                return sock.makefile("rb").readline().strip()
+        except ConnectionError:
+            return b""
+
+    with mesh.waypoint(workloads, no_post):
+        told = {workload.name: workload for workload in mesh.told(workloads).workloads}
+        client.put(told["wp1"], replace(mesh.mesh.bob, waypoint=told["web-1"].waypoint))
+        assert [ask("GET"), ask("POST")] == [b"HTTP/1.1 200 OK", b"HTTP/1.1 403 Forbidden"]
+    assert ask("GET") == b""
     assert mesh.apps["web"].asked.qsize() == 1
 
 
