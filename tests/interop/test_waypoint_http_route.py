@@ -373,3 +373,44 @@ def test_a_web_socket(mesh: Services) -> None:
                         sock.sendall(b"\x81\x02hi")
                         assert sock.recv(100) == b"\x81\x02hi"
             assert statuses == {"chat": 101, "other": 403}
+
+
+def test_web_pages_of_other_origins(mesh: Services) -> None:
+    """A preflight is answered by the waypoint; only origins that are allowed may read the answers."""
+    mesh.http("echo")
+    cors = f"""
+    - filters:
+      - type: CORS
+        cors:
+          allowOrigins: ["https://shop.example", "https://*.test.example"]
+          allowMethods: [GET, PUT]
+          allowHeaders: [x-token]
+          exposeHeaders: [x-total]
+          allowCredentials: true
+          maxAge: 60
+      {to("echo")}
+    """
+    with mesh.waypoint(route(cors)) as front:
+        preflight = ("access-control-request-method: PUT", "access-control-request-headers: x-token")
+        answer = front.ask("echo", "OPTIONS /a", "origin: https://shop.example", *preflight)
+        wanted = {
+            "access-control-allow-origin": "https://shop.example",
+            "access-control-allow-methods": "GET, PUT",
+            "access-control-allow-headers": "x-token",
+            "access-control-allow-credentials": "true",
+            "access-control-max-age": "60",
+        }
+        assert (answer.status, answer.asked) == (200, None)
+        assert {name: answer.headers.get(name) for name in wanted} == wanted
+        origins = {
+            "https://shop.example": True,
+            "https://a.test.example": True,
+            "http://shop.example": False,
+            "https://test.example": False,
+            "https://shop.example.evil": False,
+        }
+        heard = {origin: front.ask("echo", "GET /a", f"origin: {origin}") for origin in origins}
+        assert {one.status for one in heard.values()} == {200}
+        found = {origin: "access-control-allow-origin" in one.headers for origin, one in heard.items()}
+        assert found == origins
+        assert heard["https://shop.example"].headers["access-control-expose-headers"] == "x-total"

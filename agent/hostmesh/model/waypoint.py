@@ -135,6 +135,18 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Cors:
+    """Which web pages may use the answers; an origin's `*` stands for everything, or for all below a name."""
+
+    origins: tuple[str, ...] = ()
+    credentials: bool = False
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    max_age: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One match of one rule of an HTTPRoute or GRPCRoute. Times in seconds, 0: none."""
 
@@ -149,6 +161,7 @@ class Route:
     timeout: float = 0.0
     try_timeout: float = 0.0
     retry: Retry | None = None
+    cors: Cors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 
 from hostmesh.model.waypoint import (
     Backend,
+    Cors,
     HeaderChange,
     MatchText,
     PathKind,
@@ -18,7 +19,7 @@ from hostmesh.model.waypoint import (
 )
 from hostmesh.waypoint import names
 from hostmesh.waypoint.own_headers import RETRY_HEADER
-from hostmesh.waypoint.shape import Json, duration
+from hostmesh.waypoint.shape import Json, duration, per_filter
 
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 """What is tried again unasked (Istio): never what the backend may already have done."""
@@ -39,6 +40,8 @@ def http_routes(hostname: str, port: WaypointPort) -> list[Json]:
 def _route(route: Route) -> Json:
     made: Json = {"name": route.name, "match": _match(route.match)}
     made |= _header_changes(route.request_headers, route.response_headers)
+    if route.cors is not None:
+        made["typed_per_filter_config"] = {"envoy.filters.http.cors": _cors(route.cors)}
     if route.redirect is not None:
         made["redirect"] = _redirect(route.redirect, route.match)
         return made
@@ -115,6 +118,25 @@ def _match(match: RouteMatch) -> Json:
 def _text(match: MatchText) -> Json:
     value = {"safe_regex": {"regex": match.value}} if match.regex else {"exact": match.value}
     return {"name": match.name, "string_match": value}
+
+
+def _cors(cors: Cors) -> Json:
+    made: Json = {
+        "allow_origin_string_match": [_origin(one) for one in cors.origins],
+        "allow_credentials": cors.credentials,
+        "max_age": str(cors.max_age),
+    }
+    lists = {"allow_methods": cors.methods, "allow_headers": cors.headers, "expose_headers": cors.exposed}
+    made |= {name: ", ".join(values) for name, values in lists.items() if values}
+    return per_filter("filters.http.cors.v3.CorsPolicy", **made)
+
+
+def _origin(text: str) -> Json:
+    if text == "*":
+        return {"safe_regex": {"regex": ".*"}}
+    if "*" not in text:
+        return {"exact": text}
+    return {"safe_regex": {"regex": ".+".join(re.escape(part) for part in text.split("*"))}}
 
 
 def _header_changes(request: HeaderChange, response: HeaderChange) -> Json:

@@ -115,15 +115,29 @@ class RequestMirror(Strict):
     fraction: Fraction | None = None
 
 
+class HTTPCORSFilter(Strict):
+    """Which web pages may use the answers (Fetch); origins as `https://a.example`, `https://*.example` or `*`."""
+
+    allow_origins: Annotated[list[Text], Field(max_length=64)] = Field(default=[])
+    allow_credentials: bool = False
+    allow_methods: Annotated[list[Method | Literal["*"]], Field(max_length=9)] = Field(default=[])
+    allow_headers: Annotated[list[Text], Field(max_length=64)] = Field(default=[])
+    expose_headers: Annotated[list[Text], Field(max_length=64)] = Field(default=[])
+    max_age: Annotated[int, Field(ge=1)] = 5
+
+
 class RouteFilter(Strict):
     """One change; the field that `type` names holds it."""
 
-    type: Literal["RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror"]
+    type: Literal[
+        "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "RequestMirror", "CORS"
+    ]
     request_header_modifier: HeaderModifier | None = None
     response_header_modifier: HeaderModifier | None = None
     request_redirect: RequestRedirect | None = None
     url_rewrite: URLRewrite | None = None
     request_mirror: RequestMirror | None = None
+    cors: HTTPCORSFilter | None = None
 
 
 class HTTPBackendRef(BackendRef):

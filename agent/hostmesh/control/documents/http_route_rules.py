@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import Path
 from hostmesh.control.documents.base import Finding, warning
-from hostmesh.control.documents.http_route import HTTPRoute, HTTPRouteMatch, HTTPRouteRule, PathModifier
+from hostmesh.control.documents.http_route import HTTPCORSFilter, HTTPRoute, HTTPRouteMatch, HTTPRouteRule, PathModifier
 from hostmesh.control.documents.route_rules import (
+    TOKEN,
     check_backends,
     check_filters,
     check_hostnames,
@@ -24,7 +26,9 @@ _FILTERS = (
     "RequestRedirect",
     "URLRewrite",
     "RequestMirror",
+    "CORS",
 )
+_ORIGIN = re.compile(r"\*|[a-z][-+.a-z0-9]*://(\*\.)?[-.:\[\]a-zA-Z0-9]+")
 _ODD = ("//", "/./", "/../", "%2f", "%2F", "#", "?")
 
 
@@ -49,6 +53,8 @@ def _check_rule(rule: HTTPRouteRule, path: Path) -> Iterator[Finding]:
             yield from _check_modifier(one.request_redirect.path, rule, (*where, "requestRedirect", "path"))
         if one.url_rewrite is not None:
             yield from _check_modifier(one.url_rewrite.path, rule, (*where, "urlRewrite", "path"))
+        if one.cors is not None:
+            yield from _check_cors(one.cors, (*where, "cors"))
     if "RequestRedirect" in kinds and "URLRewrite" in kinds:
         yield Finding((*path, "filters"), "a redirect and a rewrite cannot be in one rule")
     if "RequestRedirect" in kinds and rule.backend_refs:
@@ -79,6 +85,17 @@ def _check_modifier(modifier: PathModifier | None, rule: HTTPRouteRule, path: Pa
         yield Finding(path, f"type {modifier.type} needs exactly the field that it names")
     elif prefix is not None and any(match.path.type != "PathPrefix" for match in rule.any_match):
         yield Finding(path, "ReplacePrefixMatch needs matches of type PathPrefix in its rule")
+
+
+def _check_cors(cors: HTTPCORSFilter, path: Path) -> Iterator[Finding]:
+    for number, origin in enumerate(cors.allow_origins):
+        if not _ORIGIN.fullmatch(origin):
+            why = f"{origin!r} is not an origin: write https://a.example, https://*.example or *"
+            yield Finding((*path, "allowOrigins", number), why)
+    for field, names in (("allowHeaders", cors.allow_headers), ("exposeHeaders", cors.expose_headers)):
+        for number, name in enumerate(names):
+            if not TOKEN.fullmatch(name):
+                yield Finding((*path, field, number), f"{name!r} is not the name of a header")
 
 
 def _check_times(rule: HTTPRouteRule, path: Path) -> Iterator[Finding]:

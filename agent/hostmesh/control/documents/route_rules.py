@@ -26,6 +26,7 @@ _FIELDS = {
     "RequestRedirect": "request_redirect",
     "URLRewrite": "url_rewrite",
     "RequestMirror": "request_mirror",
+    "CORS": "cors",
 }
 _OF_BACKENDS = ("RequestHeaderModifier", "ResponseHeaderModifier")
 TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")

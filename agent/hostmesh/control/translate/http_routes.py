@@ -10,6 +10,7 @@ from hostmesh.control.documents.grpc_route import GRPCMethodMatch, GRPCRoute, GR
 from hostmesh.control.documents.http_route import (
     BackendRef,
     HeaderModifier,
+    HTTPCORSFilter,
     HTTPRoute,
     HTTPRouteMatch,
     HTTPRouteRule,
@@ -22,6 +23,7 @@ from hostmesh.control.documents.http_route import (
 from hostmesh.control.documents.read import Object, ObjectKey
 from hostmesh.model.waypoint import (
     Backend,
+    Cors,
     HeaderChange,
     MatchText,
     Mirror,
@@ -128,6 +130,18 @@ def _route(namespace: str, rule: HTTPRouteRule | GRPCRouteRule, resolve: Resolve
             for f in filters
             if f.request_mirror
         ),
+        cors=next((_cors(f.cors) for f in filters if f.cors), None),
+    )
+
+
+def _cors(one: HTTPCORSFilter) -> Cors:
+    return Cors(
+        tuple(one.allow_origins),
+        one.allow_credentials,
+        tuple(one.allow_methods),
+        tuple(one.allow_headers),
+        tuple(one.expose_headers),
+        one.max_age,
     )
 
 

@@ -88,6 +88,10 @@ def test_expressions_are_re2(expression: str, right: bool) -> None:
             "7: spec.rules[0].matches[0].path.value: contains the control character '\\x00'",
         ),
         (f"{{matches: [{{path: {{value: /a?b}}}}], {BACKEND}}}", "7: spec.rules[0].matches[0].path.value: '/a?b' cont"),
+        (
+            f"{{filters: [{{type: CORS, cors: {{allowOrigins: [shop.example]}}}}], {BACKEND}}}",
+            "7: spec.rules[0].filters[0].cors.allowOrigins[0]: 'shop.example' is not an origin",
+        ),
         (f"{{matchs: [], {BACKEND}}}", "7: spec.rules[0].matchs: unknown field; did you mean 'matches'?"),
     ],
 )
