@@ -179,8 +179,8 @@ class Waypoint:
         if status.connected and self._options.gateway not in self._xds.everything().programs:
             systemd.notify_status(f"there is no Gateway {self._options.gateway}; apply one")
 
-    def _close_tunnels(self, peers: Collection[Peer]) -> None:
-        self._envoy.close_tunnels(peers)
+    def _close_tunnels(self, peers: Collection[Peer], insist: bool) -> bool:
+        return self._envoy.close_tunnels(peers, insist)
 
     def _on_credentials(self, credentials: Credentials) -> None:
         self._publisher.set_credentials(credentials)

@@ -218,8 +218,17 @@ class EnvoyProcess:
         self._started(process.pid)
         return process
 
-    def close_tunnels(self, peers: Collection[Peer]) -> None:
-        """Close the connections of these peers; all of them, if single ones cannot be closed on this host."""
+    def close_tunnels(self, peers: Collection[Peer], insist: bool) -> bool:
+        """Close the connections of these peers.
+
+        Args:
+            peers: whose.
+            insist: end Envoy, and so all connections, where single ones cannot be closed (in most containers).
+
+        Returns:
+            Whether they are closed.
+        """
+        done = True
         wanted = frozenset(peers)
 
         def chosen(own: Address, peer: Address) -> bool:
@@ -235,11 +244,15 @@ class EnvoyProcess:
             try:
                 count = shut_down(one.pid, chosen)
             except PermissionError as error:
+                if not insist:
+                    done = False  # Envoy may refuse them by now, and the others' tunnels are not to suffer
+                    continue
                 _log.error("envoy is started again, so that no tunnel of somebody revoked stays open: %s", error)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(one.pid, signal.SIGTERM)
             else:
                 _log.warning("%d connections of revoked peers are closed", count)
+        return done
 
     async def ask(self, path: str) -> str:
         """GET from its admin port.

@@ -33,7 +33,8 @@ ACCEPTED, OPENED = "accepted", "opened"
 Peer = tuple[str, str]
 """One of the two, and that address."""
 
-Close = Callable[[Collection[Peer]], None]
+Close = Callable[[Collection[Peer], bool], bool]
+"""Peers, and whether they must be closed at any price: Envoy may not refuse them yet. The answer: whether they are."""
 
 
 def report(side: str, directory: str) -> Json:
@@ -74,6 +75,8 @@ class Tunnels:
         self._rest = b""
         self._bundle: TrustBundle | None = None
         self._news = asyncio.Event()
+        self._insist = False
+        self._insist_again = False
         if not path.is_fifo():  # else an Envoy that is being replaced still writes to it
             path.unlink(missing_ok=True)
             os.mkfifo(path, 0o600)
@@ -88,10 +91,12 @@ class Tunnels:
     def set_trust(self, bundle: TrustBundle) -> None:
         """Whose tunnels must not be open any more."""
         self._bundle = bundle
+        self._insist = self._insist_again = True
         self._news.set()
 
     def close_again(self) -> None:
-        """Look again: what came meanwhile came before Envoy knew."""
+        """Look again: Envoy has a new configuration, and what came meanwhile came before it refused the revoked."""
+        self._insist, self._insist_again = self._insist or self._insist_again, False
         self._news.set()
 
     async def run(self) -> None:
@@ -102,11 +107,12 @@ class Tunnels:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                revoked = [peer for peer, known in self._peers.items() if self._is_revoked(known)]
-                for peer in revoked:
-                    del self._peers[peer]
-                if revoked:
-                    await asyncio.to_thread(self._close, revoked)
+                insist, self._insist = self._insist, False
+                revoked = {peer: known for peer, known in self._peers.items() if self._is_revoked(known)}
+                closed = await asyncio.to_thread(self._close, tuple(revoked), insist) if revoked else False
+                for peer, known in revoked.items() if closed else ():
+                    if self._peers.get(peer) is known:  # not reported anew meanwhile
+                        del self._peers[peer]
         finally:
             loop.remove_reader(self._descriptor)
             os.close(self._descriptor)

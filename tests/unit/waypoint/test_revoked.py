@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.mesh import background, until
@@ -23,6 +24,7 @@ from hostmesh.model.waypoint import (
     WaypointProgram,
     WaypointService,
 )
+from hostmesh.waypoint.process import EnvoyProcess
 from hostmesh.waypoint.rbac import SERIALS
 from hostmesh.waypoint.revoked import without_revoked
 from hostmesh.waypoint.tunnels import ACCEPTED, OPENED, Peer, Tunnels
@@ -64,10 +66,14 @@ class Envoy:
 
     def __init__(self, path: Path) -> None:
         self.closed: list[Peer] = []
+        self.insisted: list[bool] = []
+        self.contained = False
         self._path = path
 
-    def close(self, peers: Collection[Peer]) -> None:
+    def close(self, peers: Collection[Peer], insist: bool) -> bool:
         self.closed += peers
+        self.insisted.append(insist)
+        return insist or not self.contained
 
     def say(self, *lines: str) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
@@ -116,6 +122,33 @@ def test_tunnels_of_the_revoked_are_closed_whenever_they_are_heard_of(tmp_path: 
             await until(lambda: len(envoy.closed) == 4)
             assert sorted(envoy.closed[2:]) == [(ACCEPTED, "[fd00::1]:4"), (OPENED, "10.0.0.9:3")]
             await until(lambda: tunnels.known == {(ACCEPTED, "10.0.0.2:2")})
+            assert envoy.insisted == [True, False, True]
+
+    asyncio.run(main())
+
+
+def test_it_insists_once_more_when_envoy_refuses_them(tmp_path: Path) -> None:
+    """Where only all tunnels can be closed: somebody revoked who calls again and again must not end the others'."""
+    line = report(ACCEPTED, "10.0.0.1:1", Authority().issue(ALICE).chain_pem)
+
+    async def main() -> None:
+        envoy = Envoy(tmp_path / "tunnels")
+        envoy.contained = True
+        tunnels = Tunnels(tmp_path / "tunnels", envoy.close)
+        async with background(tunnels.run()):
+            envoy.say(line)
+            await until(lambda: tunnels.known)
+            tunnels.set_trust(TrustBundle("cluster.local", b"", frozenset(), frozenset({ALICE})))
+            await until(lambda: envoy.insisted == [True])
+            envoy.say(line)
+            await until(lambda: envoy.insisted == [True, False])
+            assert tunnels.known
+            tunnels.close_again()
+            await until(lambda: envoy.insisted == [True, False, True])
+            envoy.say(line)
+            await until(lambda: len(envoy.insisted) == 4)
+            tunnels.close_again()
+            await until(lambda: envoy.insisted == [True, False, True, False, False])
 
     asyncio.run(main())
 
@@ -125,7 +158,7 @@ def test_a_report_may_come_in_pieces(tmp_path: Path) -> None:
     line = report(ACCEPTED, "10.0.0.1:1", Authority().issue(BOB).chain_pem).encode()
 
     async def main() -> None:
-        tunnels = Tunnels(tmp_path / "tunnels", lambda _: None)
+        tunnels = Tunnels(tmp_path / "tunnels", lambda *_: None)
         async with background(tunnels.run()):
             descriptor = os.open(tmp_path / "tunnels", os.O_WRONLY)
             for part in (line[:30], line[30:] + b"\nacc"):
@@ -144,7 +177,7 @@ def test_no_report_ends_the_reader(pieces: list[bytes]) -> None:
         good = report(ACCEPTED, "10.0.0.1:1", LEAF).encode()
 
         async def main() -> None:
-            tunnels = Tunnels(path, lambda _: None)
+            tunnels = Tunnels(path, lambda *_: None)
             async with background(tunnels.run()):
                 descriptor = os.open(path, os.O_WRONLY)
                 for piece in (*pieces, b"\n", good, b"\n"):
@@ -153,3 +186,23 @@ def test_no_report_ends_the_reader(pieces: list[bytes]) -> None:
                 await until(lambda: (ACCEPTED, "10.0.0.1:1") in tunnels.known)
 
         asyncio.run(main())
+
+
+def test_where_single_connections_cannot_be_closed_envoy_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that forbid it; its supervisor starts it again, with what refuses the revoked."""
+
+    def forbidden(*_: object) -> int:
+        raise PermissionError(1, "its sockets cannot be reached")
+
+    monkeypatch.setattr("hostmesh.waypoint.process.shut_down", forbidden)
+
+    async def main() -> None:
+        envoy = EnvoyProcess(tmp_path, tmp_path / "none", 1, lambda _: None)
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        envoy._processes.append(child)
+        assert not envoy.close_tunnels([(ACCEPTED, "10.0.0.1:1")], insist=False)
+        assert child.returncode is None
+        assert envoy.close_tunnels([(ACCEPTED, "10.0.0.1:1")], insist=True)
+        assert await child.wait() == -15
+
+    asyncio.run(main())
