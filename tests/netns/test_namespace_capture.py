@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from tests.support.agent import until
 from tests.support.netns import Namespace, linked, listen, make_socket, namespace
 from tests.support.netns_helper import running_helper
 
@@ -147,13 +148,23 @@ def test_what_is_for_the_workload_cannot_leave(lab: Lab) -> None:
 
 
 def test_without_the_proxy_nothing_leaves(lab: Lab) -> None:
-    """Listeners closed, rules there: refused, not sent in plaintext."""
+    """Listeners closed, as soon as the helper has closed its own too, rules there: refused, not sent in plaintext."""
     entered = lab.enter()
-    lab.stack.enter_context(listen(lab.peer, lab.peer.v4, 8080))
+    beyond = lab.stack.enter_context(listen(lab.peer, lab.peer.v4, 8080))
     for _, sock in entered.listeners:
         sock.close()
-    with pytest.raises(ConnectionRefusedError):
-        lab.connect(lab.pod, lab.peer.v4, 8080)
+
+    def refused() -> bool:
+        try:
+            lab.connect(lab.pod, lab.peer.v4, 8080)
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    until(refused)
+    beyond.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        beyond.accept()
 
 
 def test_rules_are_put_back_and_removed(lab: Lab) -> None:
