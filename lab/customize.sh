@@ -28,4 +28,7 @@ systemctl --root="$root" enable lab-net.service ssh.service
 # Nothing in a lab needs them, and they cost time at every boot.
 systemctl --root="$root" mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
   e2scrub_reap.service fstrim.timer systemd-timesyncd.service getty@.service console-getty.service
+# For tests that start it themselves: a lab has no resolver.
+systemctl --root="$root" disable systemd-resolved.service
+rm -f "$root/etc/resolv.conf"
 printf 'PermitRootLogin prohibit-password\nUseDNS no\n' > "$root/etc/ssh/sshd_config.d/lab.conf"

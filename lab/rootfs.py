@@ -32,6 +32,7 @@ PACKAGES = (
     "python3-venv",
     "sudo",
     "systemd",
+    "systemd-resolved",
     "systemd-sysv",
     "util-linux",
 )

@@ -31,6 +31,22 @@ EAGER = f"""[Service]
 Type=oneshot
 ExecStart=/usr/bin/curl --silent --fail --max-time 2 --output /dev/null http://{WEB}:8080/
 """
+RESOLVED = "[Resolve]\nDNS=10.234.0.1\n"
+BOX = """apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: box, namespace: default, labels: {hostmesh.io/node: mesh2}}
+spec: {address: 10.88.0.2, serviceAccount: box}
+"""
+ISOLATED = """apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: mesh2, namespace: default, labels: {hostmesh.io/node: mesh2}}
+spec: {address: 10.234.0.12, serviceAccount: mesh2, labels: {app: isolated}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: nobody, namespace: default}
+spec: {podSelector: {matchLabels: {app: isolated}}, policyTypes: [Ingress]}
+"""
 WATCH = """table inet watch {
   chain input {
     type filter hook prerouting priority -400;
@@ -49,11 +65,26 @@ def estate() -> Iterator[None]:
             must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")
         assert building.returncode == 0
         run("mesh2", "tee", "/etc/systemd/system/eager.service", stdin=EAGER.encode())
-        must("ansible-playbook", "-i", FILES / "inventory.yml", ROOT / "playbooks" / "site.yml")
+        prepare_names_and_containers()
+        must("ansible-playbook", "-i", FILES / "inventory.yml", FILES / "site.yml")
         yield
     finally:
         if os.environ.get("HOSTMESH_KEEP_LAB") is None:
             must(sys.executable, "-m", "lab", "down", LAB.name)
+
+
+def prepare_names_and_containers() -> None:
+    """On mesh2 systemd-resolved resolves names, and containers have a network."""
+    script = (
+        "mkdir -p /etc/systemd/resolved.conf.d /opt/cni/bin /etc/cni/net.d; "
+        "cat > /etc/systemd/resolved.conf.d/lab.conf; "
+        "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf; systemctl enable --now systemd-resolved"
+    )
+    run("mesh2", "sh", "-ec", script, stdin=RESOLVED.encode())
+    run("mesh2", "tee", "/etc/cni/net.d/10-lab.conflist", stdin=(FILES / "10-lab.conflist").read_bytes())
+    for plugin in ("bridge", "host-local"):
+        script = f"cat > /opt/cni/bin/{plugin}; chmod 755 /opt/cni/bin/{plugin}"
+        run("mesh2", "sh", "-ec", script, stdin=Path("/usr/lib/cni", plugin).read_bytes())
 
 
 def must(*command: str | Path) -> str:
@@ -180,6 +211,30 @@ def reachable(ports: Iterable[int]) -> list[int]:
 
 
 @pytest.mark.usefixtures("estate")
+def test_a_container_by_the_role_and_a_restart_of_the_agent() -> None:
+    """Born into the mesh by the chained plugin; its namespace, which only /proc knows, outlives a real restart."""
+    run("mesh1", "ip", "route", "replace", "10.88.0.0/24", "via", "10.234.0.12")
+    run("mesh1", "tee", "/etc/hostmesh/documents/box.yaml", stdin=BOX.encode())
+    run("mesh2", "systemd-run", "--unit=box", "--property=PrivateNetwork=yes", "sleep", "infinity")
+    pid = run("mesh2", "systemctl", "show", "--value", "--property=MainPID", "box.service").strip()
+    attach = (FILES / "attach.py").read_bytes()
+    assert run("mesh2", "python3", "-", f"/proc/{pid}/ns/net", stdin=attach).strip() == "10.88.0.2/24"
+    wait_until(lambda: capture_of("mesh2", "box") == "captured")
+
+    def calls() -> int:
+        call = f"nsenter --net=/proc/{pid}/ns/net curl --silent --fail --max-time 5 http://{WEB}:8080/ || true"
+        assert "Hello From Web API!" in run("mesh2", "sh", "-c", call)
+        log = run("mesh1", "journalctl", "--unit=hostmesh-agent", "--output=cat", "--lines=200")
+        return log.count('src.identity="spiffe://cluster.local/ns/default/sa/box"')
+
+    wait_until(lambda: calls() > 0)
+    before = calls()
+    run("mesh2", "systemctl", "restart", "hostmesh-agent")
+    wait_until(lambda: capture_of("mesh2", "box") == "captured")
+    wait_until(lambda: calls() > before)
+
+
+@pytest.mark.usefixtures("estate")
 def test_what_would_lock_out_is_refused() -> None:
     """What is found on the host is kept; what the operator says instead is checked, and changes nothing."""
     assert ssh("mesh2", "hostmesh rules apply").returncode == 0
@@ -219,3 +274,19 @@ def test_what_is_confirmed_stays() -> None:
     assert "inactive" in run("mesh2", "systemctl", "is-active", "hostmesh-unconfirmed-change.timer")
     wait_until(lambda: capture_of("mesh2", "mesh2") == "captured")
     assert reachable([22])
+
+
+@pytest.mark.usefixtures("estate")
+def test_a_network_policy_that_cuts_ssh_is_undone(master: str) -> None:
+    """The host itself is isolated, and its sshd's ports are told wrong: nobody confirms, so nobody stays outside."""
+    run("mesh2", "rm", "-f", *MADE)
+    assert ssh("mesh2", "hostmesh rules apply").returncode == 0
+    run("mesh1", "tee", "/etc/hostmesh/documents/isolated.yaml", stdin=ISOLATED.encode())
+    settings = "capture: {ssh_ports: [1]}\nnetwork_policy: {enforce: true, host: default/mesh2}\n"
+    run("mesh2", "tee", MADE[1], stdin=settings.encode())
+    forced = ssh("mesh2", "hostmesh rules apply --force --confirm-within 15s", connection=master)
+    assert forced.returncode == 0, forced.stderr
+    wait_until(lambda: reachable(PORTS) == [], 12)
+    assert ssh("mesh2", "true", connection=master).returncode == 0
+    wait_until(lambda: reachable(PORTS) == list(PORTS), 60)
+    assert "hostmesh_firewall" not in run("mesh2", "nft", "list", "tables")
