@@ -116,7 +116,7 @@ molecule-vm: collection ## The roles on a virtual machine with Debian's own kern
 .PHONY: test
 test: prerequisites ## Everything that CI runs
 	@$(MAKE) --no-print-directory check lint conformance netns interop fuzz e2e
-	@$(MAKE) --no-print-directory molecule SCENARIOS="default network_policy netns_cni"
+	@$(MAKE) --no-print-directory molecule SCENARIOS="default network_policy netns_cni waypoint"
 
 .PHONY: documents
 documents: ## Make the tables and pictures of the documents again, from what they show
