@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ Type=oneshot
 ExecStart=/usr/bin/curl --silent --fail --max-time 2 --output /dev/null http://{WEB}:8080/
 """
 RESOLVED = "[Resolve]\nDNS=10.234.0.1\n"
+PLAIN, PLAIN_ADDRESS = "plain.example.org", "192.0.2.7"
 BOX = """apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
 metadata: {name: box, namespace: default, labels: {hostmesh.io/node: mesh2}}
@@ -67,7 +69,8 @@ def estate() -> Iterator[None]:
         run("mesh2", "tee", "/etc/systemd/system/eager.service", stdin=EAGER.encode())
         prepare_names_and_containers()
         must("ansible-playbook", "-i", FILES / "inventory.yml", FILES / "site.yml")
-        yield
+        with resolver():
+            yield
     finally:
         if os.environ.get("HOSTMESH_KEEP_LAB") is None:
             must(sys.executable, "-m", "lab", "down", LAB.name)
@@ -85,6 +88,21 @@ def prepare_names_and_containers() -> None:
     for plugin in ("bridge", "host-local"):
         script = f"cat > /opt/cni/bin/{plugin}; chmod 755 /opt/cni/bin/{plugin}"
         run("mesh2", "sh", "-ec", script, stdin=Path("/usr/lib/cni", plugin).read_bytes())
+
+
+@contextmanager
+def resolver() -> Iterator[None]:
+    """Ordinary names are known to a name server on the hosts' bridge."""
+    command = [
+        *(sys.executable, "-m", "lab", "bridge", LAB.name, "dnsmasq", "--keep-in-foreground", "--no-resolv"),
+        *("--no-hosts", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--bind-interfaces"),
+        *("--listen-address=10.234.0.1", "--except-interface=lo", f"--address=/{PLAIN}/{PLAIN_ADDRESS}"),
+    ]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def must(*command: str | Path) -> str:
@@ -208,6 +226,29 @@ def master(tmp_path: Path) -> Iterator[str]:
 def reachable(ports: Iterable[int]) -> list[int]:
     """The ports at which an operator gets in over a new connection."""
     return [port for port in ports if ssh("mesh2", "true", port=port).returncode == 0]
+
+
+def resolved(name: str) -> list[str]:
+    """What a program of mesh2 learns from the C library."""
+    return [line.split()[0] for line in run("mesh2", "getent", "ahostsv4", name).splitlines() if "STREAM" in line]
+
+
+@pytest.mark.usefixtures("estate")
+def test_names_with_systemd_resolved() -> None:
+    """The agent is asked for names of the mesh, nobody else is; without it ordinary names resolve as ever."""
+    name = "web-api.default.mesh.internal"
+    wait_until(lambda: resolved(name) != [] and resolved(PLAIN) == [PLAIN_ADDRESS])
+    assert "10.234.0.1" not in run("mesh2", "resolvectl", "dns", "hostmesh-dns")
+    assert "~mesh.internal" in run("mesh2", "resolvectl", "domain", "hostmesh-dns")
+    run("mesh2", "systemctl", "restart", "systemd-resolved")
+    wait_until(lambda: resolved(name) != [] and resolved(PLAIN) == [PLAIN_ADDRESS])
+    run("mesh2", "systemctl", "mask", "--runtime", "--now", "hostmesh-agent")
+    run("mesh2", "resolvectl", "flush-caches")
+    assert resolved(PLAIN) == [PLAIN_ADDRESS]
+    assert resolved(name) == []
+    run("mesh2", "systemctl", "unmask", "--runtime", "hostmesh-agent")
+    run("mesh2", "systemctl", "start", "hostmesh-agent")
+    wait_until(lambda: resolved(name) != [])
 
 
 @pytest.mark.usefixtures("estate")
