@@ -19,7 +19,11 @@ from hostmesh.model.identity import Identity
 ResultT = TypeVar("ResultT")
 
 POLL_INTERVAL = 0.5
-"""Seconds between looks at the directory. A change is live after one to two of them."""
+"""Seconds between looks at a directory that has just changed, or whose changes nobody tells of. A change is live after
+one to two of them."""
+
+QUIET_INTERVAL = 5.0
+"""Seconds between looks where changes are told of: a file system of several hosts tells of its own host's only."""
 
 
 class LiveDocuments:
@@ -47,6 +51,7 @@ class LiveDocuments:
         self._told: Translation | None = None
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
+        self._followed = False
         self.started = asyncio.Event()
 
     @property
@@ -74,7 +79,7 @@ class LiveDocuments:
         self.started.set()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL):
+                async with asyncio.timeout(self._interval):
                     await self._news.wait()
             self._news.clear()
             await self._do(self._store.refresh)
@@ -82,6 +87,14 @@ class LiveDocuments:
     def look(self) -> None:
         """There is something new: do not wait until the next look."""
         self._news.set()
+
+    def follow(self, followed: bool) -> None:
+        """Whether somebody calls `look` when the documents have changed."""
+        self._followed = followed
+
+    @property
+    def _interval(self) -> float:
+        return QUIET_INTERVAL if self._followed and self._store.settled else POLL_INTERVAL
 
     async def apply(self, inputs: Sequence[Input], *, dry_run: bool) -> Result:
         """As DocumentStore.apply; what was applied is published when this returns."""

@@ -24,6 +24,7 @@ from hostmesh.control.ca_api import CaApi
 from hostmesh.control.certificate_service import CertificateService
 from hostmesh.control.collector import settle
 from hostmesh.control.config import ControlPlaneConfig
+from hostmesh.control.directory_watch import follow
 from hostmesh.control.enrolment_api import EnrolmentApi
 from hostmesh.control.enrolment_service import EnrolmentService
 from hostmesh.control.etcd.tree import PREFIX as DOCUMENTS
@@ -178,6 +179,7 @@ class ControlPlane:
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
+            documents = self._store.documents
             running = [
                 tasks.create_task(self._live.watch(), name="documents"),
                 tasks.create_task(self._ads.run(), name="xds"),
@@ -188,6 +190,9 @@ class ControlPlane:
                 tasks.create_task(_feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._announce(), name="readiness"),
             ]
+            if not documents.shared:
+                following = follow(documents.path, self._live.look, self._live.follow)
+                running.append(tasks.create_task(following, name="changes of documents"))
             await self._stop.wait()
             notify_stopping()
             await self._ads.drain()

@@ -101,6 +101,11 @@ class DocumentStore:
             return False
         return self.load()
 
+    @property
+    def settled(self) -> bool:
+        """Whether the last look found what is loaded."""
+        return self._seen == self._loaded
+
     def load(self) -> bool:
         """Load the directory as it is now.
 

@@ -13,7 +13,7 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.apply import Input
 from hostmesh.control.directory import Directory
 from hostmesh.control.documents.read import ObjectKey
-from hostmesh.control.live import LiveDocuments
+from hostmesh.control.live import QUIET_INTERVAL, LiveDocuments
 from hostmesh.control.snapshot import Snapshot
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.translate import MeshConfig
@@ -110,3 +110,21 @@ def test_watching_begins_with_what_is_there(bench: Bench, tmp_path: Path) -> Non
 
     asyncio.run(transcript())
     assert bench.published == [[]]
+
+
+def test_a_change_that_is_told_of_once_is_live_once_it_is_complete(bench: Bench, tmp_path: Path) -> None:
+    """A file is taken when two looks in a row find it the same; only the first of them is asked for."""
+
+    async def transcript() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(bench.live.watch())
+            await bench.live.started.wait()
+            bench.live.follow(True)
+            (tmp_path / "documents" / "a.yaml").write_text(entry("a"))
+            bench.live.look()
+            async with asyncio.timeout(QUIET_INTERVAL - 1):
+                while bench.published != [[], ["a"]]:
+                    await asyncio.sleep(0.01)
+            watching.cancel()
+
+    asyncio.run(transcript())
