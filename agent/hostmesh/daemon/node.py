@@ -134,6 +134,9 @@ class Membership:
                 if error.failure is not Failure.NOT_ADMITTED:
                     raise
                 _log.warning("%s", error)
+                issued = await self._prove()
+                renewal.discard(str(error))  # even if by this host's clock it is the valid one
+                return issued
         return await self._prove()
 
     async def _prove(self) -> Credentials:

@@ -147,6 +147,10 @@ class NodeRenewal:
         """Now: the control plane does not accept the present certificate."""
         self._manager.renew(self._identity)
 
+    def discard(self, reason: str) -> None:
+        """The control plane does not accept the present certificate: any that it issues now is better."""
+        self._manager.discard(self._identity, reason)
+
     async def run(self) -> None:
         """Renew until cancelled."""
         await self._manager.run()
