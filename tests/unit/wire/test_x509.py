@@ -15,6 +15,7 @@ from tests.support.pki import ALICE, BOB, HOUR, Authority, now
 from hostmesh.model.identity import Identity
 from hostmesh.wire.x509 import (
     BadCertificate,
+    certificate_key,
     credentials,
     expires_at,
     new_key_and_csr,
@@ -65,6 +66,15 @@ def test_a_damaged_certificate_never_ends_in_another_error(data: st.DataObject) 
 
 
 LEAF = leaf_der(ROOT.issue().chain_pem)
+
+
+def test_an_issuer_of_a_strange_kind_is_refused() -> None:
+    """A name made of a bit string is a certificate's right, and more than the library behind can tell."""
+    der = leaf_der(ROOT.issue().chain_pem)
+    text, bits = b"\x0c\x09test root", b"\x03\x09\x00est root"
+    assert text in der
+    with pytest.raises(BadCertificate):
+        certificate_key(der.replace(text, bits))
 
 
 def test_the_end_of_a_certificate_is_told_in_seconds() -> None:
