@@ -264,7 +264,8 @@ def test_a_container_by_the_role_and_a_restart_of_the_agent() -> None:
 
     def calls() -> int:
         call = f"nsenter --net=/proc/{pid}/ns/net curl --silent --fail --max-time 5 http://{WEB}:8080/ || true"
-        assert "Hello From Web API!" in run("mesh2", "sh", "-c", call)
+        if "Hello From Web API!" not in run("mesh2", "sh", "-c", call):
+            return 0  # captured, and refused until it has its certificate
         log = run("mesh1", "journalctl", "--unit=hostmesh-agent", "--output=cat", "--lines=200")
         return log.count('src.identity="spiffe://cluster.local/ns/default/sa/box"')
 
@@ -325,9 +326,9 @@ def test_a_network_policy_that_cuts_ssh_is_undone(master: str) -> None:
     run("mesh1", "tee", "/etc/hostmesh/documents/isolated.yaml", stdin=ISOLATED.encode())
     settings = "capture: {ssh_ports: [1]}\nnetwork_policy: {enforce: true, host: default/mesh2}\n"
     run("mesh2", "tee", MADE[1], stdin=settings.encode())
-    forced = ssh("mesh2", "hostmesh rules apply --force --confirm-within 15s", connection=master)
+    forced = ssh("mesh2", "hostmesh rules apply --force --confirm-within 30s", connection=master)
     assert forced.returncode == 0, forced.stderr
-    wait_until(lambda: reachable(PORTS) == [], 12)
+    wait_until(lambda: reachable(PORTS) == [], 25)
     assert ssh("mesh2", "true", connection=master).returncode == 0
     wait_until(lambda: reachable(PORTS) == list(PORTS), 60)
     assert "hostmesh_firewall" not in run("mesh2", "nft", "list", "tables")
