@@ -28,6 +28,21 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 PREFIX = "Kubernetes/networking.istio.io/WorkloadEntry/prod"
 
 
+def assert_carries(lab: Lab, client: RunningAgent, server: RunningAgent, account: str) -> None:
+    """Both agents get ready, and the server's says who called: nobody was enrolled for it."""
+    for one in (client, server):
+        until(lambda one=one: json.loads(one.get(15000, "/status"))["ready"])
+    answer = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
+    sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
+    sock.sendall(b"hello")
+    with lab.accept(answer) as served:
+        assert served.recv(5) == b"hello"
+    sock.close()
+    until(lambda: "connection complete" in server.log)
+    assert f'src.identity="spiffe://cluster.local/ns/prod/sa/{account}"' in server.log
+    assert "not enrolled" not in client.log
+
+
 def entry(name: str, address: str) -> Workload:
     """As istiod derives it from a WorkloadEntry: on no node."""
     return Workload(
@@ -90,17 +105,7 @@ def test_agents_live_on_istiod(lab: Lab, tmp_path: Path) -> None:
             start(made)
             agents.append(made)
         client, server = agents
-        for one in agents:
-            until(lambda one=one: json.loads(one.get(15000, "/status"))["ready"])
-        answer = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
-        sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
-        sock.sendall(b"hello")
-        with lab.accept(answer) as served:
-            assert served.recv(5) == b"hello"
-        sock.close()
-        until(lambda: "connection complete" in server.log)
-        assert 'src.identity="spiffe://cluster.local/ns/prod/sa/w1"' in server.log
-        assert "not enrolled" not in client.log
+        assert_carries(lab, client, server, "w1")
 
 
 INVENTORY = ROOT / "inventories" / "istio"
@@ -162,15 +167,5 @@ def test_the_example_inventory_works_on_a_control_plane_that_speaks_as_istiod(la
             start(made)
             agents.append(made)
         client, server = agents
-        for one in agents:
-            until(lambda one=one: json.loads(one.get(15000, "/status"))["ready"])
-        answer = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
-        sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
-        sock.sendall(b"hello")
-        with lab.accept(answer) as served:
-            assert served.recv(5) == b"hello"
-        sock.close()
-        until(lambda: "connection complete" in server.log)
-        assert 'src.identity="spiffe://cluster.local/ns/prod/sa/ledger"' in server.log
-        assert "not enrolled" not in client.log
+        assert_carries(lab, client, server, "ledger")
         assert plane.client.status()["nodes"]

@@ -133,10 +133,7 @@ class Splice:
 
     def _ready(self, mask: int) -> None:
         try:
-            if mask == READABLE and not self._app_ended:
-                self.writable()
-            else:
-                self._carry(mask)
+            self._carry(mask)
         except Http2Error as error:
             self._tunnel.broken(error)
 

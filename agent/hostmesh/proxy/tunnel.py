@@ -292,13 +292,7 @@ class Tunnel:
                 n = self._engine.read_into(plaintext)
                 if not n:
                     break
-                events = self.http2.receive(plaintext[:n])
-                if len(events) == 1 and type(event := events[0]) is Data:  # as nearly always
-                    handler = self._streams.get(event.stream)
-                    if handler is not None:
-                        handler.data((event.view,), len(event.view), event.end)
-                else:
-                    self._dispatch(events)
+                self._dispatch(self.http2.receive(plaintext[:n]))
                 if n < PLAINTEXT_BUFFER and not self._engine.ended:  # asking again would find nothing
                     break
         except Http2Error as error:

@@ -190,19 +190,13 @@ class Loop:
     def _run_timers(self) -> None:
         last = self._timers.last  # those that these set are the next turn's, or a delay of nothing would hold this one
         while (callback := self._timers.pop_due(self._now, last)) is not None:
-            try:
-                callback()
-            except Exception as error:  # noqa: BLE001  as for handlers
-                self.on_error(NO_FD, error)
+            self._call(callback)
 
     def _run_turn_end(self) -> None:
         for _ in range(_MAX_PASSES):
             callbacks, self._turn_end = self._turn_end, []
             for callback in callbacks:
-                try:
-                    callback()
-                except Exception as error:  # noqa: BLE001  as for handlers
-                    self.on_error(NO_FD, error)
+                self._call(callback)
             if not self._turn_end:
                 return
 
@@ -214,3 +208,9 @@ class Loop:
                 sock.close()
             except OSError as error:
                 self.on_error(fd, error)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001  as for handlers
+            self.on_error(NO_FD, error)

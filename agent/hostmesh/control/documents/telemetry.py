@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from hostmesh.control.documents.policy_rules import check_target
 
 Mode = Literal["CLIENT", "SERVER", "CLIENT_AND_SERVER"]
 
-METRICS = (
+Counted = Literal[
     "REQUEST_COUNT",
     "REQUEST_DURATION",
     "REQUEST_SIZE",
@@ -24,20 +24,9 @@ METRICS = (
     "TCP_CLOSED_CONNECTIONS",
     "TCP_SENT_BYTES",
     "TCP_RECEIVED_BYTES",
-)
-Metric = Literal[
-    "ALL_METRICS",
-    "REQUEST_COUNT",
-    "REQUEST_DURATION",
-    "REQUEST_SIZE",
-    "RESPONSE_SIZE",
-    "TCP_OPENED_CONNECTIONS",
-    "TCP_CLOSED_CONNECTIONS",
-    "TCP_SENT_BYTES",
-    "TCP_RECEIVED_BYTES",
-    "GRPC_REQUEST_MESSAGES",
-    "GRPC_RESPONSE_MESSAGES",
 ]
+METRICS: tuple[str, ...] = get_args(Counted)
+Metric = Literal["ALL_METRICS", Counted, "GRPC_REQUEST_MESSAGES", "GRPC_RESPONSE_MESSAGES"]
 
 PROMETHEUS = "prometheus"
 _MAX_EXPRESSION = 4096

@@ -197,8 +197,7 @@ class BundledEngine:
             self._drain()
             address += _PIECE
             size -= _PIECE
-        if lib.SSL_write(self._ssl, address, size) != size:
-            raise self._fail(self._explain())
+        self._write(address, size)
 
     def pending_out(self) -> memoryview:
         """See `Engine`."""

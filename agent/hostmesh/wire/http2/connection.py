@@ -244,13 +244,8 @@ class Http2Connection:
         if n > entry.unread:
             raise ValueError(f"{n} bytes credited of {entry.unread}")
         entry.unread -= n
-        flow = self._flow
-        if flow.owed + n < flow.step and entry.owed + n < entry.step:  # as nearly always: nothing to announce yet
-            flow.owed += n
-            entry.owed += n
-        else:
-            self._state.credit_connection(n)
-            self._state.credit_stream(entry, n)
+        self._state.credit_connection(n)
+        self._state.credit_stream(entry, n)
 
     def _credit_ended(self, stream: int, n: int) -> None:
         state = self._state
