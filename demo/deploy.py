@@ -45,16 +45,22 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One host of an estate; `interface` is its address with the prefix."""
+    """One host of an estate; `interface` is its address with the prefix, `distribution` empty for the lab's own."""
 
     name: str
     interface: str
     services: tuple[Service, ...]
+    distribution: str = ""
 
     @property
     def address(self) -> str:
         """Its address alone."""
         return self.interface.partition("/")[0]
+
+    @property
+    def written(self) -> str:
+        """As `lab up` takes it."""
+        return f"{self.name}={self.interface}{self.distribution and '@'}{self.distribution}"
 
 
 def read_estate(path: Path) -> tuple[Machine, ...]:
@@ -67,6 +73,7 @@ def read_estate(path: Path) -> tuple[Machine, ...]:
                 Service(one["name"], one.get("port", 0), one.get("body", ""), tuple(one.get("upstreams", ())))
                 for one in written["services"]
             ),
+            written.get("distribution", ""),
         )
         for name, written in json.loads(path.read_text(encoding="utf-8")).items()
     )
@@ -78,7 +85,7 @@ def boot(lab: Lab, estate: tuple[Machine, ...]) -> None:
     Raises:
         LabError: one does not start.
     """
-    if lab_command(["up", lab.name, *(f"{one.name}={one.interface}" for one in estate)]) != 0:
+    if lab_command(["up", lab.name, *(one.written for one in estate)]) != 0:
         raise LabError(f"the hosts of {lab.name} do not start")
 
 

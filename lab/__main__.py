@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from lab import network, rootfs
 from lab.console import LabError, say, step
+from lab.distributions import DEBIAN_12, DISTRIBUTIONS, distribution
 from lab.hosts import CLEAN_ENVIRONMENT, Host, make_key
 from lab.instance import CACHE, STATE, Address, Lab, labs
 
@@ -32,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start hosts that are not running yet")
     up.add_argument("lab")
-    up.add_argument("hosts", nargs="+", metavar="NAME=ADDRESS/PREFIX")
+    up.add_argument("hosts", nargs="+", metavar="NAME=ADDRESS/PREFIX[@DISTRIBUTION]")
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="remove a lab without a trace (or the named hosts of it)")
     down.add_argument("lab")
@@ -48,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     bridge.add_argument("command", nargs=argparse.REMAINDER)
     bridge.set_defaults(run=_bridge)
     commands.add_parser("list", help="show the labs of this machine").set_defaults(run=_list)
-    commands.add_parser("rootfs", help="build the root filesystem if it is missing, print its path").set_defaults(
-        run=_rootfs
-    )
+    filesystem = commands.add_parser("rootfs", help="build the root filesystem if it is missing, print its path")
+    filesystem.add_argument("distribution", nargs="?", default=DEBIAN_12.name, choices=DISTRIBUTIONS)
+    filesystem.set_defaults(run=_rootfs)
     commands.add_parser("clean", help="remove all labs and the cached root filesystem").set_defaults(run=_clean)
     return parser
 
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace) -> int:
     lab, everyone = Lab(options.lab), [Address.parse(text) for text in options.hosts]
     gateway = _gateway(everyone)
-    filesystem = rootfs.ensure()
+    filesystems = {address.host: rootfs.ensure(release=address.release) for address in everyone}
     lab.hosts_directory.mkdir(parents=True, exist_ok=True)
     with (lab.directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -73,7 +74,7 @@ def _up(options: argparse.Namespace) -> int:
                     host = Host(lab, address.host)
                     host.stop()
                     host.prepare(address, everyone, gateway)
-                    waiting.append((host, host.start(filesystem)))
+                    waiting.append((host, host.start(filesystems[host.name])))
                 for host, notify in waiting:
                     host.wait_booted(notify)
         _write_ssh(lab, everyone)
@@ -156,8 +157,8 @@ def _list(_: argparse.Namespace) -> int:
     return 0
 
 
-def _rootfs(_: argparse.Namespace) -> int:
-    print(rootfs.ensure())
+def _rootfs(options: argparse.Namespace) -> int:
+    print(rootfs.ensure(release=distribution(options.distribution)))
     return 0
 
 

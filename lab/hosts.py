@@ -1,4 +1,4 @@
-"""The hosts of a lab: each is Debian with systemd as PID 1, cloned from the shared root filesystem by an overlay."""
+"""The hosts of a lab: each has systemd as PID 1 and is cloned from its distribution's root filesystem by an overlay."""
 
 from __future__ import annotations
 

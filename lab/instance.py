@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from lab.console import LabError
+from lab.distributions import DEBIAN_12, Distribution, distribution
 
 CACHE = Path(os.environ.get("HOSTMESH_LAB_CACHE", "/var/cache/hostmesh-lab"))
 STATE = Path(os.environ.get("HOSTMESH_LAB_STATE", "/var/lib/hostmesh-lab"))
@@ -16,19 +17,21 @@ NAME_MAX = 40
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """A host of the lab and where it lives on the bridge, written `mesh1=10.231.0.11/24`."""
+    """A host of the lab, where it lives on the bridge and what it is, written `mesh1=10.231.0.11/24@debian-13`."""
 
     host: str
     interface: ipaddress.IPv4Interface
+    release: Distribution = DEBIAN_12
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `NAME=ADDRESS/PREFIX`.
+        """Read `NAME=ADDRESS/PREFIX` or `NAME=ADDRESS/PREFIX@DISTRIBUTION`.
 
         Raises:
             LabError: it is written in another way.
         """
-        host, _, address = text.partition("=")
+        host, _, rest = text.partition("=")
+        address, _, release = rest.partition("@")
         try:
             interface = ipaddress.IPv4Interface(address)
         except ValueError as error:
@@ -36,7 +39,7 @@ class Address:
         # systemd-nspawn names the host's end of the link vb-NAME, and Linux allows 15 characters.
         if not host.replace("-", "").isalnum() or len(host) > 12:
             raise LabError(f"{text!r}: a host's name is 1 to 12 letters, digits and hyphens")
-        return cls(host, interface)
+        return cls(host, interface, distribution(release) if release else DEBIAN_12)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

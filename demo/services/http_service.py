@@ -34,7 +34,7 @@ def call(url: str) -> dict[str, Any]:
 
 def answer(uri: str) -> dict[str, Any]:
     """The body of a response: who answers, when, and what the upstreams said."""
-    start, began = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    start, began = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()  # noqa: UP017 - Python 3.10 too
     calls = [call(url) for url in UPSTREAMS]
     took = time.perf_counter() - began
     return {

@@ -35,7 +35,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 python:
-  description: Version of the interpreter that would run hostmesh, as major.minor.
+  description:
+    - Version of the interpreter that would run hostmesh, as major.minor. The one that Ansible uses, or where that is
+      older than 3.11 the newest beside it.
   type: str
   returned: always
   sample: "3.11"
@@ -105,6 +107,8 @@ COMMAND = Path("/usr/local/bin/hostmesh")
 NODE_CERTIFICATE = Path("/var/lib/hostmesh/node-cert.pem")
 DOCUMENTS = Path("/etc/hostmesh/documents")
 SSH = Path("/etc/ssh")
+OLDEST = (3, 11)
+BESIDE = ((3, 14), (3, 13), (3, 12), (3, 11))
 
 
 def installed() -> str:
@@ -132,6 +136,16 @@ def host_keys(folder: Path) -> list[str]:
     return [" ".join(file.read_text(encoding="ascii").split()[:2]) for file in files if file.exists()]
 
 
+def interpreter(module: AnsibleModule) -> tuple[str, str]:
+    """Version and path of the Python that is to run hostmesh: Ansible's own, unless that is too old for it."""
+    own = sys.version_info[:2]
+    for major, minor in BESIDE if own < OLDEST else ():
+        path = module.get_bin_path(f"python{major}.{minor}")
+        if path:
+            return f"{major}.{minor}", path
+    return f"{own[0]}.{own[1]}", sys.executable
+
+
 def yaml_files(folder: Path) -> list[str]:
     """Names of the YAML files in a folder, which may be missing."""
     return sorted(path.name for path in folder.glob("*.yaml"))
@@ -140,11 +154,11 @@ def yaml_files(folder: Path) -> list[str]:
 def main() -> None:
     """Answer Ansible's call."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    major, minor, _ = platform.python_version_tuple()
+    python, executable = interpreter(module)
     module.exit_json(
         changed=False,
-        python=f"{major}.{minor}",
-        executable=sys.executable,
+        python=python,
+        executable=executable,
         machine=platform.machine(),
         kernel=platform.release(),
         systemd=Path("/run/systemd/system").is_dir(),

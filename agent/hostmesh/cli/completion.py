@@ -12,13 +12,13 @@ _VARIABLE = "_HOSTMESH_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the completion script of SHELL.
+    """Print the completion script of SHELL.
 
     \b
     bash: hostmesh completion bash > /etc/bash_completion.d/hostmesh
     zsh:  hostmesh completion zsh > /usr/local/share/zsh/site-functions/_hostmesh
     fish: hostmesh completion fish > /etc/fish/completions/hostmesh.fish
-    """
+    """  # noqa: D301 - what click takes for "as written"
     click.echo(script(shell))
 
 

@@ -62,7 +62,7 @@ def explain_command(
     port: int,
     path: Path,
 ) -> None:
-    r"""Explain what becomes of a connection from SOURCE to DESTINATION (host:port), step by step.
+    """Explain what becomes of a connection from SOURCE to DESTINATION (host:port), step by step.
 
     SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, and the
     next hop is tried. On the control plane's host, documents and revocations are looked at too. With --file or -f
@@ -76,7 +76,7 @@ def explain_command(
     hostmesh explain --log "$(journalctl -u hostmesh-agent -o cat -n1 MESH_REASON=POLICY_DENIED)"
 
     Exit status 0 if the connection is allowed, 1 if not. docs/reasons/ has a page for each reason.
-    """
+    """  # noqa: D301 - what click takes for "as written"
     if line is not None:
         _explain_line(line, output)
         return

@@ -57,7 +57,7 @@ def policy() -> None:
 @click.option("-f", "--filename", "names", required=True, multiple=True, metavar="FILE", help="Cases; may be repeated.")
 @click.option("-v", "--verbose", is_flag=True, help="Explain every case, not only those that fail.")
 def test_command(names: tuple[str, ...], verbose: bool) -> None:
-    r"""Judge cases by the mesh's documents; needs no mesh.
+    """Judge cases by the mesh's documents; needs no mesh.
 
     \b
     documents: [documents/]        # beside this file
@@ -66,7 +66,7 @@ def test_command(names: tuple[str, ...], verbose: bool) -> None:
     - {name: strangers, from: 192.0.2.9, to: "prod/web:8080", expect: deny, reason: PLAINTEXT_REFUSED}
 
     Exit status 1 if a case is not as it says.
-    """
+    """  # noqa: D301 - what click takes for "as written"
     failed = count = 0
     for name in names:
         document, cases = _read(Path(name))
@@ -112,14 +112,14 @@ def _judge(world: World, case: _Case, where: str, *, verbose: bool) -> bool:
 @policy.command("suggest")
 @click.argument("logs", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 def suggest_command(logs: tuple[Path, ...]) -> None:
-    r"""Suggest AuthorizationPolicies that allow what access logs show, and nothing else.
+    """Suggest AuthorizationPolicies that allow what access logs show, and nothing else.
 
     LOGS are files or - for standard input. What failed, and what had no identity, is left out. Look through the result,
     apply it with the annotation istio.io/dry-run first, and take the annotation away when nothing is refused any more.
 
     \b
     journalctl -u hostmesh-agent -o cat --since -7d | hostmesh policy suggest -
-    """
+    """  # noqa: D301 - what click takes for "as written"
     seen: Seen = {}
     unreadable = 0
     for path in logs or (Path("-"),):

@@ -39,7 +39,11 @@ def main() -> int:
     parser.add_argument("--source", type=Path, required=True, help="the repository or the installed collection")
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--check", action="store_true", help="only say which version it would be")
+    parser.add_argument("--python", metavar="3.X", help="what the hosts have; this interpreter's version by default")
+    parser.add_argument("--interpreter", default="", help="one of that version, if it is in no usual place")
     options = parser.parse_args()
+    if options.python is not None:
+        return build_by(options)
     project = tomllib.loads((options.source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = f"{project['version']}+{content_hash(options.source)}"
     archive = options.cache / "bundles" / f"hostmesh-{version}.tar"
@@ -62,6 +66,33 @@ def main() -> int:
         )
     )
     return 0
+
+
+def build_by(options: argparse.Namespace) -> int:
+    """Let an interpreter of the hosts' version do it: wheels with C in them are built by the Python that loads them."""
+    version = options.python
+    usual = [f"/usr/bin/python{version}", shutil.which(f"python{version}"), sys.executable]
+    looked = [options.interpreter] if options.interpreter else [path for path in usual if path]
+    for interpreter in looked:
+        if version_of(interpreter) == version:
+            command = [interpreter, __file__, "--source", str(options.source.absolute())]
+            command += ["--cache", str(options.cache.absolute()), *(["--check"] if options.check else [])]
+            os.execv(interpreter, command)  # noqa: S606 - takes this process's place
+    print(
+        f"there is no Python {version} on the controller (looked at {', '.join(looked)}); set hostmesh_build_python to "
+        "one, with its headers: from pyenv, uv, or a program that starts it in a container of the hosts' distribution",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def version_of(interpreter: str) -> str:
+    """What an interpreter says that it is; nothing if it is none, or one that only says what to install."""
+    try:
+        command = [interpreter, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def default_cache() -> Path:
@@ -114,7 +145,8 @@ def build_environment(cache: Path) -> Path:
     """A virtual environment with the build tools; returns its interpreter."""
     folder = cache / f"build-{python_version()}"
     python = folder / "bin" / "python"
-    if not (folder / ".complete").exists():
+    # Of another interpreter of this version there is nothing left if that is gone.
+    if not (folder / ".complete").exists() or not python.exists():
         say("making an environment for builds (once)")
         venv.create(folder, clear=True, with_pip=True)
         run(python, "-m", "pip", "install", "--quiet", "--upgrade", *BUILD_TOOLS)

@@ -16,6 +16,8 @@ pip=$(ls "$bundle"/wheels/pip-*.whl)
 "$target/bin/python" "$pip/pip" install --quiet --no-index --no-deps --no-compile --no-cache-dir --require-hashes \
   --disable-pip-version-check --root-user-action ignore --find-links "$bundle/wheels" \
   --requirement "$bundle/requirements.txt"
+# Wheels of a newer distribution than the host's do not load; better to find that before anything has changed.
+"$target/bin/python" -c 'import cryptography.x509, hostmesh.kernel.systemd, pydantic'
 # Compiled now, on all cores: the daemons may not write here later.
 "$target/bin/python" -m compileall -q -j 0 "$target/lib"
 mkdir "$target/share"

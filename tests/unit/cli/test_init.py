@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from hostmesh.cli import _COMMANDS, main
+
+
+def commands(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every command and its commands."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
 
 
 def test_help_lists_every_verb() -> None:
@@ -43,3 +53,9 @@ def test_help_imports_nothing_heavy() -> None:
 def test_an_unknown_verb_is_a_usage_error() -> None:
     """Status 2, as for every wrong use."""
     assert CliRunner().invoke(main, ["aply"]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", sorted(commands(main, ())))
+def test_help_has_no_traces_of_how_it_is_written(command: tuple[str, ...]) -> None:
+    r"""Examples stand on lines of their own: click's mark for that (\b) is a character, not two."""
+    assert "\\b" not in CliRunner().invoke(main, [*command, "--help"]).output

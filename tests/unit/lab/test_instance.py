@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lab.console import LabError
+from lab.distributions import DEBIAN_12
 from lab.instance import Address, Lab
 
 
@@ -36,3 +37,11 @@ def test_a_labs_name_is_harmless(name: str) -> None:
     """It is part of paths that are removed with everything in them."""
     with pytest.raises(LabError, match="cannot name a lab"):
         Lab(name)
+
+
+def test_a_host_is_debian_12_unless_it_says_otherwise() -> None:
+    """Hosts of one lab may differ."""
+    assert Address.parse("mesh1=10.231.0.11/24").release is DEBIAN_12
+    assert Address.parse("mesh2=10.231.0.12/24@ubuntu-24.04").release.suite == "noble"
+    with pytest.raises(LabError, match=r"no distribution of the lab; there are debian-12, "):
+        Address.parse("mesh1=10.231.0.11/24@plan9")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -33,3 +35,34 @@ def test_host_keys_are_what_the_control_plane_takes(module: ModuleType, tmp_path
     lines = module.host_keys(tmp_path)
     assert [SshPublicKey.parse(line) for line in lines] == [ed25519, ecdsa]
     assert module.host_keys(tmp_path / "missing") == []
+
+
+@dataclass
+class Paths:
+    """What the module asks Ansible for programs."""
+
+    there: dict[str, str]
+
+    def get_bin_path(self, name: str) -> str | None:
+        return self.there.get(name)
+
+
+@pytest.mark.parametrize(
+    ("own", "there", "found"),
+    [
+        ((3, 11), {"python3.13": "/usr/bin/python3.13"}, ("3.11", sys.executable)),
+        ((3, 10), {"python3.11": "/usr/bin/python3.11"}, ("3.11", "/usr/bin/python3.11")),
+        ((3, 9), {"python3.11": "/a", "python3.12": "/b"}, ("3.12", "/b")),
+        ((3, 9), {}, ("3.9", sys.executable)),
+    ],
+)
+def test_hostmesh_runs_by_the_python_of_ansible_or_a_newer_one_beside_it(
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    own: tuple[int, int],
+    there: dict[str, str],
+    found: tuple[str, str],
+) -> None:
+    """Ubuntu 22.04 has 3.10 and RHEL 9 has 3.9 for its own programs; both have a package with 3.11."""
+    monkeypatch.setattr(module.sys, "version_info", own)
+    assert module.interpreter(Paths(there)) == found

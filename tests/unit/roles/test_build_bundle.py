@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -85,3 +88,28 @@ def test_the_archive_says_what_is_in_it(build: ModuleType, wheels: list[Path]) -
     assert found["purl"] == "pkg:pypi/some-thing@3.4"
     assert found["licenses"] == [{"license": {"name": "MIT"}}]
     assert found["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(wheels[1].read_bytes()).hexdigest()}]
+
+
+def ask(source: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it as the role does."""
+    command = [sys.executable, str(SCRIPT), "--source", str(source), "--check", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_it_is_built_by_an_interpreter_of_the_hosts_version(source: Path, tmp_path: Path) -> None:
+    """The one that was named takes over, whatever it is: here a program that starts this very Python."""
+    own = ".".join(map(str, sys.version_info[:2]))
+    program = tmp_path / "elsewhere"
+    program.write_text(f'#!/bin/sh\necho started >> {tmp_path}/log\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    answer = json.loads(ask(source, "--python", own, "--interpreter", str(program)).stdout)
+    assert answer == json.loads(ask(source, "--python", own).stdout)
+    assert (tmp_path / "log").read_text() == "started\nstarted\n", "asked for its version, then run"
+
+
+def test_a_version_that_the_controller_has_not_got_is_refused(source: Path) -> None:
+    """With where it was looked for, and what to set."""
+    refused = ask(source, "--python", "3.99")
+    assert refused.returncode == 1
+    assert "no Python 3.99 on the controller (looked at /usr/bin/python3.99, " in refused.stderr
+    assert "set hostmesh_build_python" in refused.stderr
