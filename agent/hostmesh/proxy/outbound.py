@@ -20,7 +20,7 @@ from hostmesh.proxy.prepared import Beyond, Prepared, prepare
 from hostmesh.proxy.relay import Relay
 from hostmesh.proxy.route import Refused, Unknown, Unresolved, route
 from hostmesh.proxy.sockets import Connect, reset
-from hostmesh.proxy.splice import Splice
+from hostmesh.proxy.splice import Splice, send_ahead
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import Parties, early_failure
 from hostmesh.telemetry.metrics import Traffic
@@ -99,6 +99,7 @@ class OutboundConnection:
 
     __slots__ = (
         "_account",
+        "_ahead",
         "_began",
         "_connect",
         "_context",
@@ -133,6 +134,7 @@ class OutboundConnection:
         self._began: float | None = None
         self._tunnel: Tunnel | None = None
         self._stream = 0
+        self._ahead = 0
         self._timer: Timer | None = None
         self._tries = 0
         self._lookups = 0
@@ -257,6 +259,8 @@ class OutboundConnection:
         block = encode_connect(tunnelled.prefix, client, new_traceparent(), network)
         self._tunnel = tunnel
         self._stream = tunnel.open(block, self)
+        within = self._prepared.beyond is None or self._nested is not None  # else there is a gateway to get past first
+        self._ahead = send_ahead(self._sock, tunnel.http2, self._stream) if within else 0
         # The peer may need all of its own time for the application's TCP connection.
         limit = config.connect_timeout + config.handshake_timeout
         self._timer = self._context.loop.call_later(limit, self._no_response)
@@ -305,7 +309,7 @@ class OutboundConnection:
         self._splice = Splice(
             self._context.loop, self._sock, self._tunnel, self._stream, self, traffic.received, traffic.sent
         )
-        self._splice.start(peer_ended=end)
+        self._splice.start(ahead=self._ahead, peer_ended=end)
 
     def _go_instead(self, prepared: Prepared) -> None:
         tunnel, self._tunnel = self._tunnel, None

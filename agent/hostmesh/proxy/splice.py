@@ -23,10 +23,19 @@ from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
+from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 
 CHUNK = 1 << 20
 """Bytes taken from the application at once, if the windows and the tunnel's buffer have room."""
+
+MAX_AHEAD = 1 << 14
+"""Bytes of an application that leave together with the request for its tunnel."""
+
+_TAKEN = memoryview(bytearray(MAX_AHEAD))
+"""Where they go when they leave the socket for good; nobody reads it."""
+
+_PEEK = DONTWAIT | _socket.MSG_PEEK
 
 MAX_GATHER = 512
 """Pieces in one sendmsg; the kernel takes 1024."""
@@ -42,6 +51,27 @@ class SpliceOwner(Protocol):
 
     def spliced(self, splice: Splice, failure: Failure | None) -> None:
         """It is over, the socket is closed; None: in good order."""
+
+
+def send_ahead(sock: _socket.socket, http2: Http2Connection, stream: int) -> int:
+    """Send what an application has said already on a stream whose answer is still to come.
+
+    Most applications speak first, so this saves them a round trip between the hosts. The bytes stay in the socket: if
+    the answer is no, they can still go another way.
+
+    Returns:
+        how many bytes, at most `MAX_AHEAD`; the splice that follows must know.
+    """
+    place = http2.reserve(stream, MAX_AHEAD)
+    if not place:
+        return 0
+    try:
+        n = sock.recv_into(place, 0, _PEEK)
+    except OSError:  # nothing yet; or its end, which the splice will find as well
+        return 0
+    if n:
+        http2.commit(stream, n)
+    return n
 
 
 class Splice:
@@ -99,19 +129,31 @@ class Splice:
         self.bytes_from_app = 0
         self.bytes_to_app = 0
 
-    def start(self, seen: int | None = None, early: Sequence[memoryview] = (), *, peer_ended: bool = False) -> None:
+    def start(
+        self,
+        seen: int | None = None,
+        early: Sequence[memoryview] = (),
+        *,
+        ahead: int = 0,
+        peer_ended: bool = False,
+    ) -> None:
         """Begin to carry.
 
         Args:
             seen: the last event of a socket that the loop watches already: it will not be reported again. None: the
                 socket is not registered yet.
             early: what the peer sent before there was an application to take it.
+            ahead: bytes of the application that the peer has already, see `send_ahead`.
             peer_ended: whether the peer is already done.
         """
         self._tunnel.attach(self._stream, self)
         if seen is None:
-            # Most applications speak first: what they said while the tunnel was asked waits, and leaves in this turn.
-            self._carry(READABLE)
+            # What the application has said in the meantime leaves in this turn. Behind what was sent ahead there is
+            # seldom more; if there is, the loop will tell.
+            if ahead:
+                self._take(ahead)
+            else:
+                self._carry(READABLE)
             if self._owner is None:
                 return
             self._loop.register(self._sock.fileno(), self._ready)
@@ -151,6 +193,18 @@ class Splice:
             else:
                 self._finish_if_done()
 
+    def _take(self, ahead: int) -> None:
+        """Remove from the socket what the peer has."""
+        self._count(ahead)
+        try:
+            self._sock.recv_into(_TAKEN[:ahead], 0, DONTWAIT)
+        except OSError:
+            self._app_is_dead()
+
+    def _count(self, taken: int) -> None:
+        self.bytes_from_app += taken
+        self._from_app.value += taken
+
     def writable(self) -> None:
         """Take what the application has sent, as far as the tunnel has room."""
         http2, stream, sock = self._tunnel.http2, self._stream, self._sock
@@ -180,8 +234,7 @@ class Splice:
             if drained:
                 break
         if taken:
-            self.bytes_from_app += taken
-            self._from_app.value += taken
+            self._count(taken)
             self._tunnel.wake()
         if gone:
             self._app_is_dead()

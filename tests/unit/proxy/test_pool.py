@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
 
 import h2.connection
 import h2.errors
@@ -15,8 +14,9 @@ import h2.settings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.hbone_peer import Peer, PeerServer
-from tests.support.pki import ALICE, BOB
+from tests.support.foreign import Foreign
+from tests.support.hbone_peer import Peer
+from tests.support.pki import ALICE
 from tests.support.proxy import (
     CONFIG,
     PATIENCE,
@@ -253,24 +253,6 @@ def test_different_callers_never_share(mesh: Mesh) -> None:
             assert tunnels(mesh) == 2
         seen = {dict(record.fields).get("src.identity") for record in mesh.server.main.wait_logs(1)}
         assert seen == {str(carol)}
-
-
-class Foreign:
-    """alice's proxy in front of a foreign server that plays bob."""
-
-    def __init__(self, serve: object, config: object = CONFIG) -> None:
-        self.mesh = Mesh(client_config=config)  # type: ignore[arg-type]
-        self.ip = fresh_ip()
-        self.mesh.client.put(workload("far", BOB, self.ip))
-        self.mesh.client.destination = SocketAddress.of(self.ip, 80)
-        self.server = PeerServer(self.ip, self.mesh.authority.issue(BOB), serve)  # type: ignore[arg-type]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.mesh.close()
-        self.server.close()
 
 
 def accept(peer: Peer) -> int:
