@@ -36,6 +36,9 @@ LOCAL_ATTEMPTS = 4
 four addresses is in TIME_WAIT (an application that closes first leaves thousands), so the guard resets it. Another
 attempt has another source port."""
 
+_INET_NAME = 2
+"""Parts of an IPv4 socket's name; an IPv6 one has four. Asking the listener for its family makes an enum each time."""
+
 Accepted = tuple[_socket.socket, SocketAddress]
 
 
@@ -56,7 +59,8 @@ def accept_all(listener: socket.socket, batch: int = ACCEPT_BATCH) -> Iterator[A
             if error.errno in _GONE:
                 continue
             raise
-        sock = _socket.socket(listener.family, _socket.SOCK_STREAM, 0, fd)
+        family = _socket.AF_INET if len(name) == _INET_NAME else _socket.AF_INET6
+        sock = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
         yield sock, SocketAddress.of(name[0].partition("%")[0], name[1])
 
 
