@@ -300,9 +300,9 @@ class Tunnel:
         except (TlsClosed, TlsTruncated):
             # A peer may vanish without close_notify; HTTP/2 says itself which streams were complete.
             self._shut(failures.http2("connection closed by peer") if self._streams else None)
-        except TlsError as error:
+        except TlsError as unreadable:
             self._say_goodbye()
-            self._shut(failures.http2(error.reason))
+            self._shut(failures.http2(unreadable.reason))
         if self.http2.pending_output:
             self.wake()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -97,7 +97,7 @@ def host_spokesmen(state: MeshState, address: NetworkAddress) -> tuple[Workload,
     First those that register no ports at all: any port may be theirs. To another one's port they do not get.
     """
     speaking = [workload for workload in state.workloads_at(address) if workload.protocol is Protocol.HBONE]
-    return tuple(sorted(speaking, key=lambda workload: any(_served_ports(state, workload)))[:MAX_ASKED])
+    return tuple(sorted(speaking, key=lambda workload: bool(_served_ports(state, workload)))[:MAX_ASKED])
 
 
 def is_nobodys(state: MeshState, workload: Workload, port: int) -> bool:
@@ -105,14 +105,16 @@ def is_nobodys(state: MeshState, workload: Workload, port: int) -> bool:
     return "//Pod/" not in workload.uid and port not in _served_ports(state, workload)
 
 
-def _served_ports(state: MeshState, workload: Workload) -> Iterator[int]:
+def _served_ports(state: MeshState, workload: Workload) -> set[int]:
+    served: set[int] = set()
     for key, own in workload.services.items():
         service = state.service_by_hostname(key)
         declared = service.ports if service is not None else {}
         for port in {**declared, **own}:
             target = own.get(port) or declared.get(port)
             if target:
-                yield target
+                served.add(target)
+    return served
 
 
 def choose_ip(workload: Workload, service: Service | None, wanted: IPAddress) -> IPAddress | None:

@@ -138,8 +138,7 @@ class BundledEngine:
         """See `Engine`."""
         if self._done:
             return True
-        if self._failed is not None:
-            raise self._failed()
+        self._raise_failure()
         result = lib.SSL_do_handshake(self._ssl)
         if result != 1:
             if lib.SSL_get_error(self._ssl, result) != lib.SSL_ERROR_WANT_READ:
@@ -154,8 +153,7 @@ class BundledEngine:
 
     def read_into(self, view: memoryview) -> int:
         """See `Engine`."""
-        if self._failed is not None:
-            raise self._failed()
+        self._raise_failure()
         if not self._done:
             raise TlsError(reasons.UNFINISHED)
         read, ssl, room = lib.SSL_read, self._ssl, len(view)
@@ -173,8 +171,7 @@ class BundledEngine:
             return total
         if room:
             self._stopped(total)
-            if self._failed is not None:
-                raise self._failed()
+            self._raise_failure()
         return 0
 
     @property
@@ -305,6 +302,10 @@ class BundledEngine:
         verify = lib.SSL_get_verify_result(self._ssl)
         verify_text = ffi.string(lib.X509_verify_cert_error_string(verify)).decode()
         return partial(TlsError, reasons.explain(reason, verify, verify_text))
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            raise self._failed()
 
     def _fail(self, failure: Callable[[], Exception]) -> Exception:
         """Remember a failure without its traceback, which would tie the engine to itself until the collector comes."""

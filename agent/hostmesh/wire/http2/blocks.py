@@ -80,8 +80,8 @@ class HeaderBlocks:
                 self._trailers(stream, fields, end, events)
             else:
                 self._response(stream, fields, end, events)
-        except Malformed as error:
-            state.fail_stream(StreamError(number, ErrorCode.PROTOCOL_ERROR, str(error)), events)
+        except Malformed as why:
+            state.fail_stream(StreamError(number, ErrorCode.PROTOCOL_ERROR, str(why)), events)
         except StreamError as error:
             state.fail_stream(error, events)
 
