@@ -205,6 +205,29 @@ def test_flushed_rules_come_back() -> None:
     assert run("mesh2", "hostmesh", "rules", "diff") == ""
 
 
+def explained() -> str:
+    """The reason that explain gives on the caller's host."""
+    return str(json.loads(run("mesh2", "hostmesh", "explain", "sleep", "web-api:8080", "-o", "json"))["reason"])
+
+
+@pytest.mark.usefixtures("estate")
+def test_explain_finds_what_no_document_shows() -> None:
+    """A service that does not run, and a name that leads elsewhere: by a connection that it makes itself."""
+    assert explained() == "MUTUAL_TLS"
+    run("mesh1", "systemctl", "stop", "web-api")
+    assert explained() == "APPLICATION_REFUSED"
+    run("mesh1", "systemctl", "start", "web-api")
+    run(
+        "mesh2",
+        "sh",
+        "-ec",
+        "cp /etc/hosts /run/hosts; sed 's/.* web-api$/10.234.0.99 web-api/' /run/hosts > /etc/hosts",
+    )
+    assert explained() == "NAME_ELSEWHERE"
+    run("mesh2", "cp", "/run/hosts", "/etc/hosts")
+    wait_until(lambda: explained() == "MUTUAL_TLS")
+
+
 HOST = "workload: default/mesh2\nserviceAccount: mesh2\ncapture: {host: true}\n"
 PORTS = (22, 2222)
 MADE = "/etc/hostmesh/workloads.d/host.yaml", "/etc/hostmesh/conf.d/capture.yaml"

@@ -93,6 +93,10 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
     yield (capture := _capture(walk))
     if capture.weight == "stops":
         return
+    host = walk.world.host
+    if host is not None and host.error:
+        text = f"{host.node} has lost its control plane, what it knows may be old: {host.error}"
+        yield Step("knowledge", text, "odd")
     caller = walk.source.workload if capture.weight == "fine" else None
     namespace = walk.source.workload.namespace if walk.source.workload is not None else ""
     target = find_target(walk.world, destination, namespace)
@@ -186,7 +190,8 @@ def _certificate(identity: Identity, view: CertificateView, now: float) -> Step:
 def _name(target: Target, port: int) -> Iterator[Step]:
     if target.service is not None:
         where = f"service {target.service.key}, address {target.ip}"
-        yield Step("name", f"{target.text} is {where}, port {port} is {target.service.ports.get(port, 'not its own')}")
+        own = "which has that port" if port in target.service.ports else f"which has no port {port}"
+        yield Step("name", f"{target.text} is {where}, {own}")
     elif target.workload is not None:
         yield Step("name", f"{target.text} is workload {target.workload.namespace}/{target.workload.name}, {target.ip}")
 

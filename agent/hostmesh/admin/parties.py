@@ -53,7 +53,7 @@ def find_source(world: World, text: str) -> Source:
         return Source(
             text, known, _captured(world, f"{known.namespace}/{known.name}") if known is not None else None, ip
         )
-    workload = _one_workload(world, text)
+    workload = _one_workload(world, text) or _one_by_canonical_name(world, text)
     if workload is None:
         raise NotUnderstood(_nobody(world, text))
     return Source(text, workload, _captured(world, f"{workload.namespace}/{workload.name}"))
@@ -103,6 +103,14 @@ def _described(world: World, captured: CapturedView) -> Workload | None:
 
 def _one_workload(world: World, text: str) -> Workload | None:
     found = [one for one in world.state.workloads() if text in _names(one)]
+    if len({one.identity for one in found}) > 1:
+        raise NotUnderstood(f"{text!r} could be {', '.join(f'{one.namespace}/{one.name}' for one in found[:5])}")
+    return found[0] if found else None
+
+
+def _one_by_canonical_name(world: World, text: str) -> Workload | None:
+    """As its documents call the application, which may run on several hosts."""
+    found = [one for one in world.state.workloads() if text == one.canonical_name]
     if len({one.identity for one in found}) > 1:
         raise NotUnderstood(f"{text!r} could be {', '.join(f'{one.namespace}/{one.name}' for one in found[:5])}")
     return found[0] if found else None

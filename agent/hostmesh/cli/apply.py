@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 from hostmesh.cli.client import Client, problem_line, socket_option
 from hostmesh.cli.files import files_option, read_files
 from hostmesh.cli.kinds import document_kind
+from hostmesh.cli.output import output_option, structured
 from hostmesh.control.documents.base import DRY_RUN
 
 _DIFFERENT = 1
@@ -19,11 +19,6 @@ _DIFFERENT = 1
 
 class _CannotTell(click.ClickException):
     exit_code = 2
-
-
-_output = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print what was done."
-)
 
 
 @click.command()
@@ -42,7 +37,7 @@ _output = click.option(
     is_flag=True,
     help="Have AuthorizationPolicies judge and tell, and refuse nobody: agents log what they would have refused.",
 )
-@_output
+@output_option
 @socket_option
 def apply(names: tuple[str, ...], dry_run: bool, file_name: str, audit: bool, output: str, path: Path) -> None:
     """Create or change objects: all of them, or on any mistake none."""
@@ -57,7 +52,7 @@ def apply(names: tuple[str, ...], dry_run: bool, file_name: str, audit: bool, ou
 
 @click.command()
 @files_option
-@_output
+@output_option
 @socket_option
 def diff(names: tuple[str, ...], output: str, path: Path) -> None:
     """Show what apply would change.
@@ -68,9 +63,7 @@ def diff(names: tuple[str, ...], output: str, path: Path) -> None:
         result = Client(path).diff(read_files(names))
     except click.ClickException as error:
         raise _CannotTell(error.message) from error
-    if output == "json":
-        click.echo(json.dumps(result, indent=2))
-    else:
+    if not structured(output, result):
         for outcome in result["outcomes"]:
             click.echo(outcome["diff"], nl=False)
     if any(outcome["action"] != "unchanged" for outcome in result["outcomes"]):
@@ -82,7 +75,7 @@ def diff(names: tuple[str, ...], output: str, path: Path) -> None:
 @click.argument("name")
 @click.option("-n", "--namespace", default="default", show_default=True, help="Where it is.")
 @click.option("--dry-run", is_flag=True, help="Change nothing.")
-@_output
+@output_option
 @socket_option
 def delete(kind: str, name: str, namespace: str, dry_run: bool, output: str, path: Path) -> None:
     """Delete an object."""
@@ -103,8 +96,7 @@ def on_trial(text: str) -> str:
 def _print(result: dict[str, Any], output: str, *, dry_run: bool) -> None:
     for warning in result["warnings"]:
         click.echo(f"warning: {problem_line(warning)}", err=True)
-    if output == "json":
-        click.echo(json.dumps(result, indent=2))
+    if structured(output, result):
         return
     for outcome in result["outcomes"]:
         name = "/".join(filter(None, (outcome["kind"], outcome["namespace"], outcome["name"])))

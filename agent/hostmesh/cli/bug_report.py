@@ -21,7 +21,7 @@ import click
 from hostmesh.cli.client import DEFAULT_SOCKET, Client
 from hostmesh.cli.redact import redact
 from hostmesh.cli.version import facts
-from hostmesh.cli.waypoint import here, told
+from hostmesh.cli.waypoint_views import here, told
 
 MAX_BYTES = 32 << 20
 """Of one piece: what is longer is cut, and says so."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from hostmesh.cli.client import Client, socket_option
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import table
 
 Json = dict[str, Any]
@@ -27,11 +27,11 @@ _REASONS = (
     "aACompromise",
 )
 
-_output = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 _force = click.option("--force", is_flag=True, help="Do it although agents may be cut off; the audit log says so.")
 
 
 def _subject(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.argument("subject", required=False)(command)
     command = click.option("--serial", default="", help="One certificate, by its serial number in hexadecimal.")(
         command
     )
@@ -46,13 +46,12 @@ def ca() -> None:
 
 
 @ca.command()
-@_output
+@output_option
 @socket_option
 def status(output: str, path: Path) -> None:
     """Show who signs, whom the mesh trusts, and which agents have not heard of it."""
     found = Client(path).ca()
-    if output == "json":
-        click.echo(json.dumps(found, indent=2))
+    if structured(output, found):
         return
     kind = "plugged in" if found["plugged"] else "self-signed root"
     click.echo(f"signer: {found['signer']['subject']} ({kind}), until {_moment(found['signer']['notAfter'])}")
@@ -69,13 +68,15 @@ def status(output: str, path: Path) -> None:
 @_subject
 @click.option("--reason", type=click.Choice(_REASONS), default="unspecified", show_default=True, help="For the CRL.")
 @socket_option
-def revoke(identity: str, serial: str, reason: str, path: Path) -> None:
+def revoke(subject: str | None, identity: str, serial: str, reason: str, path: Path) -> None:
     """Take back an identity with all its certificates, or one certificate.
+
+    SUBJECT is either: spiffe://<trust domain>/ns/../sa/.., or a serial number.
 
     Every agent refuses it and closes its connections within a second. A revoked identity gets no certificate until
     `unrevoke`; a revoked certificate is replaced by its owner, if it still may have one.
     """
-    _check_subject(identity, serial)
+    identity, serial = _named(subject, identity, serial)
     certificates = Client(path).ca_revoke(identity, serial, reason)["certificates"]
     for one in certificates:
         where = f" on node {one['node']}" if one["node"] else ""
@@ -91,24 +92,25 @@ def revoke(identity: str, serial: str, reason: str, path: Path) -> None:
 @ca.command()
 @_subject
 @socket_option
-def unrevoke(identity: str, serial: str, path: Path) -> None:
+def unrevoke(subject: str | None, identity: str, serial: str, path: Path) -> None:
     """Admit an identity again, or take back a hold.
+
+    SUBJECT is either: spiffe://<trust domain>/ns/../sa/.., or a serial number.
 
     Certificates that were revoked for another reason than certificateHold stay revoked: their owners get new ones.
     """
-    _check_subject(identity, serial)
+    identity, serial = _named(subject, identity, serial)
     Client(path).ca_unrevoke(identity, serial)
     click.echo(f"{identity or serial} is not revoked any more")
 
 
 @ca.command()
-@_output
+@output_option
 @socket_option
 def revoked(output: str, path: Path) -> None:
     """List what is revoked and has not expired."""
     found = Client(path).ca_revoked()
-    if output == "json":
-        click.echo(json.dumps(found, indent=2))
+    if structured(output, found):
         return
     rows: list[tuple[str, ...]] = [("REVOKED", "REASON", "SINCE", "UNTIL")]
     rows += [(one["identity"], one["reason"], _moment(one["revoked_at"]), "unrevoked") for one in found["identities"]]
@@ -141,14 +143,14 @@ def rotate_start(path: Path) -> None:
 
 
 @rotate.command("status")
-@_output
+@output_option
 @socket_option
 def rotate_status(output: str, path: Path) -> None:
     """Show where the rotation is and what it waits for."""
     rotation = Client(path).ca()["rotation"]
-    if output == "json":
-        click.echo(json.dumps(rotation, indent=2))
-    elif rotation is None:
+    if structured(output, rotation):
+        return
+    if rotation is None:
         click.echo("no rotation goes on")
     else:
         _print_rotation(rotation)
@@ -208,9 +210,12 @@ def _roots(roots: list[Json]) -> list[tuple[str, ...]]:
     return [(root["subject"], root["keyId"], _moment(root["notAfter"])) for root in roots]
 
 
-def _check_subject(identity: str, serial: str) -> None:
-    if bool(identity) == bool(serial):
-        raise click.UsageError("name either --identity or --serial")
+def _named(subject: str | None, identity: str, serial: str) -> tuple[str, str]:
+    if subject is not None:
+        identity, serial = (identity or subject, serial) if "://" in subject else (identity, serial or subject)
+    if bool(identity) == bool(serial) or subject not in (None, identity, serial):
+        raise click.UsageError("name one: an identity (spiffe://...) or a certificate, by its serial number")
+    return identity, serial
 
 
 def _moment(epoch: float) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import fetch, table
 from hostmesh.config.agent import DEFAULT_CONFIG, load
 from hostmesh.config.strict_yaml import InvalidYaml
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@output_option
 @click.option(
     "--config",
     "path",
@@ -32,8 +33,7 @@ def config(output: str, path: Path, live: bool, port: int) -> None:
     Without --live, variables are those of this command, not of the service. Exit status 1 if something is wrong.
     """
     values = _live(port) if live else _read(path)
-    if output == "json":
-        click.echo(json.dumps({name: {"value": v, "source": s} for name, (v, s) in values.items()}, indent=2))
+    if structured(output, {name: {"value": v, "source": s} for name, (v, s) in values.items()}):
         return
     rows = [(name, json.dumps(value), source) for name, (value, source) in sorted(values.items())]
     click.echo("\n".join(table([("SETTING", "VALUE", "SOURCE"), *rows])))

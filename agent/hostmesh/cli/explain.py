@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import socket
 import time
 from pathlib import Path
@@ -16,13 +15,16 @@ from hostmesh.admin.explain import Explanation, explain
 from hostmesh.admin.explain_waypoint import Asked
 from hostmesh.admin.parties import NotUnderstood
 from hostmesh.admin.steps import Step
+from hostmesh.admin.tried import addresses_of, with_tried
 from hostmesh.admin.world import Reach, World
 from hostmesh.cli.access_line import NoLogLine, parse_line, reason_of_line
+from hostmesh.cli.attempt import attempt
 from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.dump import load
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import AgentUnreachable, fetch, table
-from hostmesh.cli.waypoint import waypoint_views
-from hostmesh.cli.world import from_control_plane, from_documents, from_dump
+from hostmesh.cli.waypoint_views import waypoint_views
+from hostmesh.cli.world import from_dump
 from hostmesh.model.address import SocketAddress
 from hostmesh.telemetry.reasons import Reason
 
@@ -43,8 +45,8 @@ _COLOURS = {"fine": "green", "odd": "yellow", "stops": "red"}
 @click.option("--path", "url_path", metavar="PATH", help="The same: /api?version=2.")
 @click.option("--host", help="The same: the host that the request names.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="The same; may be repeated.")
-@click.option("--no-probe", is_flag=True, help="Do not try whether the next hop answers.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@click.option("--no-probe", is_flag=True, help="Make no connections.")
+@output_option
 @click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
 @socket_option
 def explain_command(
@@ -64,9 +66,10 @@ def explain_command(
 ) -> None:
     """Explain what becomes of a connection from SOURCE to DESTINATION (host:port), step by step.
 
-    SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, and the
-    next hop is tried. On the control plane's host, documents and revocations are looked at too. With --file or -f
-    nothing is asked and nothing tried. Where a waypoint is on the way, its L7 rules and routes are looked at on the
+    SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, the next
+    hop is tried, and where nothing is in the way a connection is made as the unit makes it, and closed at once. On the
+    control plane's host, documents and revocations are looked at too. With --file or -f nothing is asked and nothing
+    tried. Where a waypoint is on the way, its L7 rules and routes are looked at on the
     control plane's host, and with -f; --method, --path, --host and --header say which request is meant.
 
     \b
@@ -84,21 +87,27 @@ def explain_command(
         raise click.UsageError("give SOURCE and DESTINATION, or --log")
     name, number = _split(destination)
     live = file is None and not documents
+    world = _with_own_waypoints(_world(file, documents, port, path)) if live else _world(file, documents, port, path)
+    asked = Asked(method, url_path, host, dict(_pair(one) for one in headers))
+    may_probe = live and not no_probe
     try:
         found = explain(
-            _with_own_waypoints(_world(file, documents, port, path)) if live else _world(file, documents, port, path),
-            source,
-            name,
-            number,
-            time.time(),
-            probe if live and not no_probe else lambda _: Reach.UNKNOWN,
-            Asked(method, url_path, host, dict(_pair(one) for one in headers)),
+            world, source, name, number, time.time(), probe if may_probe else lambda _: Reach.UNKNOWN, asked
         )
+        if may_probe and found.allowed:
+            found = _tried(found, world, source, name, number)
     except NotUnderstood as error:
         raise click.ClickException(str(error)) from error
-    click.echo(json.dumps(as_json(found), indent=2) if output == "json" else render(found))
+    if not structured(output, as_json(found)):
+        click.echo(render(found))
     if not found.allowed:
         raise SystemExit(1)
+
+
+def _tried(found: Explanation, world: World, source: str, name: str, port: int) -> Explanation:
+    """What the decisions do not show: who listens there, what the other side's certificate is, where names lead."""
+    made = attempt(world, source, name, port)
+    return found if made is None else with_tried(found, made[0], addresses_of(world, made[1]))
 
 
 def _split(destination: str) -> tuple[str, int]:
@@ -116,20 +125,30 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _world(file: Path | None, documents: tuple[str, ...], port: int, socket_: Path) -> World:
-    if file is None and documents:
-        return from_documents(documents)
-    if file is not None:
-        world = from_dump(load(file, port), str(file))
-        return _joined(world, from_documents(documents)) if documents else world
-    registry = from_control_plane(Client(socket_)) if socket_.exists() else None
+    written = _written(documents, None if file is not None else socket_)
+    if file is None and documents and written is not None:
+        return written
     try:
-        dump = {**load(None, port), "status": fetch(port, "/status")}
+        world = from_dump(load(file, port), str(file)) if file is not None else _agents(port)
     except AgentUnreachable:
-        if registry is None:
+        if written is None:
             raise
-        return registry
-    world = from_dump(dump, "the agent")
-    return _joined(world, registry) if registry is not None else world
+        return written
+    return _joined(world, written) if written is not None else world
+
+
+def _agents(port: int) -> World:
+    return from_dump({**load(None, port), "status": fetch(port, "/status")}, "the agent")
+
+
+def _written(documents: tuple[str, ...], socket_: Path | None) -> World | None:
+    """What documents say: these, or those of a control plane on this host; None if there are none."""
+    if not documents and (socket_ is None or not socket_.exists()):
+        return None
+    # Takes longer than all the rest, and most hosts have none.
+    from hostmesh.cli.documents_world import from_control_plane, from_documents
+
+    return from_documents(documents) if documents or socket_ is None else from_control_plane(Client(socket_))
 
 
 def _with_own_waypoints(world: World) -> World:
@@ -168,10 +187,8 @@ def _explain_line(line: str, output: str) -> None:
     except NoLogLine as error:
         raise click.ClickException(str(error)) from error
     reason = reason_of_line(fields)
-    if output == "json":
-        code = reason.name if reason is not None else None
-        click.echo(json.dumps({"allowed": reason is None, "reason": code, "fields": fields}, indent=2))
-    else:
+    code = reason.name if reason is not None else None
+    if not structured(output, {"allowed": reason is None, "reason": code, "fields": fields}):
         click.echo("\n".join(table([(key, value) for key, value in fields.items()])))
         click.echo(_result(False, reason) if reason is not None else "nothing failed")
     if reason is not None:

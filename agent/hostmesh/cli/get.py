@@ -12,6 +12,7 @@ import yaml
 from hostmesh.cli.client import Client, problem_line, socket_option
 from hostmesh.cli.columns import document_rows, mesh_rows
 from hostmesh.cli.kinds import DERIVED, any_kind
+from hostmesh.cli.output import wide_output_option
 from hostmesh.cli.status import table
 
 _SECTIONS = {"workloads": "workloads", "meshservices": "services", "policies": "policies"}
@@ -21,14 +22,14 @@ _SECTIONS = {"workloads": "workloads", "meshservices": "services", "policies": "
 @click.argument("kind", type=any_kind)
 @click.argument("name", required=False)
 @click.option("-n", "--namespace", help="Only this namespace (default: all).")
-@click.option("-o", "--output", type=click.Choice(["text", "wide", "json", "yaml"]), default="text")
+@wide_output_option
 @socket_option
 def get(kind: str, name: str | None, namespace: str | None, output: str, path: Path) -> None:
     """Show what is live.
 
-    Documents: workloadentry, serviceentry, authorizationpolicy, peerauthentication, service, namespace.
-    What agents are told because of them: workloads, meshservices, policies. Agents that are connected: nodes. Hosts in
-    and out of rotation: leases.
+    KIND is one of the mesh's documents, such as workloadentries, authorizationpolicies (ap) or httproutes, in
+    kubectl's spellings. What agents are told because of them: workloads, meshservices, policies. Agents that are
+    connected: nodes. Hosts in and out of rotation: leases.
     """
     client = Client(path)
     if kind in DERIVED:

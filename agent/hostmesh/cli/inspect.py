@@ -13,14 +13,15 @@ import click
 from hostmesh.cli.columns import mesh_rows
 from hostmesh.cli.dump import load, source_options
 from hostmesh.cli.dump_columns import address_names, certificate_rows, connection_rows
-from hostmesh.cli.show import Row, output_option, show, show_or_watch, watch_option
+from hostmesh.cli.output import wide_output_option
+from hostmesh.cli.show import Row, show, show_or_watch, watch_option
 
 Json = dict[str, Any]
 
 
 @click.command()
 @source_options
-@output_option
+@wide_output_option
 @watch_option
 @click.option("-n", "--namespace", "--workload-namespace", help="Only this namespace.")
 @click.option("--address", help="Only what has this address.")
@@ -42,7 +43,7 @@ def workloads(
 
 @click.command()
 @source_options
-@output_option
+@wide_output_option
 @watch_option
 @click.option("-n", "--namespace", "--service-namespace", help="Only this namespace.")
 def services(file: Path | None, port: int, output: str, watch: bool, namespace: str | None) -> None:
@@ -52,7 +53,7 @@ def services(file: Path | None, port: int, output: str, watch: bool, namespace: 
 
 @click.command()
 @source_options
-@output_option
+@wide_output_option
 @watch_option
 @click.option("-n", "--namespace", "--policy-namespace", help="Only this namespace.")
 def policies(file: Path | None, port: int, output: str, watch: bool, namespace: str | None) -> None:
@@ -62,7 +63,7 @@ def policies(file: Path | None, port: int, output: str, watch: bool, namespace: 
 
 @click.command()
 @source_options
-@output_option
+@wide_output_option
 @watch_option
 def certificates(file: Path | None, port: int, output: str, watch: bool) -> None:
     """Show the certificates of this host's workloads."""
@@ -76,7 +77,7 @@ def certificates(file: Path | None, port: int, output: str, watch: bool) -> None
 
 @click.command()
 @source_options
-@output_option
+@wide_output_option
 @watch_option
 @click.option("--direction", type=click.Choice(["inbound", "outbound"]), help="Only these.")
 @click.option("--raw", is_flag=True, help="Addresses as they are, without names.")
@@ -111,7 +112,7 @@ def connections(
 
 @click.command("all")
 @source_options
-@output_option
+@wide_output_option
 def everything(file: Path | None, port: int, output: str) -> None:
     """Show everything that this host's agent knows; with -o json, a config dump for --file."""
     dump = load(file, port)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 
 import click
-
-from hostmesh.config.strict_yaml import suggest
 
 DOCUMENTS: Mapping[str, tuple[str, ...]] = {
     "WorkloadEntry": ("workloadentry", "workloadentries", "we", "wle"),
@@ -38,6 +37,13 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
 """What agents are told, as istioctl ztunnel-config calls it."""
 
 
+def _hint(value: str, words: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(value, words, n=1)
+    return (
+        f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(set(words.values()), key=str.lower))}"
+    )
+
+
 class _Kind(click.ParamType[str]):
     name = "kind"
 
@@ -47,7 +53,7 @@ class _Kind(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         kind = self._words.get(value.lower())
         if kind is None:
-            self.fail(f"unknown kind {value!r}; {suggest(value.lower(), self._words)}", param, ctx)
+            self.fail(f"unknown kind {value!r}; {_hint(value.lower(), self._words)}", param, ctx)
         return kind
 
 

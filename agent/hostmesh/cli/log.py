@@ -28,4 +28,6 @@ def log(level: str, reset: bool, port: int) -> None:
             raise click.ClickException(error.read().decode().strip()) from error
     except OSError as error:
         why = getattr(error, "reason", error)
-        raise AgentUnreachable(f"the agent does not answer on {url}: {why}; is it running?") from error
+        raise AgentUnreachable(
+            f"the agent does not answer on {url}: {why}; see `systemctl status hostmesh-agent`"
+        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,10 @@ import click
 
 from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.host_keys import read_keys
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import table
 
 name_option = click.option("--name", required=True, help="The host, by its name in the mesh.")
-output_option = click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print."
-)
 
 
 @click.group()
@@ -40,8 +37,7 @@ def add(name: str, given: tuple[str, ...], replace: bool, output: str, path: Pat
     """Register host keys of a host. Saying the same again changes nothing."""
     keys = [str(key) for one in given for key in read_keys(one, name)]
     answer = Client(path).node_add(name, keys, replace=replace)
-    if output == "json":
-        click.echo(json.dumps(answer, indent=2))
+    if structured(output, answer):
         return
     click.echo(f"node {name} {'registered' if answer['changed'] else 'unchanged'}")
     for key in answer["host_keys"]:
@@ -54,8 +50,7 @@ def add(name: str, given: tuple[str, ...], replace: bool, output: str, path: Pat
 def list_(output: str, path: Path) -> None:
     """Show the registered hosts with the fingerprints of their keys."""
     nodes = Client(path).nodes()
-    if output == "json":
-        click.echo(json.dumps(nodes, indent=2))
+    if structured(output, nodes):
         return
     rows: list[tuple[str, ...]] = [("NODE", "HOST KEYS", "REGISTERED BY")]
     rows += [(one["name"], ", ".join(_short(key) for key in one["host_keys"]), one["source"]) for one in nodes]

@@ -15,8 +15,8 @@ from hostmesh.admin.explain import explain
 from hostmesh.admin.parties import NotUnderstood
 from hostmesh.admin.world import World
 from hostmesh.cli.access_line import NoLogLine, parse_line
+from hostmesh.cli.documents_world import from_documents
 from hostmesh.cli.explain import render
-from hostmesh.cli.world import from_documents
 from hostmesh.config.strict_yaml import Document, InvalidYaml, load_documents, parse, suggest
 from hostmesh.model.identity import Identity, InvalidIdentity
 from hostmesh.telemetry.reasons import Reason

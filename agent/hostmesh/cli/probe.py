@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import click
 
 from hostmesh.cli.dump import load
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import fetch, table
 from hostmesh.kernel.cgroup import NoCgroup2, find_root
 from hostmesh.kernel.units import SystemdUnavailable, show
@@ -56,7 +57,7 @@ class Probe:
     type=click.File(encoding="utf-8"),
     help="What an earlier call printed with -o json: fail only if something that was open is not.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@output_option
 @click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
 def probe(node: str | None, timeout: float, baseline: TextIO | None, output: str, port: int) -> None:
     """Try what the captured services of this host reach, each with its own identity.
@@ -72,9 +73,7 @@ def probe(node: str | None, timeout: float, baseline: TextIO | None, output: str
         raise click.ClickException(f"cannot act for a service: {error}; run this as root") from error
     before = read_baseline(baseline.read()) if baseline is not None else {}
     worse = sorted(name for name, was in before.items() if was == "open" and results.get(name) != "open")
-    if output == "json":
-        click.echo(json.dumps({"ready": not _not_ready(status), "results": results, "worse": worse}, indent=2))
-    else:
+    if not structured(output, {"ready": not _not_ready(status), "results": results, "worse": worse}):
         rows: list[tuple[str, ...]] = [("CONNECTION", "RESULT")]
         rows += [(name, result) for name, result in sorted(results.items())]
         click.echo("\n".join(table(rows)))

@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from hostmesh.cli.client import Client, socket_option
-from hostmesh.cli.show import Row, output_option, show_or_watch, watch_option
+from hostmesh.cli.output import wide_output_option
+from hostmesh.cli.show import Row, show_or_watch, watch_option
 
 Json = dict[str, Any]
 
 
 @click.command("proxy-status")
 @click.argument("name", required=False)
-@output_option
+@wide_output_option
 @watch_option
 @socket_option
 def proxy_status(name: str | None, output: str, watch: bool, path: Path) -> None:

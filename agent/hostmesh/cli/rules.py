@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from hostmesh.cli.output import output_option, structured
 from hostmesh.config.agent import DEFAULT_CONFIG, AgentConfig, Settings, load
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import InvalidYaml
@@ -58,21 +58,19 @@ _workloads_dir = click.option(
 @rules.command()
 @_workloads_dir
 @click.option("--check-lockout", is_flag=True, help="Fail if ssh or what repairs this host would be captured.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@output_option
 @click.pass_obj
 def plan(config: Path, workloads_dir: Path | None, check_lockout: bool, output: str) -> None:
     """Show the rules that workloads.d comes to. Changes nothing."""
     with _said():
         preview = _capture(_load(config), workloads_dir).preview()
-    if output == "json":
-        click.echo(json.dumps(_json(preview), indent=1))
-    elif not check_lockout:
+    if not structured(output, _json(preview)) and not check_lockout:
         click.echo(preview.text, nl=False)
     for problem in preview.problems:
         click.echo(f"warning: {problem}", err=True)
     if check_lockout:
         _refuse(preview)
-        if output == "text":
+        if output == "table":
             click.echo("nobody is locked out")
 
 
@@ -90,6 +88,7 @@ def diff(config: Path, workloads_dir: Path | None) -> None:
         click.echo(line)
     if preview.differences:
         sys.exit(1)
+    click.echo("no difference: the kernel has what workloads.d asks for", err=True)
 
 
 @rules.command()
@@ -317,5 +316,7 @@ def _json(preview: Preview) -> dict[str, object]:
 def _said() -> Iterator[None]:
     try:
         yield
+    except PermissionError as error:
+        raise click.ClickException(f"{error.filename or error}: not permitted; run this as root") from error
     except _ERRORS as error:
         raise click.ClickException(str(error)) from error

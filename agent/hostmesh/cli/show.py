@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
-import yaml
 
-from hostmesh.cli.status import table
+from hostmesh.cli.output import structured
+from hostmesh.cli.status import INTERVAL, table
 
 Row = tuple[str, ...]
-INTERVAL = 2.0
-"""Seconds between two looks of --watch."""
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "wide", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="How to print.",
-)
 watch_option = click.option("-w", "--watch", is_flag=True, help=f"Look again every {INTERVAL:.0f} seconds.")
 
 _COLOURS = {
@@ -40,11 +28,7 @@ _COLOURS = {
 
 def show(output: str, values: list[Any] | dict[str, Any], rows: Callable[[], list[Row]]) -> None:
     """Print once; `rows` begin with the header and are made only if a table is wanted."""
-    if output == "json":
-        click.echo(json.dumps(values, indent=2))
-    elif output == "yaml":
-        click.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
-    else:
+    if not structured(output, values):
         click.echo("\n".join(coloured(table(rows()))))
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+from hostmesh.cli.output import output_option, structured
+
+INTERVAL = 2.0
+"""Seconds between two looks of --watch."""
 
 
 class AgentUnreachable(click.ClickException):
@@ -34,17 +40,43 @@ def fetch(port: int, path: str) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
-@click.option("--port", default=15000, show_default=True, help="The agent's admin port.")
-def status(output: str, port: int) -> None:
+@output_option
+@click.option(
+    "-f",
+    "--file",
+    type=click.File(encoding="utf-8"),
+    help="What an earlier call printed with -o json (a bug report has it); - for stdin.",
+)
+@click.option("-w", "--watch", is_flag=True, help=f"Look again every {INTERVAL:.0f} seconds.")
+@click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
+def status(output: str, file: TextIO | None, watch: bool, port: int) -> None:
     """Show this host's agent: control plane, workers, captured workloads and their certificates.
 
     Exit status 1 if the agent is not ready.
     """
-    facts = fetch(port, "/status")
-    click.echo(json.dumps(facts, indent=2) if output == "json" else render(facts, time.time()), nl=True)
+    if watch and (file is not None or output != "table"):
+        raise click.UsageError("--watch looks at the agent again and again, for people: without --file and -o")
+    while True:
+        facts = fetch(port, "/status") if file is None else _saved(file)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        if not structured(output, facts):
+            click.echo(render(facts, time.time()))
+        if not watch:
+            break
+        time.sleep(INTERVAL)
+        click.echo()
     if not facts["ready"]:
         raise SystemExit(1)
+
+
+def _saved(file: TextIO) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.load(file)
+        render(facts, 0)
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{file.name}: not what `hostmesh status -o json` prints: {error!r}") from error
+    return facts
 
 
 def render(facts: dict[str, Any], now: float) -> str:
@@ -56,7 +88,7 @@ def render(facts: dict[str, Any], now: float) -> str:
     lines = [
         f"node            {facts['node']} (hostmesh {facts['version']}): {ready}",
         f"control plane   {plane['address']}: {connection}",
-        f"node's own      {_certificate(facts['nodeCertificate'], now)}",
+        f"certificate     {_certificate(facts['nodeCertificate'], now)}",
         f"mesh            {mesh['workloads']} workloads, {mesh['services']} services, {mesh['policies']} policies",
         *_names(facts["dns"]),
         *_policies(facts["networkPolicy"]),

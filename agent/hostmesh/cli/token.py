@@ -10,6 +10,7 @@ import click
 
 from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.host_keys import read_fingerprint
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import table
 from hostmesh.config.durations import parse_duration
 from hostmesh.model.node import NODE_NAMESPACE
@@ -62,7 +63,7 @@ def token() -> None:
     metavar="CIDR",
     help="Good from this network or address only; may be repeated.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@output_option
 @socket_option
 def create(
     node: str,
@@ -95,13 +96,12 @@ def jwks(path: Path) -> None:
 
 
 @token.command(name="list")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@output_option
 @socket_option
 def list_(output: str, path: Path) -> None:
     """Show the join tokens of the last month, without their secrets."""
     tokens = Client(path).tokens()
-    if output == "json":
-        click.echo(json.dumps(tokens, indent=2))
+    if structured(output, tokens):
         return
     rows: list[tuple[str, ...]] = [("ID", "NODE", "STATE", "EXPIRES", "BOUND TO")]
     rows += [(t["id"], t["node"], t["state"], timestamp(t["expires"]), _bound(t)) for t in tokens]
@@ -118,7 +118,8 @@ def revoke(identifier: str, path: Path) -> None:
 
 
 def _show(minted: dict[str, Any], output: str) -> None:
-    click.echo(json.dumps(minted, indent=2) if output == "json" else minted["token"])
+    if not structured(output, minted):
+        click.echo(minted["token"])
 
 
 def _subject(node: str, service_account: str) -> tuple[str, str]:

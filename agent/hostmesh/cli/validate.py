@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
 from hostmesh.cli.files import files_option, read_files
+from hostmesh.cli.output import output_option, structured
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, check_together, read
@@ -17,7 +17,7 @@ from hostmesh.control.translate import MeshConfig, translate
 @click.command()
 @files_option
 @click.option("--root-namespace", default="istio-system", show_default=True, help="Where mesh-wide policies live.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@output_option
 def validate(names: tuple[str, ...], root_namespace: str, output: str) -> None:
     """Check files by themselves, without a control plane.
 
@@ -32,10 +32,8 @@ def validate(names: tuple[str, ...], root_namespace: str, output: str) -> None:
             problems += invalid.problems
     problems += check_together(objects)
     warnings = () if problems else translate(objects, MeshConfig(root_namespace=root_namespace)).warnings
-    if output == "json":
-        found = {"problems": [asdict(p) for p in problems], "warnings": [asdict(w) for w in warnings]}
-        click.echo(json.dumps(found, indent=2))
-    else:
+    found = {"problems": [asdict(p) for p in problems], "warnings": [asdict(w) for w in warnings]}
+    if not structured(output, found):
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
         for problem in problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import ssl
@@ -13,18 +12,17 @@ import click
 from cryptography.hazmat.backends.openssl import backend
 
 from hostmesh import __version__
+from hostmesh.cli.output import output_option, structured
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@output_option
 def version(output: str) -> None:
     """Print the version of hostmesh and of what it is made of."""
     found = facts()
-    if output == "json":
-        click.echo(json.dumps(found, indent=2))
-    else:
+    if not structured(output, found):
         click.echo(f"hostmesh {__version__} (Python {found['python']}, {found['openssl']})")
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +11,12 @@ from typing import Any
 
 import click
 
-from hostmesh.admin.world import WaypointView
+from hostmesh.cli.output import output_option, structured
+from hostmesh.cli.waypoint_views import RUNTIME, SOCKET, ask, here
 from hostmesh.config.agent import DEFAULT_CONFIG, load
 from hostmesh.config.strict_yaml import InvalidYaml
 
-RUNTIME = Path("/run/hostmesh-waypoint")
 STATE = Path("/var/lib/hostmesh-waypoint")
-SOCKET = "waypoint.sock"
 
 
 class _Gateway(click.ParamType[str]):
@@ -91,60 +87,17 @@ def run(
 @waypoint.command()
 @click.argument("gateway", type=_Gateway(), required=False)
 @click.option("--runtime-dir", type=click.Path(path_type=Path), help="As `run` was told.  [default: below /run]")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@output_option
 def status(gateway: str | None, runtime_dir: Path | None, output: str) -> None:
     """Show the waypoint of GATEWAY on this host, or all of them; exit status 1 if one is not ready."""
     names = [gateway] if gateway is not None else here()
     if not names:
         raise click.ClickException(f"no waypoint has run on this host: {RUNTIME} is empty")
-    found = [_ask((runtime_dir or RUNTIME / name.replace("/", ".")) / SOCKET) for name in names]
-    if output == "json":
-        click.echo(json.dumps(found[0] if gateway is not None else found, indent=2))
-    else:
+    found = [ask((runtime_dir or RUNTIME / name.replace("/", ".")) / SOCKET) for name in names]
+    if not structured(output, found[0] if gateway is not None else found):
         click.echo("\n\n".join("\n".join(_table(one, time.time())) for one in found))
     if not all(one["ready"] for one in found):
         raise SystemExit(1)
-
-
-def waypoint_views() -> dict[str, WaypointView]:
-    """How the waypoints of this host are, as far as whoever asks may know."""
-    found = {}
-    for name in here():
-        try:
-            said = told(name)
-        except click.ClickException as error:
-            found[name] = WaypointView(False, error.message)
-        else:
-            text = "ready" if said["ready"] else "not ready"
-            found[name] = WaypointView(said["ready"], ", ".join([text, *_troubles(said)]))
-    return found
-
-
-def told(gateway: str) -> dict[str, Any]:
-    """What the waypoint of a Gateway on this host says of itself.
-
-    Raises:
-        click.ClickException: it does not answer.
-    """
-    return _ask(RUNTIME / gateway.replace("/", ".") / SOCKET)
-
-
-def here() -> list[str]:
-    """The Gateways whose waypoints have run on this host since it booted."""
-    try:
-        return sorted(one.name.replace(".", "/", 1) for one in RUNTIME.iterdir() if (one / SOCKET).exists())
-    except OSError:
-        return []
-
-
-def _troubles(found: dict[str, Any]) -> Iterator[str]:
-    plane, envoy, configuration = found["control_plane"], found["envoy"], found["configuration"]
-    if not plane["connected"]:
-        yield f"the control plane is not connected: {plane['error'] or 'no attempt yet'}"
-    if envoy["state"] != "LIVE":
-        yield f"envoy is {envoy['state']}: {envoy.get('error', '')}"
-    if configuration["error"]:
-        yield f"the newest configuration is refused: {configuration['error']}"
 
 
 def _table(found: dict[str, Any], now: float) -> Iterator[str]:
@@ -183,20 +136,3 @@ def _service(one: dict[str, Any]) -> str:
         for port in one["ports"]
     )
     return f"{one['hostname']}: {ports}; {one['policies']} policies"
-
-
-def _ask(path: Path) -> dict[str, Any]:
-    try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            sock.connect(str(path))
-            connection = http.client.HTTPConnection("waypoint")
-            connection.sock = sock
-            connection.request("GET", "/status")
-            found: dict[str, Any] = json.loads(connection.getresponse().read())
-            return found
-    except OSError as error:
-        why = f"{path}: the waypoint does not answer ({error.strerror or error})"
-        raise click.ClickException(
-            f"{why}; is hostmesh-waypoint@ running? `systemctl status 'hostmesh-waypoint@*'`"
-        ) from error

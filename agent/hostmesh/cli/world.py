@@ -1,10 +1,9 @@
-"""Read a World: from the agent of this host, from a saved dump, or from the mesh's documents."""
+"""Read a World from what an agent says: live, or from a saved dump."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,21 +11,7 @@ import click
 from pydantic import BaseModel
 
 from hostmesh.admin.world import CapturedView, CertificateView, HostView, World
-from hostmesh.cli.client import Client
-from hostmesh.cli.files import read_files
-from hostmesh.cli.kinds import DOCUMENTS
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
-from hostmesh.control.documents.base import Resource
-from hostmesh.control.documents.namespace import Namespace
-from hostmesh.control.documents.network_policy import NetworkPolicyDocument
-from hostmesh.control.documents.peer_authentication import PeerAuthentication
-from hostmesh.control.documents.read import Object, of_kind, read
-from hostmesh.control.documents.workload_entry import WorkloadEntry
-from hostmesh.control.translate import MeshConfig, Translation, translate
-from hostmesh.control.translate.namespaces import Namespaces
-from hostmesh.control.translate.network_policies import from_document, member_of_entry, membership
-from hostmesh.control.translate.waypoints import USE_WAYPOINT
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity, InvalidIdentity
 from hostmesh.model.service import Service
@@ -57,7 +42,7 @@ def from_dump(dump: Json, source: str) -> World:
     status = dump.get("status") or {}
     errors = {one["identity"]: one["certificate"].get("lastError", "") for one in status.get("workloads", ())}
     return World(
-        state=_state(mesh.workloads, mesh.services, mesh.policies),
+        state=state_of(mesh.workloads, mesh.services, mesh.policies),
         network=str(config.get("network") or ""),
         host=_host(status) if status else None,
         certificates=_certificates(dump.get("certificates") or [], errors),
@@ -70,97 +55,10 @@ def _known(one: Json, shape: type[BaseModel]) -> Json:
     return {key: value for key, value in one.items() if key in names and value is not None}
 
 
-def from_documents(names: Iterable[str], mesh: MeshConfig | None = None) -> World:
-    """What documents say, for hosts that capture all that they should.
-
-    Raises:
-        click.ClickException: with every problem, file:line:field.
-    """
-    objects = read_objects(names)
-    return replace(_translated(objects, mesh or MeshConfig()), sources=policy_sources(objects))
-
-
-def from_control_plane(client: Client) -> World:
-    """What the control plane of this host knows: its documents with their places, and who is revoked.
-
-    Raises:
-        click.ClickException: it does not answer.
-    """
-    objects: list[Object[Resource]] = []
-    sources: dict[str, str] = {}
-    for kind in DOCUMENTS:
-        for item in client.objects(kind, None, None):
-            (read_again,) = read(json.dumps(item["object"]), item["where"])
-            objects.append(read_again)
-            sources |= dict.fromkeys(policy_sources([read_again]), str(item["where"]))
-    status = client.status()
-    mesh = MeshConfig(trust_domain=status["trustDomain"], cluster_id=status["clusterId"])
-    revoked = frozenset(Identity.parse(one["identity"]) for one in client.ca_revoked()["identities"])
-    return replace(_translated(objects, mesh), sources=sources, revoked=revoked)
-
-
-def _translated(objects: list[Object[Resource]], mesh: MeshConfig) -> World:
-    told = translate(objects, mesh)
-    workloads = {workload.uid: workload for workload in told.workloads}
-    members = [
-        member_of_entry(entry, workload)
-        for entry in of_kind(objects, WorkloadEntry)
-        for workload in workloads.values()
-        if workload.uid.endswith(f"/WorkloadEntry/{entry.key.namespace}/{entry.key.name}")
-    ]
-    world = World(_state(told.workloads, told.services, told.authorizations))
-    return replace(
-        world,
-        programs=told.waypoints,
-        attachments=_attachments(objects, told),
-        network_policies=tuple(from_document(item) for item in of_kind(objects, NetworkPolicyDocument)),
-        membership=membership(members, Namespaces(of_kind(objects, Namespace))),
-    )
-
-
-def _attachments(objects: list[Object[Resource]], told: Translation) -> Mapping[str, str]:
-    """Who says that a service or workload uses its waypoint."""
-    said = {item.key: item for item in objects if USE_WAYPOINT in item.resource.metadata.labels}
-    namespaces = {key.name: item for key, item in said.items() if key.kind == "Namespace"}
-    own = {(key.namespace, key.name): item for key, item in said.items() if key.kind in ("Service", "ServiceEntry")}
-    entries = {(key.namespace, key.name): item for key, item in said.items() if key.kind == "WorkloadEntry"}
-    found: dict[str, str] = {}
-    used = [(f"{one.namespace}/{one.name}", one.namespace, one.name, own) for one in told.services if one.waypoint]
-    used += [(one.uid, one.namespace, one.name, entries) for one in told.workloads if one.waypoint]
-    for key, namespace, name, items in used:
-        source = items.get((namespace, name)) or namespaces.get(namespace)
-        if source is not None:
-            found[key] = f"{source.key} says so ({source.where})"
-    return found
-
-
-def read_objects(names: Iterable[str]) -> list[Object[Resource]]:
-    """Every document of the files.
-
-    Raises:
-        click.ClickException: with every problem, file:line:field.
-    """
-    objects: list[Object[Resource]] = []
-    try:
-        for file in read_files(names):
-            objects += read(file["text"], file["source"])
-    except InvalidYaml as invalid:
-        raise click.ClickException(str(invalid)) from invalid
-    return objects
-
-
-def policy_sources(objects: Iterable[Object[Resource]]) -> Mapping[str, str]:
-    """`file:line` of policies, by the keys that agents know them by."""
-    found = {}
-    for item in objects:
-        if isinstance(item.resource, AuthorizationPolicy):
-            found[f"{item.key.namespace}/{item.key.name}"] = item.where
-        elif isinstance(item.resource, PeerAuthentication):
-            found[f"{item.key.namespace}/converted_peer_authentication_{item.key.name}"] = item.where
-    return found
-
-
-def _state(workloads: Iterable[Workload], services: Iterable[Service], policies: Iterable[Authorization]) -> MeshState:
+def state_of(
+    workloads: Iterable[Workload], services: Iterable[Service], policies: Iterable[Authorization]
+) -> MeshState:
+    """A store that holds them."""
     state = MeshState()
     for workload in workloads:
         state.upsert_workload(workload)
@@ -176,7 +74,9 @@ def _host(status: Json) -> HostView:
         CapturedView(one["name"], one["namespace"], Identity.parse(one["identity"]), one["unit"], one["capture"])
         for one in status["workloads"]
     )
-    return HostView(status["node"], captured, tuple(status["pending"]), str(status["controlPlane"].get("error") or ""))
+    plane = status["controlPlane"]
+    error = "" if plane["connected"] else str(plane.get("error") or "no answer yet")
+    return HostView(status["node"], captured, tuple(status["pending"]), error)
 
 
 def _certificates(certificates: list[Json], errors: Mapping[str, str]) -> dict[Identity, CertificateView]:

@@ -40,6 +40,7 @@ class Reason(Enum):
 
     # From the name to an endpoint
     NAME_UNKNOWN = "The mesh has no service or workload of that name."
+    NAME_ELSEWHERE = "The host's resolver knows the name by an address that is not of that service or workload."
     PORT_UNKNOWN = "The service does not have the port."
     NO_ENDPOINT = "The service has no endpoints."
     NO_HEALTHY_ENDPOINT = "All endpoints of the service are unhealthy or may not be used from here."

@@ -11,7 +11,7 @@ from tests.unit.control.translate.test_waypoints import GATEWAY, INSTANCE, SERVI
 from hostmesh.admin.explain import Explanation, explain
 from hostmesh.admin.explain_waypoint import Asked
 from hostmesh.admin.world import WaypointView
-from hostmesh.cli.world import from_documents
+from hostmesh.cli.documents_world import from_documents
 from hostmesh.telemetry.reasons import Reason
 
 SLEEP = document(

@@ -89,8 +89,12 @@ def test_a_number_that_nobody_knows_is_revoked_all_the_same(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("revoke",), 2, "name either --identity or --serial"),
-        (("revoke", "--identity", NODE, "--serial", "1"), 2, "name either --identity or --serial"),
+        (("revoke",), 2, "name one: an identity (spiffe://...) or a certificate"),
+        (("revoke", "--identity", NODE, "--serial", "1"), 2, "name one: an identity (spiffe://...) or a certificate"),
+        (("revoke", NODE, "--serial", "1"), 2, "name one: an identity (spiffe://...) or a certificate"),
+        (("revoke", NODE, "--identity", "spiffe://a/ns/b/sa/c"), 2, "name one: an identity"),
+        (("unrevoke", NODE), 1, "is not revoked; `hostmesh ca revoked` lists what is"),
+        (("revoke", "x"), 1, "'x' is not a serial number in hexadecimal"),
         (("revoke", "--serial", "x"), 1, "'x' is not a serial number in hexadecimal"),
         (("revoke", "--serial", "1", "--reason", "spite"), 2, "Invalid value for '--reason'"),
         (("revoke", "--identity", "mesh1"), 1, "does not start with spiffe://"),

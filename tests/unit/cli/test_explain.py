@@ -16,8 +16,8 @@ from hostmesh.admin.dump import policy_json, service_json, workload_json
 from hostmesh.admin.world import Reach
 from hostmesh.cli import main
 from hostmesh.cli.client import Client
+from hostmesh.cli.documents_world import from_documents
 from hostmesh.cli.explain import probe
-from hostmesh.cli.world import from_documents
 from hostmesh.model.address import SocketAddress
 
 MESH = "---\n".join(

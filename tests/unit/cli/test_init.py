@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from hostmesh import _RELEASE, _version
 from hostmesh.cli import _COMMANDS, main
 
 
@@ -59,3 +61,36 @@ def test_an_unknown_verb_is_a_usage_error() -> None:
 def test_help_has_no_traces_of_how_it_is_written(command: tuple[str, ...]) -> None:
     r"""Examples stand on lines of their own: click's mark for that (\b) is a character, not two."""
     assert "\\b" not in CliRunner().invoke(main, [*command, "--help"]).output
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("statu", "status"), ("workloadz", "workloads"), ("certz", "certs")])
+def test_a_slip_is_answered_by_what_was_meant(typed: str, meant: str) -> None:
+    """Still status 2, and nothing is run."""
+    result = CliRunner().invoke(main, [typed])
+    assert result.exit_code == 2
+    assert "did you mean " in result.output
+    assert f"'{meant}'" in result.output
+
+
+@pytest.mark.parametrize("command", sorted(commands(main, ())))
+def test_every_command_prints_in_the_same_formats(command: tuple[str, ...]) -> None:
+    """-o table|json|yaml, some wide too; where -o names a file instead it has another type."""
+    group: click.Command = main
+    for name in command:
+        assert isinstance(group, click.Group)
+        found = group.get_command(click.Context(group), name)
+        assert found is not None
+        group = found
+    for option in group.params:
+        if "--output" in option.opts and isinstance(option.type, click.Choice):
+            assert [one for one in option.type.choices if one != "wide"] == ["table", "json", "yaml"]
+            assert option.default == "table"
+
+
+def test_a_version_names_the_build_where_there_is_one(tmp_path: Path) -> None:
+    """Installations of the roles and of the package are in folders of that name; others are the release alone."""
+    build = tmp_path / f"{_RELEASE}+0123456789ab"
+    build.mkdir()
+    (tmp_path / "current").symlink_to(build.name)
+    assert _version(tmp_path / "current") == build.name
+    assert _version(tmp_path) == _RELEASE

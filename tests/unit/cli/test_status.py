@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import yaml
 from click.testing import CliRunner
 
 from hostmesh.cli.status import render, status
@@ -43,7 +46,7 @@ FACTS: dict[str, Any] = {
 SCREEN = """\
 node            mesh2 (hostmesh 1.0): ready
 control plane   192.0.2.1:15012: connected
-node's own      Available, 2h00m00s left
+certificate     Available, 2h00m00s left
 mesh            5 workloads, 3 services, 4 policies
 proxy workers   11, 12 (starting); TLS engine bundled
 
@@ -104,3 +107,21 @@ def test_an_agent_that_does_not_answer_is_told_with_the_next_step() -> None:
     assert result.exit_code == 1
     assert "the agent does not answer on http://127.0.0.1:1/status" in result.output
     assert "systemctl status hostmesh-agent" in result.output
+
+
+def test_a_saved_status_is_as_good_as_the_agents(tmp_path: Path) -> None:
+    """A bug report has it: somebody elsewhere sees the same screen."""
+    saved = tmp_path / "status.json"
+    saved.write_text(json.dumps(FACTS), encoding="utf-8")
+    shown = CliRunner().invoke(status, ["--file", str(saved)])
+    assert (shown.exit_code, shown.output.splitlines()[0]) == (0, SCREEN.splitlines()[0])
+    assert yaml.safe_load(CliRunner().invoke(status, ["--file", str(saved), "-o", "yaml"]).output) == FACTS
+    saved.write_text("{}", encoding="utf-8")
+    refused = CliRunner().invoke(status, ["--file", str(saved)])
+    assert refused.exit_code == 1
+    assert "not what `hostmesh status -o json` prints" in refused.output
+
+
+def test_watching_is_for_people() -> None:
+    """And looks at the agent, not at a file."""
+    assert CliRunner().invoke(status, ["--watch", "-o", "json"]).exit_code == 2

@@ -16,7 +16,7 @@ WRONG = document("AuthorizationPolicy", "action: DENY\nrules: [{to: [{operation:
 WARNED = document("WorkloadEntry", "address: 10.0.0.1\nserviceAccount: a", "name: a")
 
 
-def validate(tmp_path: Path, *texts: str, output: str = "text") -> tuple[int, str, str]:
+def validate(tmp_path: Path, *texts: str, output: str = "table") -> tuple[int, str, str]:
     arguments: list[str] = []
     for number, text in enumerate(texts):
         (tmp_path / f"{number}.yaml").write_text(text)
