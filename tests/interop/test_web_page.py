@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hostmesh.admin.http import admin_app, serving
+from hostmesh.admin.http import admin_app
+from hostmesh.admin.server import serving
 
 pytestmark = pytest.mark.interop
 

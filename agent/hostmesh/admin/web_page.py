@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
-from aiohttp import web
+from hostmesh.admin.app import GET, Request, Response, Route
 
-_KINDS = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_KINDS = {
+    "page.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+}
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -23,32 +26,28 @@ HEADERS = {
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def wants_page(request: web.Request) -> bool:
+def wants_page(request: Request) -> bool:
     """Whether a browser asks, and not curl."""
-    return "text/html" in request.headers.get("Accept", "")
+    return "text/html" in request.headers.get("accept", "")
 
 
-def page(name: str = "page.html") -> web.Response:
+def page(name: str = "page.html") -> Response:
     """One of the files."""
     text = files("hostmesh.admin.page").joinpath(name).read_text(encoding="utf-8")
-    return web.Response(text=text, content_type=_KINDS[name], headers=HEADERS)
+    return Response(text, content_type=f"{_KINDS[name]}; charset=utf-8", headers=HEADERS)
 
 
-@web.middleware
-async def only_from_here(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+def only_from_here(request: Request) -> Response | None:
     """Refuse requests that a page of somebody else makes a browser send under another name (DNS rebinding)."""
-    host = (request.url.host or "").strip("[]")
-    if host not in LOOPBACK:
-        raise web.HTTPMisdirectedRequest(text=f"the admin port answers to {', '.join(sorted(LOOPBACK))} only\n")
-    return await handler(request)
+    if request.host in LOOPBACK:
+        return None
+    return Response(f"the admin port answers to {', '.join(sorted(LOOPBACK))} only\n", 421)
 
 
-def routes() -> list[web.RouteDef]:
+def routes() -> list[Route]:
     """Of what the page loads."""
 
-    async def asset(request: web.Request) -> web.Response:
+    async def asset(request: Request) -> Response:
         return page(request.path.lstrip("/"))
 
-    return [web.get("/page.css", asset), web.get("/page.js", asset)]
+    return [Route("/page.css", GET, asset), Route("/page.js", GET, asset)]

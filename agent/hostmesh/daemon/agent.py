@@ -9,7 +9,8 @@ import signal
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
-from hostmesh.admin.http import admin_app, readiness_app, serving, stats_app
+from hostmesh.admin.http import admin_app, readiness_app, stats_app
+from hostmesh.admin.server import serving
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from hostmesh.admin import web_page
-from hostmesh.admin.http import PortInUse, admin_app, readiness_app, serving, stats_app
+from hostmesh.admin.http import admin_app, readiness_app, stats_app
+from hostmesh.admin.server import PortInUse, serving
 from hostmesh.telemetry.logs import join_levels
 
 
