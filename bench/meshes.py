@@ -196,7 +196,7 @@ def _with_bytecode() -> dict[str, str]:
     bytecode = CACHE / "bytecode"
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    program = "import bench.host, hostmesh.daemon.worker, hostmesh.transport.tls.bundled"
+    program = "import bench.host, hostmesh.daemon.proxy_worker, hostmesh.daemon.worker, hostmesh.transport.tls.bundled"
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
     return environment
 

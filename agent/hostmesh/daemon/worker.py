@@ -14,6 +14,7 @@ from hostmesh.config.proxy import ProxyConfig
 from hostmesh.daemon.doors_link import DoorsLink
 from hostmesh.daemon.frames import LENGTH
 from hostmesh.daemon.main_link import MainLink
+from hostmesh.kernel.memory import settle
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.logs import set_up_forwarding
@@ -31,7 +32,7 @@ for a fraction of a millisecond (Python's own: 700, 10, 10)."""
 
 
 def main() -> None:
-    """Entry point of `python -m hostmesh.daemon.worker FD DOORS-FD`."""
+    """Entry point of `python -m hostmesh.daemon.proxy_worker FD DOORS-FD`."""
     control, doors_end = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     start, descriptors = receive_start(control)
     config = ProxyConfig.from_json(start.config_json)
@@ -53,7 +54,7 @@ def main() -> None:
     )
     listeners = [(kind, socket.socket(fileno=fd)) for kind, fd in zip(start.listeners, descriptors, strict=True)]
     link.begin(server, listeners, HEARTBEAT_INTERVAL, lambda: doors.begin(server))
-    gc.collect()
+    settle()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop.run()
@@ -80,7 +81,3 @@ def _receive(control: socket.socket, size: int) -> bytes:
     if not data:
         raise ConnectionError("main closed the control socket before it said what to do")
     return data
-
-
-if __name__ == "__main__":
-    main()

@@ -306,7 +306,7 @@ class ProxyWorkers:
 
 
 def _start_process(user: str | None, control: int, doors: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hostmesh.daemon.worker", str(control), str(doors)]
+    command = [sys.executable, "-m", "hostmesh.daemon.proxy_worker", str(control), str(doors)]
     if user is not None:
         # Marks and transparent sockets need this one capability; everything else a worker could do is main's.
         command = with_capabilities(command, user, ["net_admin"])
