@@ -27,8 +27,9 @@ from tests.support.hbone_peer import Peer, context
 
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.node import NodeStore
+from hostmesh.kernel.sockets import get_mark
 from hostmesh.model.identity import Credentials, Identity
-from hostmesh.model.local import server_name
+from hostmesh.model.local import PROXY_MARK, server_name
 from hostmesh.model.node import inbound_identity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
@@ -281,6 +282,28 @@ def test_two_workloads_of_one_host_talk_as_themselves(mesh: Mesh) -> None:
         sock.settimeout(10)
         sock.bind((source, 0))
         assert sock.connect_ex((lab.host.v4, 5432)) == errno.ECONNRESET or is_cut(sock)
+
+
+def test_a_neighbour_waits_for_no_plaintext_at_fresh_ports(mesh: Mesh) -> None:
+    """He never reaches db, as policy says; web, which no policy closes, in a moment, and through the proxy."""
+    lab = mesh.lab
+    listeners = [lab.listen(lab.host, lab.host.v4, 0, lab.b) for _ in range(100)]
+    for listener in listeners:
+        sock = lab.socket(lab.host, lab.other)
+        sock.settimeout(10)
+        assert sock.connect_ex(listener.getsockname()) in (errno.ECONNREFUSED, errno.ECONNRESET) or is_cut(sock)
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    fresh = lab.listen(lab.host, lab.host.v4, 0, lab.a)
+
+    def answered() -> bool:
+        sock = lab.socket(lab.host, lab.other)
+        return sock.connect_ex(fresh.getsockname()) == 0
+
+    until(answered)
+    with lab.accept(fresh) as accepted:
+        assert get_mark(accepted) & 0xFFF == PROXY_MARK
 
 
 def test_who_takes_a_neighbours_port_gets_nothing_of_it(mesh: Mesh) -> None:

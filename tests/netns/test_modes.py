@@ -125,19 +125,31 @@ def test_inbound_of_a_user_is_captured_by_its_ports(lab: Lab, family: str) -> No
 
 
 @FAMILIES
-def test_port_of_a_user_that_nobody_knows_yet_does_not_answer(lab: Lab, family: str) -> None:
-    """Rather no connection than one in plaintext; from the host itself, and once it is known, there is one."""
+@pytest.mark.parametrize("who", ["peer", "host"])
+def test_port_of_a_user_that_nobody_knows_yet_does_not_answer(lab: Lab, family: str, who: str) -> None:
+    """Neither another host nor a neighbour; nor is who has asked before answered once it is known."""
     apply(lab, host=None)
     host = address(lab, "host", family)
     fresh = listen_as(lab, ALICE, host, 8051)
-    sock = lab.socket(lab.peer, like=host)
-    sock.settimeout(SYN)
+    early = lab.socket(getattr(lab, who), like=host)
+    early.settimeout(SYN)
     with pytest.raises(TimeoutError):
-        sock.connect((host, 8051))
-    lab.connect(lab.host, (host, 8051))
-    lab.accept(fresh)
+        early.connect((host, 8051))
     apply(lab, users=(replace(USER, ports=(8050, 8051)),), host=None)
-    assert captured_mark(lab, lambda: lab.connect(lab.peer, (host, 8051)), 15006) == 0x5000
+    assert captured_mark(lab, lambda: lab.connect(getattr(lab, who), (host, 8051)), 15006) == 0x5000
+    fresh.settimeout(1.5)  # the first one's second attempt comes after a second
+    with pytest.raises(TimeoutError):
+        fresh.accept()
+
+
+@FAMILIES
+def test_loopback_of_a_user_is_the_hosts_own(lab: Lab, family: str) -> None:
+    """Whoever runs here reaches it there, known or not."""
+    apply(lab, host=None)
+    loopback = "127.0.0.1" if family == "v4" else "::1"
+    fresh = listen_as(lab, ALICE, loopback, 8051)
+    lab.connect(lab.host, (loopback, 8051))
+    lab.accept(fresh)
 
 
 @FAMILIES

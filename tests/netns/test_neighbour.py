@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hostmesh.kernel.notices import Notices
 from hostmesh.kernel.sockets import get_mark, original_destination
 from hostmesh.redirect.plan import compile_intent
-from hostmesh.redirect.subjects import Intent
+from hostmesh.redirect.rules import NOTICES
+from hostmesh.redirect.subjects import Exclusions, Intent, Probe, Scope
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -137,12 +144,87 @@ def test_by_listening_at_bs_port(lab: Lab, shared: bool) -> None:
     assert peers <= {lab.peer.v4}, "the proxy's connection has reached the neighbour"
 
 
-def everything(lab: Lab, listener: socket.socket) -> list[socket.socket]:
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_a_fresh_listener_is_never_reached_past_the_proxy(lab: Lab, family: str) -> None:
+    """The kernel asks who listens, so not even in the instant in which b begins to; and the agent hears of it."""
+    host = str(getattr(lab.host, family))
+    with lab.host.entered():
+        notices = lab.stack.enter_context(closing(Notices(NOTICES)))
+    listeners = [lab.socket(lab.host, lab.b, host) for _ in range(50)]
+    knocking = [[lab.socket(lab.host, lab.other, host) for _ in range(8)] for _ in listeners]
+    refused = []
+
+    def knock(ready: threading.Event, port: int, sockets: list[socket.socket]) -> None:
+        ready.set()
+        refused.extend(sock.connect_ex((host, port)) for sock in sockets)
+
+    for listener, sockets in zip(listeners, knocking, strict=True):
+        listener.bind((host, 0))
+        ready = threading.Event()
+        neighbour = threading.Thread(target=knock, args=(ready, listener.getsockname()[1], sockets))
+        neighbour.start()
+        ready.wait()
+        listener.listen(64)
+        neighbour.join()
+        refused.append(lab.socket(lab.host, lab.other, host).connect_ex(listener.getsockname()[:2]))
+    assert set(refused) == {errno.ECONNREFUSED}
+    assert all(everything(lab, listener, patience=0) == [] for listener in listeners)
+    assert select.select([notices], [], [], 5)[0]
+
+
+def test_from_outside_nothing_leads_past_the_proxy(lab: Lab) -> None:
+    """Not even a rule of somebody else that sends another port of the host to b's."""
+    lab.host.run(
+        "nft",
+        "add table ip other; add chain ip other in { type nat hook prerouting priority dstnat; };"
+        "add rule ip other in tcp dport 80 redirect to :8020",
+    )
+    listener = lab.listen(lab.host, lab.host.v4, 8020, lab.b)
+    for port in (8020, 80):
+        with pytest.raises(ConnectionRefusedError):
+            lab.connect(lab.peer, (lab.host.v4, port))
+    assert everything(lab, listener) == []
+
+
+def test_an_exclusion_does_not_lead_past_policies(lab: Lab) -> None:
+    """What a leaves the mesh for is plaintext to b, and comes to the proxy as a stranger's, as does the proxy's own."""
+    a, b, deep = lab.units
+    scope = Scope(Exclusions(ports=(8020,), networks=(ip_network(f"{lab.host.v4}/32"),)))
+    units = (replace(a, scope=scope), b, deep)
+    listening = {b.workload.key: (8020,)}
+    lab.apply(compile_intent(Intent(units, cgroup_prefix=lab.cgroups.nft_prefix, listening=listening)))
+    listener = lab.listen(lab.host, lab.host.v4, 8020, lab.b)
+    proxy = lab.listen(lab.host, "::", 15006)
+    for cgroup, mark in ((lab.a, 0), (None, 0x539)):
+        lab.connect(lab.host, (lab.host.v4, 8020), cgroup, mark)
+        accepted = lab.accept(proxy)
+        assert (get_mark(accepted) >> 12, original_destination(accepted).port) == (NUMBER_OF_B, 8020)
+    assert everything(lab, listener) == []
+
+
+def test_what_is_let_through_is_let_through(lab: Lab) -> None:
+    """Excluded ports and networks, and probes, reach b's listener from beside it as from outside."""
+    a, b, deep = lab.units
+    for scope in (
+        Scope(inbound=Exclusions(ports=(8020,))),
+        Scope(inbound=Exclusions(networks=(ip_network("10.77.0.0/24"),))),
+        Scope(probes=(Probe(8020, (ip_network("10.77.0.0/24"),)),)),
+        Scope(bypass_inbound=True),
+    ):
+        units = (a, replace(b, scope=scope), deep)
+        lab.apply(compile_intent(Intent(units, cgroup_prefix=lab.cgroups.nft_prefix)))
+        with closing(lab.listen(lab.host, lab.host.v4, 8020, lab.b)) as listener:
+            for where in (lab.peer, lab.host):
+                lab.connect(where, (lab.host.v4, 8020))
+                lab.accept(listener)
+
+
+def everything(lab: Lab, listener: socket.socket, patience: float = 0.3) -> list[socket.socket]:
     """All that waits to be accepted."""
-    listener.settimeout(0.3)
+    listener.settimeout(patience)
     found: list[socket.socket] = []
     try:
         while True:
             found.append(lab.accept(listener))
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         return found

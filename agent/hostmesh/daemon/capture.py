@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.failsafe import ControlPlaneAddresses
 from hostmesh.daemon.listeners import SOCKS5
+from hostmesh.daemon.strangers import Strangers
 from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture import Capture, Captured
@@ -34,6 +35,8 @@ _log = logging.getLogger("hostmesh.capture")
 
 REASSERT_INTERVAL = 5.0
 """How long another tool's flush of our rules can last."""
+PAUSE = 0.5
+"""Between looks, however often a stranger knocks."""
 
 
 class CaptureKeeper:
@@ -71,6 +74,7 @@ class CaptureKeeper:
         self._opted_out = opted_out
         self._idle: frozenset[str] = frozenset()
         self._wake = asyncio.Event()
+        self._reread = False
         self._captured = Captured((), (), (), ())
         self._lock = asyncio.Lock()
         self._error = "not applied yet"
@@ -133,6 +137,7 @@ class CaptureKeeper:
     def reconsider(self) -> None:
         """The mesh has changed: whoever has opted in or out since is captured, or let go, in a moment."""
         if any(self._opted_out(one) != (one.key in self._idle) for one in self._captured.enrolled):
+            self._reread = True
             self._wake.set()
 
     async def refresh(self, *, strict: bool = False) -> None:
@@ -194,29 +199,35 @@ class CaptureKeeper:
         Args:
             changed: called after something differed: namespaces come and go, and so do listeners.
         """
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REASSERT_INTERVAL):
-                    await self._wake.wait()
-            try:
-                if self._wake.is_set():
-                    self._wake.clear()
-                    await self.refresh()
-                    changed()
-                    continue
-                before = self.host_ports
-                async with self._lock:
-                    differed = await asyncio.to_thread(self._capture.reassert)
-            except (InvalidYaml, NumbersUnreadable, OSError) as error:
-                if self._error != str(error):
-                    _log.error("rules cannot be re-asserted: %s", error)
-                self._error = str(error)
-                continue
-            self._error = ""
-            if differed:
-                _log.warning("rules were changed by somebody else and put back: %s", "; ".join(differed))
-            if differed or self.host_ports != before:
+        with closing(Strangers(self._wake.set)):
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(REASSERT_INTERVAL):
+                        await self._wake.wait()
+                self._wake.clear()
+                await self._look(changed)
+                await asyncio.sleep(PAUSE)
+
+    async def _look(self, changed: Callable[[], None]) -> None:
+        try:
+            if self._reread:
+                self._reread = False
+                await self.refresh()
                 changed()
+                return
+            before = self.host_ports
+            async with self._lock:
+                differed = await asyncio.to_thread(self._capture.reassert)
+        except (InvalidYaml, NumbersUnreadable, OSError) as error:
+            if self._error != str(error):
+                _log.error("rules cannot be re-asserted: %s", error)
+            self._error = str(error)
+            return
+        self._error = ""
+        if differed:
+            _log.warning("rules were not as they should be, and are now: %s", "; ".join(differed))
+        if differed or self.host_ports != before:
+            changed()
 
 
 def capture_settings(config: AgentConfig) -> CaptureSettings:

@@ -105,6 +105,6 @@ def explain(stderr: str, text: str = "") -> NetfilterError:
     if "add rule" in text and "Could not process rule: No such file or directory" in stderr:
         return NetfilterUnavailable(
             "this kernel lacks a part of nf_tables that capture needs (CONFIG_NFT_SOCKET, NFT_REDIR, NFT_FIB_INET, "
-            f"NFT_REJECT_INET, kernel 5.13 or newer): {complaint}"
+            f"NFT_REJECT_INET, NFT_LOG, NETFILTER_NETLINK_LOG, kernel 5.13 or newer): {complaint}"
         )
     return NetfilterError(f"nft: {complaint}")

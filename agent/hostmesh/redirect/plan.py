@@ -11,10 +11,11 @@ Packet paths, with `N` the number of a workload and `mark` = N << 12:
              listener: users are captured by the ports that they are known to listen on.
   socks      where it is offered: a workload connects to the SOCKS port on loopback and is marked, nothing else.
   guard      the proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection may only
-             reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset.
+             reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset. So is
+             whatever else reaches a listener of a workload: it was not captured, and is not let through.
   leaving    nor may it leave the host: a peer cannot use a workload as its relay into the network. And here the
              listener answers, and the kernel says whose it is: of users' ports only the user may answer the proxy,
-             and nobody else than the proxy is answered at all by a port that is not known yet.
+             and a user answers nobody else but over loopback, and whom exclusions and probes let through.
 
 The guard looks up the pair (cgroup of the listener, mark of the packet) in a set of allowed pairs. nft cannot compare
 two values of a packet with each other, but a concatenation is one key; nft 1.0.6 and Linux 6.1 take it. A rule per
@@ -31,7 +32,9 @@ What of a unit is excluded stands in rules of their own, and a set tells which c
 Never captured: the proxy's marks (0x539, 0x111), 127.0.0.0/8 and ::1, what is not a new connection (a session older
 than the rules must live on), and inbound the excluded ports, which are sshd's. A process of the host that is no
 workload reaches one over loopback as before, but at the host's own addresses it is captured like a stranger from
-outside, by the ports that workloads are known to listen on: the kernel names no listener where a connection is made.
+outside, by the ports that workloads are known to listen on: the kernel names no listener where a connection is made. It
+does where one arrives, and there the guard refuses what was not captured; the agent hears of it, looks who
+listens, and the next connection goes to the proxy. Neither does an exclusion lead past a workload's policies.
 Priority -105 comes before every iptables chain (-100), whoever registered first.
 """
 
@@ -40,7 +43,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
@@ -82,13 +85,12 @@ GUARD_PRIORITY = -5
 USUAL_LEVEL = 2
 """system.slice/name.service; always present, so that most enrolments change elements only."""
 
-CHAINS = ("outbound", "inbound", "remains", "guard", "leaving")
+CHAINS = ("outbound", rules.STRANGERS, "inbound", "remains", "guard", "leaving")
 FIXED_SETS = {
     "users": "map users { type uid : mark; }",
     "answerers": "set answerers { type uid . mark; }",
     "user_marks": "set user_marks { type mark; }",
     "user_ports": "map user_ports { type inet_service : mark; }",
-    "known_ports": "set known_ports { type inet_service; }",
     "listening": "map listening { type inet_service : mark; }",
     "own_ports": "set own_ports { type inet_service . mark; }",
 }
@@ -210,9 +212,11 @@ def compile_intent(intent: Intent) -> Ruleset:
         f"add chain inet {TABLE} outbound {{ type nat hook output priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} inbound {{ type nat hook prerouting priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} remains",
+        f"add chain inet {TABLE} {rules.STRANGERS}",
         f"add chain inet {TABLE} guard {{ type filter hook input priority {GUARD_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} leaving {{ type filter hook output priority {GUARD_PRIORITY}; policy accept; }}",
         *_chain("outbound", rules.outbound(intent, levels)),
+        *_chain(rules.STRANGERS, rules.strangers(intent)),
         *_chain("inbound", rules.inbound(intent, levels)),
         *_chain("remains", rules.remains(intent.ports)),
         *_chain("guard", rules.guard(intent, levels)),
@@ -303,7 +307,6 @@ def _fixed(intent: Intent) -> Iterator[tuple[str, tuple[Element, ...]]]:
     yield "answerers", tuple(answerers)
     yield "user_marks", tuple(marks)
     yield "user_ports", tuple(_by_port(captured))
-    yield "known_ports", tuple(replace(one, data=b"", value="") for one in _by_port(of_users))
     # what a unit excludes is known of its cgroup only; of remains it is not, so they are left to the kernel
     yield "listening", tuple(_by_port((port, one) for port, one in of_units if one.key not in bypassing))
     yield "own_ports", tuple(_by_port_and_mark([*of_units, *of_users]))

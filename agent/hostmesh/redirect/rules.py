@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Exclusions, Intent, ListenerPorts, Network, Scope
@@ -17,10 +18,29 @@ _LIVING = "socket mark != 0xffffffff"
 _REMEMBERED = f"ct state established ct status & dnat == dnat {_NEW}"
 """A client comes again from a port of which the kernel still knows a redirected connection that the proxy has reset: it
 is redirected as that one was, but no chain for nat sees it, so it has no mark yet."""
+_UNNUMBERED = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 == 0x0"
 _RESET = "reject with tcp reset"
+_LOOPBACK = "ip daddr 127.0.0.0/8", "ip6 daddr ::1"
+STRANGERS = "strangers"
+NOTICES = 15006
+"""The group of nfnetlink_log by which the agent hears of connections to ports that it does not know yet."""
+_NOTICED = f"log group {NOTICES} queue-threshold 1"
 
 Rule = tuple[str, str]
 """Text and comment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How exclusions of one direction are written. Who leaves the mesh may still meet a workload of this host."""
+
+    interface: str
+    address: str
+    verdict: str
+
+
+_OUT = _Way("oifname", "daddr", f"goto {STRANGERS}")
+_IN = _Way("iifname", "saddr", "return")
 
 _NOT_THE_START: Rule = ("tcp flags & syn == 0x0 return", "of a connection that has been judged")
 """First where every packet of the host passes: one comparison instead of a look at each rule."""
@@ -59,26 +79,27 @@ def _capture(level: int, port: int) -> str:
 def outbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     """Who connects from this host, and is sent to the proxy."""
     port = intent.ports.outbound
+    yield f"{_UNNUMBERED} goto {STRANGERS}", "the proxy as the client of somebody outside the mesh"
     yield f"{_MARKS} return", "never captured: the proxy itself"
     if intent.socks5:
         yield from _socks5(intent, levels)
-    yield "ip daddr 127.0.0.0/8 return", "never captured: loopback"
-    yield "ip6 daddr ::1 return", "never captured: loopback"
+    for loopback in _LOOPBACK:
+        yield f"{loopback} return", "never captured: loopback"
     for unit in intent.units:
         subject = f"socket cgroupv2 level {unit.level} @{scope_name(unit)}"
-        yield from _excluded(subject, unit.workload, unit.scope.outbound, "oifname", "daddr")
+        yield from _excluded(subject, unit.workload, unit.scope.outbound, _OUT)
     for user in intent.users:
-        yield from _excluded(f"meta skuid {user.uid}", user.workload, user.scope.outbound, "oifname", "daddr")
+        yield from _excluded(f"meta skuid {user.uid}", user.workload, user.scope.outbound, _OUT)
     for level in levels:
         yield f"{_NEW} {_capture(level, port)}", "a workload connects"
     yield f"{_NEW} meta mark set meta skuid map @users redirect to :{port}", "a workload that is a user connects"
-    yield from _neighbours(intent)
+    yield f"{_NEW} jump {STRANGERS}", "somebody outside the mesh"
     if intent.host is not None:
         yield from _host_outbound(intent, intent.host)
 
 
-def _neighbours(intent: Intent) -> Iterator[Rule]:
-    """Somebody of this host who is no workload connects to one: plaintext, as if it came from another host."""
+def strangers(intent: Intent) -> Iterator[Rule]:
+    """Somebody of this host connects to a workload past the mesh: plaintext, as if it came from another host."""
     address = f"fib daddr type local tcp dport != {_values(never_inbound(intent))} {_NEW}"
     for ports in ("listening", "user_ports"):
         captured = f"meta mark set tcp dport map @{ports} redirect to :{intent.ports.inbound_plaintext}"
@@ -102,7 +123,7 @@ def _host_outbound(intent: Intent, host: CapturedHost) -> Iterator[Rule]:
     for network, port in intent.reserved.outbound:
         match = f" tcp dport {port}" if port else ""
         yield f"{_family(network)} daddr {network}{match} return", "failsafe: what a host needs to be repaired"
-    yield from _excluded("", host.workload, host.scope.outbound, "oifname", "daddr")
+    yield from _excluded("", host.workload, host.scope.outbound, _OUT)
     captured = f"meta mark set {host.workload.mark:#x} redirect to :{intent.ports.outbound}"
     yield f"{_NEW} {captured}", f"{host.workload.key} connects: everybody else of this host"
 
@@ -114,18 +135,13 @@ def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     yield "fib daddr type != local return", "forwarded, to no listener of this host"
     yield f"{_MARKS} return", "never captured: the proxy itself"
     yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
-    for unit in intent.units:
-        subject = f"socket cgroupv2 level {unit.level} @{scope_name(unit)}"
-        if unit.scope.bypass_inbound:
-            yield f"{subject} return", f"{unit.workload.key}: inbound is not captured"
-        yield from _excluded(subject, unit.workload, unit.scope.inbound, "iifname", "saddr")
-        yield from _probes(subject, unit.workload, unit.scope)
+    yield from _open_ways(intent)
     for level in levels:
         yield f"{_NEW} {_capture(level, port)}", "connects to a workload"
     for user in intent.users:
         if user.ports:
             subject = f"tcp dport {_values(user.ports)}"
-            yield from _excluded(subject, user.workload, user.scope.inbound, "iifname", "saddr")
+            yield from _excluded(subject, user.workload, user.scope.inbound, _IN)
             yield from _probes(subject, user.workload, user.scope)
     yield (
         f"{_NEW} meta mark set tcp dport map @user_ports redirect to :{port}",
@@ -134,12 +150,22 @@ def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     yield f"{_NEW} jump remains", "a connection that has just ended may be in the way"
     if intent.host is not None and not intent.host.scope.bypass_inbound:
         host = intent.host
-        yield from _excluded("", host.workload, host.scope.inbound, "iifname", "saddr")
+        yield from _excluded("", host.workload, host.scope.inbound, _IN)
         yield from _probes("", host.workload, host.scope)
         yield (
             f"{_NEW} meta mark set {host.workload.mark:#x} redirect to :{port}",
             f"connects to {host.workload.key}: everybody else of this host",
         )
+
+
+def _open_ways(intent: Intent, *, counted: bool = True) -> Iterator[Rule]:
+    """What of units is not captured inbound."""
+    for unit in intent.units:
+        subject = f"socket cgroupv2 level {unit.level} @{scope_name(unit)}"
+        if unit.scope.bypass_inbound:
+            yield f"{subject} return", f"{unit.workload.key}: inbound is not captured"
+        yield from _excluded(subject, unit.workload, unit.scope.inbound, _IN)
+        yield from _probes(subject, unit.workload, unit.scope, counted=counted)
 
 
 def remains(ports: ListenerPorts) -> Iterator[Rule]:
@@ -174,6 +200,21 @@ def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     yield f"{mine} {_LIVING} {_RESET}", "somebody else's port"
     yield f"{mine} {own} return", "the workload's own port, where a connection has just ended"
     yield f"{mine} {_RESET}", "nobody's port"
+    yield from _past_the_proxy_to_units(intent, levels)
+
+
+def _past_the_proxy_to_units(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """What reaches a workload's listener, and is neither the proxy's nor let through, was not captured.
+
+    A neighbour's, for the port was not known yet; or somebody else's rule has changed where it goes.
+    """
+    for loopback in _LOOPBACK:
+        yield f"{loopback} return", "loopback is the host's own, and what is redirected"
+    yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
+    yield from _open_ways(intent, counted=False)
+    for level in levels:
+        theirs = f"{_NEW} meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
+        yield f"{theirs} {_NOTICED} {_RESET}", "to a workload, yet not captured"
 
 
 def leaving(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
@@ -186,12 +227,28 @@ def leaving(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     if intent.host is not None:
         for user in intent.users:
             yield f"{theirs} {intent.host.proxy_mark:#x} meta skuid {user.uid} {_RESET}", "a user's port"
+    yield from _past_the_proxy_to_users(intent)
+
+
+def _past_the_proxy_to_users(intent: Intent) -> Iterator[Rule]:
+    """To captured connections the proxy answers; where the user himself does, it was not captured."""
+    if intent.users:
+        yield f'oifname "lo" meta mark & 0xfff == {PROXY_MARK:#x} return', "the proxy is answered"
+        for family, address in (("ip", "127.0.0.0/8"), ("ip6", "::1")):
+            yield f'oifname "lo" {family} saddr {address} return', "loopback is the host's own"
     for user in intent.users:
-        if not user.scope.bypass_inbound:
-            # to captured connections the proxy answers; where the user itself does, the port is not known yet
-            free = {*never_inbound(intent), *user.scope.inbound.ports}
-            unknown = f"meta skuid {user.uid} tcp sport != {_values(free)} tcp sport != @known_ports"
-            yield f'oifname != "lo" {_ANSWER} {unknown} {_RESET}', f"{user.workload.key}: a port not captured yet"
+        if user.scope.bypass_inbound:
+            continue
+        theirs, comment = f"meta skuid {user.uid} {_ANSWER}", f"{user.workload.key}: let through"
+        yield f"{theirs} tcp sport {_values({*never_inbound(intent), *user.scope.inbound.ports})} return", comment
+        for network in user.scope.inbound.networks:
+            yield f"{theirs} {_family(network)} daddr {network} return", comment
+        for name in user.scope.inbound.interfaces:
+            yield f'{theirs} oifname "{name}" return', comment
+        for probe in user.scope.probes:
+            for network in probe.networks:
+                yield f"{theirs} tcp sport {probe.port} {_family(network)} daddr {network} return", comment
+        yield f"{theirs} {_NOTICED} {_RESET}", f"to {user.workload.key}, yet not captured"
 
 
 def _once_more(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
@@ -204,27 +261,28 @@ def _once_more(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
         yield f"{again} socket cgroupv2 level {level} map @{map_name(level)}", "a workload connects again"
 
 
-def _excluded(subject: str, workload: LocalWorkload, what: Exclusions, interface: str, address: str) -> Iterator[Rule]:
+def _excluded(subject: str, workload: LocalWorkload, what: Exclusions, way: _Way) -> Iterator[Rule]:
     """Rules before the capture that let connections of a subject go their own way."""
     comment = f"excluded: {workload.key}"
     start = f"{subject} " if subject else ""
     if what.ports:
-        yield f"{start}tcp dport {_values(what.ports)} return", comment
+        yield f"{start}tcp dport {_values(what.ports)} {way.verdict}", comment
     for network in what.networks:
-        yield f"{start}{_family(network)} {address} {network} return", comment
+        yield f"{start}{_family(network)} {way.address} {network} {way.verdict}", comment
     if what.interfaces:
         names = ", ".join(f'"{name}"' for name in sorted(what.interfaces))
-        yield f"{start}{interface} {{ {names} }} return", comment
+        yield f"{start}{way.interface} {{ {names} }} {way.verdict}", comment
     if what.owners:
-        yield f"{start}meta skuid {_values(what.owners)} return", comment
+        yield f"{start}meta skuid {_values(what.owners)} {way.verdict}", comment
 
 
-def _probes(subject: str, workload: LocalWorkload, scope: Scope) -> Iterator[Rule]:
+def _probes(subject: str, workload: LocalWorkload, scope: Scope, *, counted: bool = True) -> Iterator[Rule]:
     start = f"{subject} " if subject else ""
+    counter = f'counter name "{probes_name(workload)}" ' if counted else ""
     for probe in scope.probes:
         for network in probe.networks:
             match = f"{start}{_family(network)} saddr {network} tcp dport {probe.port} {_NEW}"
-            yield f'{match} counter name "{probes_name(workload)}" return', f"health probe: {workload.key}"
+            yield f"{match} {counter}return", f"health probe: {workload.key}"
 
 
 def _family(network: Network) -> str:

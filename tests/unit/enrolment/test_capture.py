@@ -159,7 +159,6 @@ def test_user_and_host(host: Host) -> None:
     host.listening.append(Listener(ip_address("::"), 8052, 20001))
     assert capture.reassert() == (
         "user_ports lacks 8052 of prod/u",
-        "known_ports lacks 8052 of prod/u",
         "own_ports lacks 8052 . 0x2539 of prod/u",
     )
     assert capture.verify() == ()

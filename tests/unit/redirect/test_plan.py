@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pytest
@@ -37,11 +38,12 @@ def test_chains_come_before_iptables() -> None:
 def test_exemptions_come_before_captures() -> None:
     """In both directions the first rules return what is never captured."""
     ruleset = plan([WEB, DEEP])
-    for chain, captures in (("outbound", 5), ("inbound", 3)):
-        kinds = ["redirect" in rule for rule in rules(ruleset, chain) if "jump remains" not in rule]
+    for chain, captures in (("outbound", 3), ("strangers", 2), ("inbound", 3)):
+        kinds = ["redirect" in rule for rule in rules(ruleset, chain) if "jump" not in rule]
         assert kinds == sorted(kinds)
         assert kinds.count(True) == captures
-    assert [rule.partition(" return")[0] for rule in rules(ruleset, "outbound")[:3]] == [
+    assert [re.split(" return| comment", rule)[0] for rule in rules(ruleset, "outbound")[:4]] == [
+        "meta mark & 0xfff == 0x539 meta mark & 0xfffff000 == 0x0 goto strangers",
         "meta mark & 0xfff == { 0x539, 0x111 }",
         "ip daddr 127.0.0.0/8",
         "ip6 daddr ::1",
@@ -51,7 +53,7 @@ def test_exemptions_come_before_captures() -> None:
 def test_only_new_connections_are_captured() -> None:
     """Every redirect asks for a bare SYN: sessions older than the rules live on."""
     ruleset = plan([WEB, DEEP])
-    captures = [line for line in ruleset.rules.splitlines() if "redirect" in line]
+    captures = [line for line in ruleset.rules.splitlines() if " redirect to " in line]
     assert captures
     assert all("tcp flags & (fin | syn | rst | ack) == syn meta mark set" in line for line in captures)
 
@@ -65,8 +67,8 @@ def test_ports_are_settings() -> None:
     assert rules(ruleset, "guard")[1].startswith("tcp dport { 1, 6 } ")
 
 
-def test_guard_ends_in_a_reset() -> None:
-    """Pairs that are allowed return; the last rule resets every other marked connection of the proxy."""
+def test_guard_ends_in_resets() -> None:
+    """Pairs that are allowed return; every other marked connection of the proxy is reset, and what nobody captured."""
     guard = rules(plan([WEB, DEEP]), "guard")[1:]
     assert [("@owners_" in rule, "reject with tcp reset" in rule) for rule in guard] == [
         (False, True),
@@ -78,7 +80,10 @@ def test_guard_ends_in_a_reset() -> None:
         (False, True),
         (False, False),
         (False, True),
+        *[(False, False)] * 3,
+        *[(False, True)] * 2,
     ]
+    assert [f"map @workloads_{level}" in guard[place] for place, level in ((-2, 3), (-1, 2))] == [True, True]
 
 
 def test_packets_of_running_connections_meet_one_rule() -> None:
@@ -87,7 +92,8 @@ def test_packets_of_running_connections_meet_one_rule() -> None:
     for chain in ("guard", "leaving"):
         first, *others = rules(ruleset, chain)
         assert first.startswith("tcp flags & syn == 0x0 return")
-        assert all("tcp flags & (fin | syn | rst | ack) ==" in rule for rule in others)
+        judged = [rule for rule in others if not re.match(r"(ip6? daddr|tcp dport) [^@]* return", rule)]
+        assert all("tcp flags & (fin | syn | rst | ack) ==" in rule for rule in judged)
 
 
 def test_deepest_level_first() -> None:
