@@ -77,12 +77,18 @@ def parse(text: str) -> dict[str, list[Command]]:
         elif line == "COMMIT":
             table = None
         elif line.startswith(":"):
-            table.append(Command(Verb.EMPTY, line[1:].split()[0]))
+            table.append(Command(Verb.EMPTY, _named_first(line[1:])))
         else:
             table.append(_command(line))
     if table is not None:
         raise BadRules("the last table has no COMMIT")
     return tables
+
+
+def _named_first(words: str) -> str:
+    if not words.strip():
+        raise BadRules("':' names no chain")
+    return words.split()[0]
 
 
 def _command(line: str) -> Command:

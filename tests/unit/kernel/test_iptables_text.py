@@ -47,6 +47,7 @@ def test_a_table() -> None:
     [
         ("-A X -j Y", "stands in no table"),
         ("*nat\n-A X -j Y", "no COMMIT"),
+        ("*nat\n:\nCOMMIT", "names no chain"),
         ("*nat\n-R X 1 -j Y\nCOMMIT", "no command"),
         ("*nat\n-I X 2 -j Y\nCOMMIT", "first place"),
         ("*nat\n-A X --mark 1 -j Y\nCOMMIT", "belongs to no match"),
