@@ -45,8 +45,16 @@ check: ## Lint, types, direction of imports, unit tests: no root, no network
 	ruff format --check .
 	mypy
 	mypy --strict -p lab -p demo -p bench -p tools
+	mypy --strict agent/hatch_build.py
 	lint-imports
 	pytest -q tests/unit
+
+# What hosts run is compiled (agent/hatch_build.py): the same tests once more, of what is compiled and what it is made of.
+.PHONY: compiled
+compiled: ## The byte path as hosts get it, and its unit tests
+	python agent/hatch_build.py .compiled
+	PYTHONPATH=.compiled python -c 'from hostmesh.transport import loop; assert loop.__file__.endswith(".so"), loop.__file__'
+	PYTHONPATH=.compiled pytest -q tests/unit/proxy tests/unit/wire tests/unit/transport tests/unit/rbac tests/unit/telemetry
 
 .PHONY: netns
 netns: ## Tests on the real kernel, in namespaces of their own (root)
@@ -119,7 +127,7 @@ molecule-distributions: collection ## One mesh of Debian 12 and 13, Ubuntu 22.04
 
 .PHONY: test
 test: prerequisites ## Everything that CI runs
-	@$(MAKE) --no-print-directory check lint conformance netns interop fuzz e2e
+	@$(MAKE) --no-print-directory check compiled lint conformance netns interop fuzz e2e
 	@$(MAKE) --no-print-directory molecule SCENARIOS="default network_policy netns_cni waypoint"
 
 .PHONY: documents

@@ -36,6 +36,8 @@ from hostmesh.xds.codec import encode_authorization, encode_service, encode_work
 
 NETWORK = "bench"
 
+_ROOT = Path(__file__).parent.parent
+
 
 class Agent:
     """One host's agent: its small main (`bench.host`) and the proxy workers below it."""
@@ -172,7 +174,7 @@ def _agent(where: Site, host: Host, credentials: Credentials, told: pb.ToWorker)
     snapshot = write_messages(directory / "snapshot", _snapshot(local, credentials, told))
     config = ProxyConfig(node=name, network=NETWORK)
     command = [sys.executable, "-m", "bench.host", config.to_json(), str(snapshot)]
-    environment = _with_bytecode()
+    environment = _as_installed()
     with ExitStack() as stack:
         log = stack.enter_context((directory / "log").open("w"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -191,10 +193,11 @@ def _agent(where: Site, host: Host, credentials: Credentials, told: pb.ToWorker)
 
 
 @cache
-def _with_bytecode() -> dict[str, str]:
-    """An installed agent finds its modules compiled; a process that compiles them first stays larger all its life."""
-    bytecode = CACHE / "bytecode"
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
+def _as_installed() -> dict[str, str]:
+    """An installed agent has its byte path compiled, and bytecode of the rest: who makes that first stays larger."""
+    package, bytecode = CACHE / "package", CACHE / "bytecode"
+    subprocess.run([sys.executable, _ROOT / "agent" / "hatch_build.py", package], check=True)
+    environment = {**os.environ, "PYTHONPATH": f"{package}:{_ROOT}", "PYTHONPYCACHEPREFIX": str(bytecode)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     program = "import bench.host, hostmesh.daemon.proxy_worker, hostmesh.daemon.worker, hostmesh.transport.tls.bundled"
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)

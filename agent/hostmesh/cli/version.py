@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import re
 import ssl
+from importlib.machinery import ExtensionFileLoader
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -31,11 +33,18 @@ def facts() -> dict[str, Any]:
     return {
         "hostmesh": __version__,
         "python": platform.python_version(),
+        "compiled": _compiled(),
         "openssl": backend.openssl_version_text(),
         "systemOpenssl": ssl.OPENSSL_VERSION,
         "kernel": platform.release(),
         "components": dict(sorted(_components("hostmesh").items(), key=lambda pair: pair[0].lower())),
     }
+
+
+def _compiled() -> bool:
+    """Whether the byte path was compiled when this was built, or is interpreted."""
+    spec = find_spec("hostmesh.transport.loop")
+    return spec is not None and isinstance(spec.loader, ExtensionFileLoader)
 
 
 def _components(root: str) -> dict[str, str]:

@@ -30,7 +30,9 @@ from pathlib import Path
 INSTALLERS = tuple(Path(__file__).parent / name for name in ("install.sh", "activate.sh", "remove-rules.sh"))
 KEPT_BUNDLES = 4
 # What the build itself needs; the hosts install with the pip of the archive.
-BUILD_TOOLS = ("pip>=24", "hatchling>=1.25")
+BUILD_TOOLS = ("pip>=24", "hatchling>=1.25", "mypy>=1.13", "setuptools>=70")
+# The byte path is compiled, with the C compiler that two dependencies want as well; "0" leaves it to the interpreter.
+COMPILE = os.environ.setdefault("HOSTMESH_COMPILE", "1")
 
 
 def main() -> int:
@@ -107,7 +109,7 @@ def python_version() -> str:
 
 def content_hash(source: Path) -> str:
     """A hash of everything that decides what is in the archive, wherever it lies."""
-    digest = hashlib.sha256(f"{python_version()} {platform.machine()}".encode())
+    digest = hashlib.sha256(f"{python_version()} {platform.machine()} {COMPILE}".encode())
     for path in content(source):
         name = path.relative_to(source) if path.is_relative_to(source) else path.name
         digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
@@ -117,7 +119,7 @@ def content_hash(source: Path) -> str:
 def content(source: Path) -> Iterator[Path]:
     """The files that go into the archive, in one order."""
     yield from (Path(__file__), *INSTALLERS)
-    yield from (source / name for name in ("pyproject.toml", "README.md", "LICENSE"))
+    yield from (source / name for name in ("pyproject.toml", "README.md", "LICENSE", "agent/hatch_build.py"))
     for folder in ("agent/hostmesh", "systemd"):
         yield from sorted(p for p in (source / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
@@ -133,7 +135,7 @@ def build_once(source: Path, cache: Path, dependencies: list[str], archive: Path
         wheels = dependency_wheels(python, cache, dependencies)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             work = Path(folder)
-            say("building hostmesh")
+            say("building hostmesh (compiling takes a minute, once)")
             run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", work, directory=source)
             pack(source, [*sorted(wheels.glob("*.whl")), *work.glob("*.whl")], work / "bundle.tar")
             (work / "bundle.tar").rename(archive)
@@ -143,7 +145,7 @@ def build_once(source: Path, cache: Path, dependencies: list[str], archive: Path
 
 def build_environment(cache: Path) -> Path:
     """A virtual environment with the build tools; returns its interpreter."""
-    folder = cache / f"build-{python_version()}"
+    folder = cache / f"build-{python_version()}-{hashlib.sha256(' '.join(BUILD_TOOLS).encode()).hexdigest()[:6]}"
     python = folder / "bin" / "python"
     # Of another interpreter of this version there is nothing left if that is gone.
     if not (folder / ".complete").exists() or not python.exists():

@@ -33,6 +33,7 @@ def source(tmp_path: Path) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "agent" / "hostmesh").mkdir(parents=True)
+    shutil.copy(ROOT / "agent" / "hatch_build.py", tmp_path / "agent")
     (tmp_path / "agent" / "hostmesh" / "__init__.py").write_text("")
     (tmp_path / "systemd").mkdir()
     (tmp_path / "systemd" / "hostmesh-agent.service").write_text("[Service]\n")

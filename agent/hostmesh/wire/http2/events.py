@@ -5,6 +5,7 @@ Not frozen, unlike every other value of the project: freezing costs three times 
 
 from __future__ import annotations
 
+from builtins import memoryview  # noqa: A004  mypyc looks for the types of fields in the module
 from dataclasses import dataclass
 from typing import final
 
