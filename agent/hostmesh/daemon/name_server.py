@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostmesh.config.agent import AgentConfig
-from hostmesh.daemon.dns import DnsServer, DnsSettings
 from hostmesh.daemon.dns_metrics import DnsMetrics
-from hostmesh.daemon.dns_upstream import ResolvConf, Upstream
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.dns.answer import Client
 from hostmesh.model.address import IPAddress, SocketAddress
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.dns_plan import PLAIN, address_of
+
+if TYPE_CHECKING:
+    from hostmesh.daemon.dns import DnsServer
 
 LINK = ip_address("169.254.7.53")
 """Of the link that systemd-resolved has for the mesh's domains."""
@@ -37,23 +38,12 @@ class NameServer:
         self.addresses: tuple[IPAddress, ...] = (ip_address("127.0.0.1"), LINK)
         if config.settings.ipv6:
             self.addresses += (ip_address("::1"),)
-        self._server = DnsServer(
-            mesh.state,
-            Upstream(
-                [SocketAddress.parse(text) for text in settings.upstreams],
-                ResolvConf(own=frozenset({LINK, PLAIN})),
-                PROXY_MARK,
-            ),
-            self.metrics,
-            DnsSettings(settings.domain, settings.split, settings.port, config.settings.ipv6),
-            Client(settings.namespace, config.settings.network),
-            known,
-        )
+        self._server = _server(config, mesh, self.metrics, known) if settings.enabled else None
 
     @property
     def pending(self) -> bool:
         """Whether names should be answered and are not."""
-        return self._settings.enabled and bool(self._server.problem)
+        return self._server is not None and bool(self._server.problem)
 
     def summary(self) -> dict[str, Any]:
         """What `hostmesh status` shows."""
@@ -62,17 +52,18 @@ class NameServer:
             "domains": list(self._settings.split),
             "addresses": [str(address) for address in self.addresses],
             "port": self._settings.port,
-            "problem": self._server.problem if self._settings.enabled else "",
+            "problem": self._server.problem if self._server is not None else "",
         }
 
     async def run(self) -> None:
         """Answer until cancelled."""
-        if self._settings.enabled:
+        if self._server is not None:
             await self._server.run(self.addresses)
 
     def follow(self, workloads: Iterable[LocalWorkload]) -> None:
         """Answer these at addresses of their own: their questions are captured."""
-        self._server.follow({address_of(workload): self._client(workload) for workload in workloads})
+        if self._server is not None:
+            self._server.follow({address_of(workload): self._client(workload) for workload in workloads})
 
     def _client(self, workload: LocalWorkload) -> Client:
         known = self._mesh.registered(workload.identity, workload.name)
@@ -83,3 +74,23 @@ class NameServer:
             known.canonical_name if known is not None else "",
             known.canonical_revision if known is not None else "",
         )
+
+
+def _server(config: AgentConfig, mesh: Mesh, metrics: DnsMetrics, known: Callable[[], bool]) -> DnsServer:
+    """Imported here: dnspython is 4 MB, which an agent that answers no names need not carry."""
+    from hostmesh.daemon.dns import DnsServer, DnsSettings
+    from hostmesh.daemon.dns_upstream import ResolvConf, Upstream
+
+    settings = config.settings.dns
+    return DnsServer(
+        mesh.state,
+        Upstream(
+            [SocketAddress.parse(text) for text in settings.upstreams],
+            ResolvConf(own=frozenset({LINK, PLAIN})),
+            PROXY_MARK,
+        ),
+        metrics,
+        DnsSettings(settings.domain, settings.split, settings.port, config.settings.ipv6),
+        Client(settings.namespace, config.settings.network),
+        known,
+    )
