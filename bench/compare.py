@@ -20,6 +20,8 @@ from bench.processes import machine_cpu
 from bench.setups import Setup, all_setups
 
 IDLE_CONNECTIONS = 1000
+IDLE_SECONDS = 3.0
+"""Of silence, before it is looked what they cost."""
 VERIFY_BYTES = 100_000_000
 SERVER_ENDS_FIRST_BYTES = 8_000_000
 WARM_UP_SECONDS = 0.2
@@ -29,7 +31,7 @@ RESULTS = Path(__file__).parent / "results.json"
 NOTES = (
     "load and application are captured by cgroup for hostmesh (nft, marks), the load by destination for Envoy (nft)",
     "CPU is utime + stime of both proxies; for hostmesh of both workers and of both mains, which write the access log",
-    "rss, after the rounds: both Envoys; both workers and one main with the agent's code (agent and 2 workers)",
+    "rss, after the rounds and three silent seconds: both Envoys; both workers and one main with the agent's code",
     "cpu_seconds_per_gb and cpu_us_per_connection: mean of the four bulk works, of the two connection works",
     "in the works down the client ends its side first: Envoy may reset a stream whose server ends first",
 )
@@ -73,7 +75,7 @@ def compare(rounds: int, seconds: float) -> None:
         print("\n".join(f"cipher of {name}: {cipher}" for name, cipher in ciphers.items()))
         defects = [defect for setup in setups for defect in verify(setup)]
         samples = measure(setups, rounds, seconds)
-        resident = {setup.name: idle_memory(setup) for setup in setups if setup.processes}
+        idle = {setup.name: idle_memory(setup) for setup in setups if setup.processes}
     with tempfile.TemporaryDirectory() as directory:
         requests = waypoint.hop(build(), Path(directory), rounds, seconds)
     machine |= {
@@ -81,10 +83,11 @@ def compare(rounds: int, seconds: float) -> None:
         "rounds": rounds,
         "seconds_per_work": seconds,
         "spread": round(figures.spread(samples), 3),
-        "resident_mb": {name: {process: round(mb, 1) for process, mb in one.items()} for name, one in resident.items()},
+        "resident_mb": {name: _rounded(one) for name, (one, _) in idle.items()},
+        "proportional_mb": {name: _rounded(one) for name, (_, one) in idle.items()},
         "notes": [*NOTES, *defects],
     }
-    table = figures.rows(samples, {name: idle_total(one) for name, one in resident.items()})
+    table = figures.rows(samples, {name: idle_total(one) for name, (one, _) in idle.items()})
     details = figures.cpu_rows(samples)
     machine["cpu_by_work"] = figures.results({}, details)["rows"]
     written = figures.results(machine, table) | {"waypoint": waypoint.results(requests)}
@@ -134,18 +137,23 @@ def sample(setup: Setup, work: Work, seconds: float) -> Sample:
     return Sample(done.seconds, setup.cpu() - before, done.count, done.bytes, done.p50, done.p99)
 
 
-def idle_memory(setup: Setup) -> dict[str, float]:
-    """MiB of each process while a thousand connections are open and say nothing."""
+def idle_memory(setup: Setup) -> tuple[dict[str, float], dict[str, float]]:
+    """MiB of each process while a thousand connections are open and say nothing: resident, and proportional."""
     setup.generator.run("hold", setup.target, IDLE_CONNECTIONS)
-    resident = setup.resident()
+    _pause(IDLE_SECONDS)
+    costs = setup.resident(), setup.proportional()
     setup.generator.run("release", setup.target)
-    return resident
+    return costs
 
 
 def idle_total(resident: Mapping[str, float]) -> float:
     """MiB of both proxies; of two mains one counts, because one agent would own both workers."""
     mains = [mb for name, mb in resident.items() if name.startswith("main")]
     return sum(resident.values()) - sum(mains) + max(mains, default=0.0)
+
+
+def _rounded(costs: Mapping[str, float]) -> dict[str, float]:
+    return {process: round(mb, 1) for process, mb in costs.items()}
 
 
 def describe_machine() -> dict[str, Any]:

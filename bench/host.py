@@ -18,7 +18,7 @@ from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader
 from hostmesh.daemon.listeners import DOORS
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
-from hostmesh.kernel.memory import settle
+from hostmesh.kernel.memory import Memory
 from hostmesh.transport.listeners import bind_listener
 from hostmesh.wire.proto import worker_pb2 as pb
 
@@ -47,7 +47,7 @@ async def _serve(config: str, snapshot: Path) -> None:
         async with asyncio.timeout(20):
             while not workers.ready:  # noqa: ASYNC110  it has no event
                 await asyncio.sleep(_LOOK)
-        settle()
+        Memory().settle()
         _say(READY, *(str(link.process.pid) for link in workers.links))
         while path := (await asyncio.to_thread(sys.stdin.readline)).strip():
             await _apply(workers, Path(path))

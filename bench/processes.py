@@ -23,6 +23,14 @@ def resident_mb(pid: int, proc: Path = Path("/proc")) -> float:
     raise ValueError(f"process {pid} has no memory: it is a zombie")
 
 
+def proportional_mb(pid: int, proc: Path = Path("/proc")) -> float:
+    """Pss in MiB: a page that n processes share counts as an nth."""
+    for line in (proc / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / _MIB
+    raise ValueError(f"process {pid} has no memory: it is a zombie")
+
+
 def machine_cpu(proc: Path = Path("/proc")) -> tuple[float, float]:
     """Busy and total CPU seconds of the machine since its boot: what the neighbours take is busy minus ours."""
     fields = [int(field) * _TICK for field in (proc / "stat").read_text().split("\n", 1)[0].split()[1:9]]

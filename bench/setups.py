@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import envoys, meshes
 from bench.generator import Generator
-from bench.processes import cpu_seconds, resident_mb
+from bench.processes import cpu_seconds, proportional_mb, resident_mb
 from bench.site import Site, populated, site
 
 
@@ -44,6 +44,10 @@ class Setup:
     def resident(self) -> dict[str, float]:
         """MiB of each process of its proxies."""
         return {name: resident_mb(pid) for name, pid in self.processes.items()}
+
+    def proportional(self) -> dict[str, float]:
+        """MiB of each process, pages that they share divided among them."""
+        return {name: proportional_mb(pid) for name, pid in self.processes.items()}
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from hostmesh.identity.host_key import HostKeySigner
 from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeStore
 from hostmesh.kernel import systemd
-from hostmesh.kernel.memory import settle
+from hostmesh.kernel.memory import Memory
 from hostmesh.kernel.process import check_user, may_change_user
 from hostmesh.kernel.program import SIGNALS
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
@@ -210,7 +210,7 @@ class Agent:
                 ]
                 self._joined = tasks.create_task(self._join_mesh(), name="mesh")
                 self._follow_workloads()
-                settle()
+                Memory().settle()
                 await self._stopping.wait()
                 await self._stop()
                 for part in (*parts, self._joined):

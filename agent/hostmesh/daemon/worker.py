@@ -13,11 +13,13 @@ import sys
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.daemon.doors_link import DoorsLink
 from hostmesh.daemon.frames import LENGTH
+from hostmesh.daemon.idling import Idling
 from hostmesh.daemon.main_link import MainLink
-from hostmesh.kernel.memory import settle
+from hostmesh.kernel.memory import Memory
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.logs import set_up_forwarding
+from hostmesh.transport import scratch
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.select import provider
 from hostmesh.wire.proto import worker_pb2 as pb
@@ -54,9 +56,11 @@ def main() -> None:
     )
     listeners = [(kind, socket.socket(fileno=fd)) for kind, fd in zip(start.listeners, descriptors, strict=True)]
     link.begin(server, listeners, HEARTBEAT_INTERVAL, lambda: doors.begin(server))
-    settle()
+    memory = Memory()
+    memory.settle()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    Idling(loop, (memory.give_back, scratch.give_back)).look()
     loop.run()
 
 

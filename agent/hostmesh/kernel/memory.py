@@ -1,31 +1,42 @@
-"""Memory that only a process's start needed, given back (madvise(2), malloc_trim(3), proc_pid_smaps(5))."""
+"""Memory that a process does not need at the moment, given back (madvise(2), malloc_trim(3), proc_pid_smaps(5)).
+
+A process that starts, or makes a TLS handshake, runs far more of its libraries' code than it will run next. Those pages
+are the page cache's and need no place in the process; what is run again comes back by a fault, without a read.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _DONT_NEED = 4
 _SMAPS = Path("/proc/self/smaps")
 
 
-def settle() -> None:
-    """Give back what the start has left behind: cycles, free heap, and pages of programs that it alone has run.
+class Memory:
+    """Of this process, as it is after its imports: `settle` once, `give_back` whenever it has nothing to do."""
 
-    Those pages are the page cache's; what is run again comes back by a fault, without a read. A process that starts
-    runs nearly all of its libraries once, and then an eighth of them.
-    """
-    gc.collect()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc's own
-        libc.malloc_trim(0)
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    with _SMAPS.open(encoding="utf-8", errors="replace") as lines:
-        found = list(untouched(lines))
-    for start, end in found:
-        libc.madvise(start, end - start, _DONT_NEED)
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+        self._libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        self._programs: list[tuple[int, int]] = []
+        with suppress(OSError), _SMAPS.open(encoding="utf-8", errors="replace") as lines:
+            self._programs = list(untouched(lines))
+
+    def settle(self) -> None:
+        """At the end of the start, which has left cycles behind."""
+        gc.collect()
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Free heap, and pages of programs; about a millisecond."""
+        if hasattr(self._libc, "malloc_trim"):  # glibc's own
+            self._libc.malloc_trim(0)
+        for start, end in self._programs:
+            self._libc.madvise(start, end - start, _DONT_NEED)
 
 
 def untouched(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:

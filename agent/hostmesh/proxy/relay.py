@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
+from hostmesh.transport.scratch import shared
 
 CHUNK = 1 << 18
 """Bytes moved at once through the process's one scratch buffer; also the most that waits for one blocked reader."""
@@ -19,7 +20,7 @@ MOVES_PER_EVENT = 16
 """Chunks moved in one direction before other connections get their turn."""
 
 _READ = READABLE | PEER_SHUT | BROKEN
-_scratch = memoryview(bytearray(CHUNK))
+_scratch = shared(CHUNK)
 
 
 class _Direction:

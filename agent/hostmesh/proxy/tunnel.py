@@ -24,6 +24,7 @@ from hostmesh.proxy.keepalive import Keepalive
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
+from hostmesh.transport.scratch import shared
 from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError, TlsTruncated
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
@@ -50,8 +51,8 @@ class Buffers:
     __slots__ = ("ciphertext", "plaintext")
 
     def __init__(self) -> None:
-        self.ciphertext = memoryview(bytearray(CIPHERTEXT_BUFFER))
-        self.plaintext = memoryview(bytearray(PLAINTEXT_BUFFER))
+        self.ciphertext = shared(CIPHERTEXT_BUFFER)
+        self.plaintext = shared(PLAINTEXT_BUFFER)
 
 
 class Tunnel:

@@ -35,11 +35,11 @@ def test_a_process_goes_on_and_is_smaller() -> None:
     """With libraries that have relocations, threads and TLS; each call still works."""
     program = """
 import ssl, json, hashlib, threading
-from hostmesh.kernel.memory import settle
+from hostmesh.kernel.memory import Memory
 rss = lambda: int(open("/proc/self/statm").read().split()[1])
 context = ssl.create_default_context()
 before = rss()
-settle()
+Memory().settle()
 assert rss() < before, (rss(), before)
 thread = threading.Thread(target=hashlib.sha256, args=(b"x",))
 thread.start(); thread.join()

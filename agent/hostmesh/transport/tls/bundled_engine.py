@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from hostmesh.transport.scratch import Scratch, when_idle
 from hostmesh.transport.tls import reasons
 from hostmesh.transport.tls.engine import ALPN, TlsClosed, TlsError, TlsTruncated
 from hostmesh.transport.tls.openssl import certificate_der, ffi, lib
@@ -27,11 +28,12 @@ _PIECE = 1 << 18
 class _Buffer:
     """Memory for ciphertext on its way out, with the address that the library writes to."""
 
-    __slots__ = ("address", "size", "view")
+    __slots__ = ("address", "scratch", "size", "view")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.view = memoryview(bytearray(size))
+        self.scratch = Scratch(size)
+        self.view = self.scratch.view
         self.address = ffi.from_buffer(self.view)
 
 
@@ -43,6 +45,7 @@ class Buffers:
     def __init__(self) -> None:
         self.next = _Buffer(OUT_SIZE)
         self._spare: list[_Buffer] = []
+        when_idle(self._give_back)
 
     def take(self) -> _Buffer:
         """`next`, which somebody has written to."""
@@ -55,6 +58,10 @@ class Buffers:
             if len(self._spare) < SPARE_BUFFERS:
                 self._spare.append(self.next)
             self.next = buffer
+
+    def _give_back(self) -> None:
+        for buffer in (self.next, *self._spare):
+            buffer.scratch.give_back()
 
 
 class BundledEngine:
