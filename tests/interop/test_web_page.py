@@ -15,6 +15,7 @@ from hostmesh.admin.server import serving
 
 pytestmark = pytest.mark.interop
 
+RULES = [[[{"principals": [{"Exact": "td/ns/prod/sa/sleep"}]}], [{"ports": [80]}]]]
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 METRICS = """\
 # HELP istio_tcp_connections_opened_total x
@@ -46,7 +47,7 @@ class Agent:
                     "status": "Healthy",
                 }
             ],
-            "policies": [{"namespace": "prod", "name": "web", "action": "Allow", "scope": "Namespace", "rules": []}],
+            "policies": [{"namespace": "prod", "name": "web", "action": "Allow", "scope": "Namespace", "rules": RULES}],
             "certificates": [{"identity": "spiffe://td/ns/prod/sa/sleep", "state": "Available", "certChain": [leaf]}],
         }
 
@@ -72,11 +73,27 @@ class Agent:
         }
 
 
-async def browse(*options: str) -> str:
+class NewAgent(Agent):
+    """One that nothing has happened to."""
+
+    def config_dump(self) -> dict[str, Any]:
+        return {"workloads": [], "policies": [], "certificates": []}
+
+    async def connections(self) -> dict[str, Any]:
+        return {}
+
+    async def metrics(self, _openmetrics: bool) -> str:
+        return ""
+
+    async def status(self) -> dict[str, Any]:
+        return {**await super().status(), "workloads": []}
+
+
+async def browse(*options: str, agent: type[Agent] = Agent) -> str:
     """What Chromium makes of the page a few seconds after it was opened."""
     browser = shutil.which("chromium")
     assert browser is not None, "chromium is installed by lab/prerequisites.sh"
-    async with serving(admin_app(Agent()), ["127.0.0.1"], 0, "test") as port:  # type: ignore[arg-type]
+    async with serving(admin_app(agent()), ["127.0.0.1"], 0, "test") as port:  # type: ignore[arg-type]
         with tempfile.TemporaryDirectory() as profile:
             process = await asyncio.create_subprocess_exec(
                 browser,
@@ -97,8 +114,12 @@ def test_the_page_shows_the_mesh_and_runs_nothing_of_it() -> None:
         "ready · control plane connected",
         "sleep.service",
         "2 h 01 min",
-        "spiffe://td/ns/prod/sa/web",
-        "7: POLICY_DENIED",
+        'title="spiffe://td/ns/prod/sa/web">prod/web<',
+        "mutual TLS",
+        "1 of 1",
+        "first certificate ends in",
+        "principals td/ns/prod/sa/sleep; ports 80",
+        "7&nbsp;POLICY_DENIED",
         "10.0.0.2:15008",
         "prod/web",
         ">ff<",
@@ -106,6 +127,13 @@ def test_the_page_shows_the_mesh_and_runs_nothing_of_it() -> None:
     ):
         assert text in shown
     assert "<title>hostmesh</title>" in shown
+
+
+def test_an_empty_page_says_what_to_do() -> None:
+    """Where nothing is, that is said in a sentence."""
+    shown = asyncio.run(browse("--dump-dom", agent=NewAgent))
+    for text in ("nobody has called anybody", "hostmesh_workloads", "none at this moment", "0 of 0"):
+        assert text in shown
 
 
 def test_the_page_can_be_looked_at(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The admin port as a web page: three files of ours, which read the port's own answers and show them as text."""
+"""The admin port as a web page: four files of ours, which read the port's own answers and show them as text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from importlib.resources import files
 
 from hostmesh.admin.app import GET, Request, Response, Route
 
-_KINDS = {
-    "page.html": "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-}
+_SCRIPT = "text/javascript"
+_KINDS = {"page.html": "text/html", "page.css": "text/css", "page.js": _SCRIPT, "metrics.js": _SCRIPT}
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -50,4 +47,4 @@ def routes() -> list[Route]:
     async def asset(request: Request) -> Response:
         return page(request.path.lstrip("/"))
 
-    return [Route("/page.css", GET, asset), Route("/page.js", GET, asset)]
+    return [Route(f"/{name}", GET, asset) for name in _KINDS if name != "page.html"]
