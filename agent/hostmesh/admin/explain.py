@@ -15,7 +15,7 @@ from hostmesh.admin.policy_words import rule_lines
 from hostmesh.admin.steps import Step
 from hostmesh.admin.world import CertificateView, Probe, Reach, World
 from hostmesh.firewall.semantics import Attempt, Endpoint, allowed
-from hostmesh.model.address import IPAddress, SocketAddress
+from hostmesh.model.address import IPAddress, NetworkAddress, SocketAddress
 from hostmesh.model.authorization import Authorization
 from hostmesh.model.connection import Connection
 from hostmesh.model.identity import Identity
@@ -25,7 +25,7 @@ from hostmesh.model.service import Service
 from hostmesh.model.workload import HealthStatus, Protocol, Workload
 from hostmesh.proxy.failure import denied
 from hostmesh.proxy.route import Refused, Route, Unknown, Unresolved, route
-from hostmesh.proxy.upstream import target_port
+from hostmesh.proxy.upstream import target_port, workload_at
 from hostmesh.rbac.decide import decide, matches
 from hostmesh.telemetry.reasons import Reason, reason_of
 
@@ -312,17 +312,16 @@ def _plaintext(walk: _Walk, target: Target, port: int) -> Iterator[Step]:
         text = f"{target.ip} is an address of the mesh alone, which leads nowhere without capture"
         yield Step("route", text, "stops", Reason.NOT_CAPTURED)
         return
-    at = [one for one in _at(walk.world, target) if one.protocol is Protocol.HBONE]
     address = SocketAddress(target.ip, port)
-    if not at:
+    meant = target.workload or workload_at(walk.world.state, NetworkAddress(walk.world.network, target.ip), port)
+    if isinstance(meant, Refused):
+        yield Step("route", meant.reason, "stops", Reason.AMBIGUOUS_ADDRESS)
+    elif meant is None or meant.protocol is not Protocol.HBONE:
         yield Step("route", f"{address} is outside the mesh", "fine", Reason.PASSTHROUGH)
-        return
-    yield Step("route", f"plaintext to {address}, taken in by the agent of {at[0].node or 'its host'}")
-    yield from _policies(walk, at[0], address)
-
-
-def _at(world: World, target: Target) -> tuple[Workload, ...]:
-    return tuple(one for one in world.state.workloads() if target.ip in one.addresses)
+    else:
+        whose = f"{meant.namespace}/{meant.name}, taken in by the agent of {meant.node or 'its host'}"
+        yield Step("route", f"plaintext to {address} of {whose}", "fine", Reason.PLAINTEXT)
+        yield from _policies(walk, meant, address)
 
 
 def _policies(walk: _Walk, workload: Workload, destination: SocketAddress) -> Iterator[Step]:
@@ -346,6 +345,8 @@ def _policies(walk: _Walk, workload: Workload, destination: SocketAddress) -> It
         deciding = [f"{key} at {world.sources[key]}" for key in verdict.policies if key in world.sources]
         text = failure.error.removeprefix("connection closed due to policy rejection: ")
         written = f" ({', '.join(deciding)})" if deciding else ""
+        # Where each is written says its name, too.
+        text = text.removesuffix(f" ({', '.join(verdict.policies)})") if deciding else text
         yield Step(
             "policy",
             f"refused: {text}{written}",

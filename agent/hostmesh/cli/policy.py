@@ -31,12 +31,19 @@ def _known_reason(name: str) -> str:
     return name
 
 
+def _host_and_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be HOST:PORT, such as web.prod.svc:80")
+    return text
+
+
 class _Case(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = ""
     source: str = Field(alias="from", min_length=1)
-    to: str = Field(pattern=r"^.+:[0-9]{1,5}$")
+    to: Annotated[str, AfterValidator(_host_and_port)]
     expect: Literal["allow", "deny"]
     reason: Annotated[str, AfterValidator(_known_reason)] | None = None
 
@@ -111,7 +118,15 @@ def _judge(world: World, case: _Case, where: str, *, verbose: bool) -> bool:
 
 @policy.command("suggest")
 @click.argument("logs", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
-def suggest_command(logs: tuple[Path, ...]) -> None:
+@click.option(
+    "-f",
+    "--filename",
+    "more",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="The same as LOGS.",
+)
+def suggest_command(logs: tuple[Path, ...], more: tuple[Path, ...]) -> None:
     """Suggest AuthorizationPolicies that allow what access logs show, and nothing else.
 
     LOGS are files or - for standard input. What failed, and what had no identity, is left out. Look through the result,
@@ -122,12 +137,16 @@ def suggest_command(logs: tuple[Path, ...]) -> None:
     """  # noqa: D301 - what click takes for "as written"
     seen: Seen = {}
     unreadable = 0
-    for path in logs or (Path("-"),):
+    for path in (*logs, *more) or (Path("-"),):
         try:
             with click.open_file(str(path), encoding="utf-8", errors="replace") as lines:
                 unreadable += _collect(lines, seen)
         except OSError as error:
             raise click.ClickException(f"{path}: {error.strerror}") from error
+    if seen:
+        click.echo(
+            "# Logs do not have labels: see that the label app of these workloads is their service account's name."
+        )
     click.echo(yaml.safe_dump_all(_policies(seen), sort_keys=False), nl=False)
     if not seen:
         click.echo("no connection with an identity in these logs: see that they are those of receiving hosts", err=True)

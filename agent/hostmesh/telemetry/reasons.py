@@ -18,7 +18,7 @@ class Reason(Enum):
     # How a connection goes when nothing is wrong
     MUTUAL_TLS = "The connection is made through the mesh, authenticated and encrypted, and is allowed."
     THROUGH_WAYPOINT = "The connection is made through the mesh to a waypoint, which decides further."
-    PLAINTEXT = "The destination is in the mesh but does not speak HBONE: the connection is made in plaintext."
+    PLAINTEXT = "One of the two ends does not speak HBONE: the connection is made in plaintext."
     PASSTHROUGH = "Nobody in the mesh has the destination: the connection is made in plaintext, as without a mesh."
 
     # Who calls

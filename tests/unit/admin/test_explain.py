@@ -270,7 +270,7 @@ def test_every_policy_is_shown_with_its_rule_and_place() -> None:
     found = seeded(FAULTS["wrong service account"])
     assert texts(found, "policy") == [
         "ALLOW prod/p (doc3.yaml:1) does not match: from principal cluster.local/ns/prod/sa/batch",
-        "refused: allow policies exist, but none allowed (prod/p) (prod/p at doc3.yaml:1)",
+        "refused: allow policies exist, but none allowed (prod/p at doc3.yaml:1)",
     ]
 
 
@@ -349,3 +349,24 @@ def test_a_waypoint_decides_by_itself() -> None:
 
     found = seeded(Fault(Reason.THROUGH_WAYPOINT, (*GOOD, DENY), change, target="10.0.0.2:8080"))
     assert (found.reason, found.allowed) == (Reason.THROUGH_WAYPOINT, True)
+
+
+def test_a_stranger_is_judged_by_the_workload_that_has_the_port() -> None:
+    """Several workloads may share an address; and what is let in without a certificate is not called mutual TLS."""
+    neighbour = document(
+        "WorkloadEntry",
+        "address: 10.0.0.2\nserviceAccount: batch\nports: {http: 8081}",
+        "name: batch, namespace: prod, labels: {hostmesh.io/node: app2, app: batch}",
+    )
+    only_web = policy("selector: {matchLabels: {app: web}}\nrules: [{from: [{source: {principals: ['*']}}]}]")
+    second = document(
+        "Service",
+        "selector: {app: batch}\nports: [{name: http, port: 81, targetPort: 8081}]",
+        "name: b, namespace: prod",
+    )
+    shared = world(*GOOD, neighbour, second, only_web)
+    found = explain(shared, "192.0.2.9", "10.0.0.2", 8080, NOW)
+    assert (found.allowed, found.reason) == (False, Reason.POLICY_NOT_ALLOWED)
+    for destination in ("10.0.0.2", "prod/batch"):
+        found = explain(shared, "192.0.2.9", destination, 8081, NOW)
+        assert (found.allowed, found.reason) == (True, Reason.PLAINTEXT)
