@@ -7,15 +7,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 from tests.netns.test_local_mode import MESH, put_certificate
 from tests.support.agent import agent, start, until
 from tests.support.pki import Authority
 
 from hostmesh.kernel import source_routing
-from hostmesh.kernel.netlink_wire import Netlink, NetlinkRefused
 from hostmesh.kernel.sockets import bind_as
 from hostmesh.model.local import PROXY_MARK
 
@@ -107,11 +107,11 @@ def test_never_half(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that refuses the third of eight pieces has none of them afterwards, and the operator learns why."""
     before, change, done = routing(lab), source_routing._change, []
 
-    def refuse(netlink: Netlink, command: Literal["add", "delete"], piece: source_routing.Piece, mark: int) -> None:
+    async def refuse(netlink: object, command: str, piece: source_routing.Piece, mark: int) -> None:
         if command == "add" and len(done) == 3:
-            raise NetlinkRefused(1, "Operation not permitted")
+            raise NetlinkError(1, "Operation not permitted")
         done.append(piece)
-        change(netlink, command, piece, mark)
+        await change(netlink, command, piece, mark)
 
     monkeypatch.setattr(source_routing, "_change", refuse)
     with lab.host.entered(), pytest.raises(source_routing.RoutingUnavailable, match="CAP_NET_ADMIN"):

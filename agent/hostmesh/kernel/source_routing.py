@@ -12,42 +12,24 @@ The rules come early, because a VPN's rules stand right before the main table an
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
-import struct
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from hostmesh.kernel.netlink_wire import (
-    ACK,
-    CREATE,
-    EXCLUSIVE,
-    Message,
-    Netlink,
-    NetlinkRefused,
-    attributes,
-    number,
-)
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 TABLE = 15008
 _FIRST, _SECOND, _LAST = 15006, 15007, 15008
 _LOW_BITS = 0xFFF
 _ALL_BITS = 0xFFFFFFFF
-
-_NETLINK_ROUTE = 0
-_NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTES = 24, 25, 26
-_NEW_RULE, _DELETE_RULE, _GET_RULES = 32, 33, 34
-_BODY = struct.Struct("=8BI")
-"""rtmsg: family, two lengths, tos, table, protocol, scope, type, flags; fib_rule_hdr has an action for type."""
-
-_STATIC, _HOST, _LOCAL = 4, 254, 2
-_TO_TABLE, _GOTO, _NOTHING = 1, 2, 3
-_ROUTE_INTERFACE, _ROUTE_TABLE = 4, 15
-_RULE_GOTO, _RULE_PRIORITY, _RULE_MARK, _RULE_TABLE, _RULE_MASK = 4, 6, 10, 15, 16
+_LOCAL, _HOST = 2, 254
+_TIMEOUT = 5.0
 
 Piece = tuple[int, str]
 """Address family and `goto`, `lookup`, `end` or `route`."""
@@ -77,18 +59,8 @@ def apply(mark: int) -> tuple[str, ...]:
     Raises:
         RoutingUnavailable: and then none of it is in place.
     """
-    with _errors(), Netlink(_NETLINK_ROUTE) as netlink:
-        absent = _all() - _present(netlink, mark)
-        try:
-            for piece in sorted(absent, key=lambda piece: _NAMES.index(piece[1])):
-                _change(netlink, "add", piece, mark)
-        except NetlinkRefused:
-            _clear(netlink, mark)
-            raise
-    return tuple(
-        f"policy routing for clients' addresses: IPv{6 if family == socket.AF_INET6 else 4} {name}"
-        for family, name in sorted(absent)
-    )
+    with _errors():
+        return asyncio.run(_apply(mark))
 
 
 def remove(mark: int) -> None:
@@ -97,8 +69,8 @@ def remove(mark: int) -> None:
     Raises:
         RoutingUnavailable: the kernel refused.
     """
-    with _errors(), Netlink(_NETLINK_ROUTE) as netlink:
-        _clear(netlink, mark)
+    with _errors():
+        asyncio.run(_remove(mark))
 
 
 def missing(mark: int) -> frozenset[Piece]:
@@ -107,76 +79,79 @@ def missing(mark: int) -> frozenset[Piece]:
     Raises:
         RoutingUnavailable: the kernel does not answer.
     """
-    with _errors(), Netlink(_NETLINK_ROUTE) as netlink:
-        return _all() - _present(netlink, mark)
+    with _errors():
+        return asyncio.run(_missing(mark))
 
 
-def _clear(netlink: Netlink, mark: int) -> None:
+async def _missing(mark: int) -> frozenset[Piece]:
+    async with asyncio.timeout(_TIMEOUT), AsyncIPRoute() as netlink:
+        return _all() - await _present(netlink, mark)
+
+
+async def _apply(mark: int) -> tuple[str, ...]:
+    async with asyncio.timeout(_TIMEOUT), AsyncIPRoute() as netlink:
+        absent = _all() - await _present(netlink, mark)
+        try:
+            for piece in sorted(absent, key=lambda piece: _NAMES.index(piece[1])):
+                await _change(netlink, "add", piece, mark)
+        except NetlinkError:
+            await _clear(netlink, mark)
+            raise
+    return tuple(
+        f"policy routing for clients' addresses: IPv{6 if family == socket.AF_INET6 else 4} {name}"
+        for family, name in sorted(absent)
+    )
+
+
+async def _remove(mark: int) -> None:
+    async with asyncio.timeout(_TIMEOUT), AsyncIPRoute() as netlink:
+        await _clear(netlink, mark)
+
+
+async def _clear(netlink: AsyncIPRoute, mark: int) -> None:
     """The last one added goes first."""
-    for piece in sorted(_present(netlink, mark), key=lambda piece: -_NAMES.index(piece[1])):
-        _change(netlink, "delete", piece, mark)
+    for piece in sorted(await _present(netlink, mark), key=lambda piece: -_NAMES.index(piece[1])):
+        await _change(netlink, "del", piece, mark)
 
 
 def _all() -> frozenset[Piece]:
     return frozenset((family, name) for family in families() for name in _NAMES)
 
 
-def _present(netlink: Netlink, mark: int) -> frozenset[Piece]:
+async def _present(netlink: AsyncIPRoute, mark: int) -> frozenset[Piece]:
     found: set[Piece] = set()
     for family in families():
-        for body in netlink.dump(_GET_RULES, _BODY.pack(family, *[0] * 8)):
-            name = _rule_name(dict(attributes(body[_BODY.size :])), mark)
+        async for rule in await netlink.rule("dump", family=family):
+            name = _rule_name(rule, mark)
             if name is not None:
                 found.add((family, name))
-        for body in _routes(netlink, family):
-            seen, prefix, *_, kind, _ = _BODY.unpack_from(body)
-            table = _read(dict(attributes(body[_BODY.size :])), _ROUTE_TABLE)
-            if (seen, prefix, kind, table) == (family, 0, _LOCAL, TABLE):
+        async for route in await netlink.route("dump", family=family, table=TABLE):
+            if route.get_attr("RTA_TABLE") == TABLE and route["type"] == _LOCAL and not route["dst_len"]:
                 found.add((family, "route"))
     return frozenset(found)
 
 
-def _routes(netlink: Netlink, family: int) -> list[bytes]:
-    """Of our table, so that a router's million routes are not looked at; older kernels give them all."""
-    try:
-        return netlink.dump(_GET_ROUTES, _BODY.pack(family, *[0] * 8) + number(_ROUTE_TABLE, TABLE))
-    except NetlinkRefused as error:
-        if error.errno == errno.ENOENT:
-            return []
-        raise
-
-
-def _rule_name(rule: dict[int, bytes], mark: int) -> str | None:
-    seen = tuple(_read(rule, kind) for kind in (_RULE_PRIORITY, _RULE_MARK, _RULE_MASK, _RULE_GOTO))
+def _rule_name(rule: Any, mark: int) -> str | None:  # noqa: ANN401 - pyroute2 has no types
+    seen = tuple(rule.get_attr(f"FRA_{name}") for name in ("PRIORITY", "FWMARK", "FWMASK", "GOTO"))
     if seen == (_FIRST, mark, _ALL_BITS, _LAST):
         return "goto"
-    if seen == (_SECOND, mark, _LOW_BITS, None) and _read(rule, _RULE_TABLE) == TABLE:
+    if seen == (_SECOND, mark, _LOW_BITS, None) and rule.get_attr("FRA_TABLE") == TABLE:
         return "lookup"
     return "end" if seen == (_LAST, None, None, None) else None
 
 
-def _read(parts: dict[int, bytes], kind: int) -> int | None:
-    return int.from_bytes(parts[kind], sys.byteorder) if kind in parts else None
-
-
-def _change(netlink: Netlink, command: Literal["add", "delete"], piece: Piece, mark: int) -> None:
+async def _change(netlink: AsyncIPRoute, command: str, piece: Piece, mark: int) -> None:
     family, name = piece
-    kinds = (_NEW_ROUTE, _DELETE_ROUTE) if name == "route" else (_NEW_RULE, _DELETE_RULE)
-    flags = ACK | (CREATE | EXCLUSIVE if command == "add" else 0)
-    netlink.change([Message(kinds[command == "delete"], flags, 0, _body(family, name, mark))])
-
-
-def _body(family: int, name: str, mark: int) -> bytes:
     if name == "route":
-        route = _BODY.pack(family, 0, 0, 0, 0, _STATIC, _HOST, _LOCAL, 0)
-        return route + number(_ROUTE_TABLE, TABLE) + number(_ROUTE_INTERFACE, socket.if_nametoindex("lo"))
-    action, priority, parts = {
-        "goto": (_GOTO, _FIRST, {_RULE_GOTO: _LAST, _RULE_MARK: mark, _RULE_MASK: _ALL_BITS}),
-        "lookup": (_TO_TABLE, _SECOND, {_RULE_TABLE: TABLE, _RULE_MARK: mark, _RULE_MASK: _LOW_BITS}),
-        "end": (_NOTHING, _LAST, {}),
-    }[name]
-    rule = _BODY.pack(family, 0, 0, 0, 0, 0, 0, action, 0) + number(_RULE_PRIORITY, priority)
-    return rule + b"".join(number(kind, value) for kind, value in parts.items())
+        loopback = socket.if_nametoindex("lo")
+        await netlink.route(command, family=family, dst="default", type="local", scope=_HOST, oif=loopback, table=TABLE)
+        return
+    rules: dict[str, dict[str, Any]] = {
+        "goto": {"priority": _FIRST, "action": "goto", "goto": _LAST, "fwmark": mark, "fwmask": _ALL_BITS},
+        "lookup": {"priority": _SECOND, "table": TABLE, "fwmark": mark, "fwmask": _LOW_BITS},
+        "end": {"priority": _LAST, "action": "nop"},
+    }
+    await netlink.rule(command, family=family, **rules[name])
 
 
 @contextmanager
@@ -185,7 +160,6 @@ def _errors() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise RoutingUnavailable(errno.ETIMEDOUT, "policy routing: the kernel did not answer") from error
-    except NetlinkRefused as error:
-        code = error.errno or 0
+    except NetlinkError as error:
         hint = "; it needs CAP_NET_ADMIN and a kernel with CONFIG_IP_MULTIPLE_TABLES"
-        raise RoutingUnavailable(code, f"policy routing: {os.strerror(code)}{hint}") from error
+        raise RoutingUnavailable(error.code, f"policy routing: {os.strerror(error.code)}{hint}") from error
