@@ -14,7 +14,7 @@ import pytest
 from tests.support.cni import Json, PluginFailed, Runtime, install
 from tests.support.netns import Namespace, listen, make_socket, namespace
 from tests.support.netns_helper import running_helper
-from tests.support.pods import PodAgent, described, pod_agent, talk
+from tests.support.pods import DNS_PORT, PodAgent, described, pod_agent, talk
 
 from hostmesh.enrolment.attachments import Attachment, Attachments, name_of
 from hostmesh.kernel import namespaces
@@ -116,6 +116,22 @@ def test_del_releases_and_may_be_repeated(lab: Lab) -> None:
     assert not lab.agent.is_captured("prod/a")
     lab.runtime.delete("container-a", None)
     lab.runtime.delete("never", None)
+
+
+@pytest.mark.parametrize(
+    ("network", "container", "captured"),
+    [(None, None, 0), (True, None, DNS_PORT), (None, "true", DNS_PORT), (True, "false", 0)],
+)
+def test_questions_about_names(lab: Lab, network: bool | None, container: str | None, captured: int) -> None:
+    """Captured where the network says so, or the container by Istio's annotation, which comes first."""
+    lab.runtime.arguments = ""
+    plugin = lab.ours
+    said = {"hostmesh.io/workload": "prod/a", **({"ambient.istio.io/dns-capture": container} if container else {})}
+    plugin |= {"args": {"cni": said}} | ({"dns": network} if network is not None else {})
+    made = lab.container()
+    lab.runtime.add("c1", made.path)
+    assert [one.dns for one in lab.agent.namespaces.open] == [captured]
+    assert ("hostmesh_answers" in made.run("nft", "list", "tables")) == bool(captured)
 
 
 def test_gc_drops_what_is_not_listed(lab: Lab) -> None:

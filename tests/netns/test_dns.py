@@ -203,6 +203,35 @@ def test_questions_of_a_captured_workload(names: Names) -> None:
     assert asked_by_the_unit("web") == []
 
 
+@pytest.mark.parametrize("capture", ["unit: w1.service", f"user: '{USER}'"])
+def test_without_the_agent_a_captured_workload_resolves_ordinary_names(names: Names, capture: str) -> None:
+    """At whomever it asks, over UDP and TCP, however the agent went; with the agent it is answered by it again."""
+    (names.client.workloads / "w.yaml").write_text(
+        f"workload: prod/w1\nserviceAccount: w1\ncapture: {{{capture}, dns: true}}\n"
+    )
+    names.client.reload()
+
+    def asked(name: str, *, tcp: bool) -> list[str]:
+        query = dns.message.make_query(name, "A")
+        with names.lab.a.entered(), names.lab.host.entered():
+            os.seteuid(USER)
+            try:
+                way = dns.query.tcp if tcp else dns.query.udp
+                answer = way(query, names.lab.peer.v4, timeout=10).answer
+            finally:
+                os.seteuid(0)
+        return [item.to_text() for each in answer for item in each]
+
+    until(lambda: asked("web", tcp=False) == [VIP])
+    assert asked("web", tcp=True) == [VIP]
+    names.stop_agent()
+    for tcp in (False, True):
+        assert asked("plain.example.org", tcp=tcp) == ["192.0.2.7"]
+        assert asked("web", tcp=tcp) == []
+    start(names.client)
+    until(lambda: asked("web", tcp=False) == [VIP])
+
+
 def test_all_other_names_are_asked_elsewhere(names: Names) -> None:
     """Byte for byte what the upstream says: EDNS, truncation, TCP; and it is counted."""
     upstream = (names.lab.peer.v4, 53)

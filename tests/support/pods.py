@@ -34,6 +34,7 @@ from hostmesh.redirect.plan import ListenerPorts
 from hostmesh.state.store import MeshState
 from hostmesh.transport.tls.system import SystemTls
 
+DNS_PORT = 15053
 _T = TypeVar("_T")
 
 
@@ -155,7 +156,7 @@ class PodAgent:
     async def refresh(self) -> None:
         """Namespaces as wanted, and the worker told."""
         numbers = self._numbers.assign([*self._named, *self.attachments.workloads])
-        attached, _ = self.attachments.captured((), numbers, "cluster.local")
+        attached, _ = self.attachments.captured((), numbers, "cluster.local", DNS_PORT)
         wanted = [*self._named.values(), *attached]
         await asyncio.to_thread(self.namespaces.refresh, wanted)
         await asyncio.to_thread(

@@ -326,7 +326,8 @@ class Agent:
             self._workers.broadcast(credentials_update(forgotten=gone))
         self._workers.broadcast(local_workloads_update(workloads, self._capture.host_ports))
         self._quarters.follow(self._capture.namespaces.open)
-        self._name_server.follow(asker.workload for asker in self._capture.naming.askers)
+        askers = [asker.workload for asker in self._capture.naming.askers]
+        self._name_server.follow(askers, self._capture.namespaces.open)
         self._health.follow(self._capture.checks)
 
     def _snapshot(self) -> Iterable[pb.ToWorker]:

@@ -244,4 +244,5 @@ def capture_settings(config: AgentConfig) -> CaptureSettings:
         backend=s.capture.backend,
         original_source=s.original_source,
         socks5=SOCKS5.port if s.socks5 else 0,
+        dns=s.dns.port if s.dns.enabled else 0,
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from hostmesh.daemon.dns_metrics import DnsMetrics
@@ -45,6 +46,12 @@ MAX_DATAGRAMS = 64
 """Read in one turn of the loop."""
 Sender = tuple[Any, ...]
 
+Place = IPAddress | str
+"""An address of this host, or the name of sockets elsewhere."""
+Door = tuple[Client, socket.socket, socket.socket]
+"""Who asks there; datagrams, and a listener."""
+_NOBODY: Mapping[str, Door] = MappingProxyType({})
+
 IDLE = 5.0
 """Seconds that a connection may be silent (ztunnel's)."""
 
@@ -69,6 +76,7 @@ class DnsServer:
         settings: of this host.
         host: the client that the host itself is.
         known: whether the mesh is known; before that it cannot be said what is no name of it.
+        gate: opens what captures questions on this host; it is closed when they are not answered any more.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class DnsServer:
         settings: DnsSettings,
         host: Client,
         known: Callable[[], bool] = lambda: True,
+        gate: Callable[[], socket.socket] | None = None,
     ) -> None:
         self._state = state
         self._upstream = upstream
@@ -86,40 +95,87 @@ class DnsServer:
         self._settings = settings
         self._host = host
         self._known = known
-        self._doors: dict[IPAddress, tuple[Client, socket.socket, socket.socket]] = {}
+        self._doors: dict[Place, Door] = {}
         self._wanted: Mapping[IPAddress, Client] = {}
+        self._inside: Mapping[str, Door] = {}
+        self._make_gate = gate
+        self._gate: socket.socket | None = None
         self._changed = asyncio.Event()
         self._forwarded = 0
         self._connections = 0
         self.problem = ""
 
-    def follow(self, captured: Mapping[IPAddress, Client]) -> None:
-        """Listen for these workloads, each at its own address, and for the host."""
-        self._wanted = captured
+    def follow(self, captured: Mapping[IPAddress, Client], inside: Mapping[str, Door] = _NOBODY) -> None:
+        """Listen for these workloads, each at its own address, and for the host.
+
+        Args:
+            captured: by address.
+            inside: sockets in other network namespaces, which stay the caller's, by a name that no other ones get.
+        """
+        self._wanted, self._inside = captured, inside
         self._changed.set()
 
     async def run(self, host: Sequence[IPAddress]) -> None:
         """Serve at the host's addresses and those of captured workloads until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                running: dict[IPAddress, list[asyncio.Task[None]]] = {}
+                running: dict[Place, list[asyncio.Task[None]]] = {}
                 while True:
                     self._changed.clear()
-                    wanted = {**dict.fromkeys(host, self._host), **self._wanted}
-                    for address in [one for one in running if one not in wanted or self._doors[one][0] != wanted[one]]:
-                        for task in running.pop(address):
+                    wanted: dict[Place, Client] = dict.fromkeys(host, self._host)
+                    wanted.update((address, client) for address, client in self._wanted.items())
+                    wanted.update((name, door[0]) for name, door in self._inside.items())
+                    for place in [one for one in running if one not in wanted or self._doors[one][0] != wanted[one]]:
+                        for task in running.pop(place):
                             task.cancel()
-                        self._close(address)
+                        self._close(place)
                     self.problem = ""
-                    for address, client in wanted.items():
-                        if address not in running and self._open(address, client):
-                            running[address] = self._serve(address, tasks)
+                    for place, client in wanted.items():
+                        if place not in running and self._open(place, client):
+                            running[place] = self._serve(place, tasks)
+                    self._see_to_gate()
                     await self._changed.wait()
         finally:
+            self._close_gate()
             for address in list(self._doors):
                 self._close(address)
 
-    def _open(self, address: IPAddress, client: Client) -> bool:
+    def _see_to_gate(self) -> None:
+        """It is open while somebody's questions are captured and everybody is answered."""
+        if not self._wanted or self.problem:
+            self._close_gate()
+        elif self._gate is None and self._make_gate is not None:
+            try:
+                self._gate = self._make_gate()
+            except OSError as error:
+                self.problem = f"questions of workloads are not captured: {error.strerror or error}"
+                _log.error("%s", self.problem)
+
+    def _close_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+
+    def _open(self, place: Place, client: Client) -> bool:
+        if isinstance(place, str):
+            return self._open_inside(place)
+        return self._open_here(place, client)
+
+    def _open_inside(self, name: str) -> bool:
+        client, *theirs = self._inside[name]
+        made: list[socket.socket] = []
+        try:
+            made += (sock.dup() for sock in theirs)
+        except OSError:  # closed meanwhile, and so gone from the next `follow`
+            for sock in made:
+                sock.close()
+            return False
+        for sock in made:
+            sock.setblocking(False)
+        self._doors[name] = client, made[0], made[1]
+        return True
+
+    def _open_here(self, address: IPAddress, client: Client) -> bool:
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         made: list[socket.socket] = []
         try:
@@ -139,12 +195,12 @@ class DnsServer:
         self._doors[address] = client, made[0], made[1]
         return True
 
-    def _close(self, address: IPAddress) -> None:
-        _, datagrams, listener = self._doors.pop(address)
+    def _close(self, place: Place) -> None:
+        _, datagrams, listener = self._doors.pop(place)
         datagrams.close()
         listener.close()
 
-    def _serve(self, address: IPAddress, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    def _serve(self, address: Place, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         client, datagrams, listener = self._doors[address]
         return [
             tasks.create_task(self._datagrams(datagrams, client, tasks), name=f"DNS over UDP at {address}"),

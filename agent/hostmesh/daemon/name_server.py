@@ -10,6 +10,8 @@ from hostmesh.config.agent import AgentConfig
 from hostmesh.daemon.dns_metrics import DnsMetrics
 from hostmesh.daemon.mesh import Mesh
 from hostmesh.dns.answer import Client
+from hostmesh.enrolment.namespaces import OpenNamespace
+from hostmesh.kernel.gate import open_gate
 from hostmesh.model.address import IPAddress, SocketAddress
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect.dns_plan import PLAIN, address_of
@@ -60,10 +62,19 @@ class NameServer:
         if self._server is not None:
             await self._server.run(self.addresses)
 
-    def follow(self, workloads: Iterable[LocalWorkload]) -> None:
-        """Answer these at addresses of their own: their questions are captured."""
-        if self._server is not None:
-            self._server.follow({address_of(workload): self._client(workload) for workload in workloads})
+    def follow(self, workloads: Iterable[LocalWorkload], namespaces: Iterable[OpenNamespace] = ()) -> None:
+        """Answer these, whose questions are captured: at addresses of their own, and in namespaces of theirs."""
+        if self._server is None:
+            return
+        inside = (
+            (f"{one.workload.key} {one.id}.{place}", self._client(one.workload), one.names[place : place + 2])
+            for one in namespaces
+            for place in range(0, len(one.names), 2)
+        )
+        self._server.follow(
+            {address_of(workload): self._client(workload) for workload in workloads},
+            {name: (client, datagrams, listener) for name, client, (datagrams, listener) in inside},
+        )
 
     def _client(self, workload: LocalWorkload) -> Client:
         known = self._mesh.registered(workload.identity, workload.name)
@@ -93,4 +104,5 @@ def _server(config: AgentConfig, mesh: Mesh, metrics: DnsMetrics, known: Callabl
         DnsSettings(settings.domain, settings.split, settings.port, config.settings.ipv6),
         Client(settings.namespace, config.settings.network),
         known,
+        open_gate,
     )

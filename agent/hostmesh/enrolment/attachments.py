@@ -51,6 +51,7 @@ class Attachment:
     service_account: str
     netns: str
     addresses: tuple[str, ...] = ()
+    dns: bool = False
 
     @property
     def key(self) -> Key:
@@ -189,7 +190,7 @@ class Attachments:
         return [key for key in self._known if key[0] == network and key[1:] not in valid]
 
     def captured(
-        self, enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str
+        self, enrolled: Iterable[Enrolled], numbers: Mapping[str, int], trust_domain: str, dns: int = 0
     ) -> tuple[list[CapturedNamespace], list[Problem]]:
         """What is to be captured: one namespace for each workload.
 
@@ -197,6 +198,7 @@ class Attachments:
             enrolled: what workloads.d says, which comes first.
             numbers: by workload.
             trust_domain: of the identities.
+            dns: where the agent answers questions about names, 0 where it does not.
         """
         documents = {one.key: one for one in enrolled}
         captured: dict[str, CapturedNamespace] = {}
@@ -212,7 +214,9 @@ class Attachments:
                 workload = LocalWorkload(numbers[one.workload], name, namespace, identity, "", in_namespace=True)
                 addresses = tuple(map(ip_address, one.addresses))
                 path, descriptor = Path(one.netns), self._descriptors.get(one.key)
-                captured[one.workload] = CapturedNamespace(workload, path, one.source, 1, addresses, descriptor)
+                captured[one.workload] = CapturedNamespace(
+                    workload, path, one.source, 1, addresses, descriptor, dns if one.dns else 0
+                )
         return list(captured.values()), problems
 
     @property

@@ -22,7 +22,7 @@ class CaptureSettings:
     `backend` is one of redirect/choose.py's, or `auto`.
     `ssh_ports` are sshd's where the operator says them, None: those found. `excluded_ports` are further ports of this
     host, `excluded_networks` further destinations that a captured host reaches directly. `socks5` is the port of that
-    proxy, 0 where there is none.
+    proxy, and `dns` that where names are answered, 0 where they are not.
     """
 
     workloads_directory: Path = Path("/etc/hostmesh/workloads.d")
@@ -36,6 +36,7 @@ class CaptureSettings:
     backend: str = "auto"
     original_source: bool = False
     socks5: int = 0
+    dns: int = 0
 
     def reserved(self, facts: Facts) -> Reserved:
         """The failsafe list."""

@@ -32,6 +32,7 @@ SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
 INCOMPATIBLE, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, BAD_CONFIG, TRY_LATER = 1, 4, 5, 6, 7, 11
 NOT_AVAILABLE, NOT_ENROLLED, REFUSED = 50, 100, 101
 
+DNS_CAPTURE = "ambient.istio.io/dns-capture"
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """Capability by which containerd and CRI-O pass a pod's annotations."""
 
@@ -238,7 +239,8 @@ def _workload(config: Json) -> Json | None:
         workload = said.get("hostmesh.io/workload")
         if workload:
             account = said.get("hostmesh.io/service-account") or config.get("serviceAccount") or "default"
-            return {"workload": str(workload), "serviceAccount": str(account)}
+            wish = said.get(DNS_CAPTURE, config.get("dns"))
+            return {"workload": str(workload), "serviceAccount": str(account), "dns": wish in (True, "true")}
     return None
 
 

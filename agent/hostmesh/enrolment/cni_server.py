@@ -155,6 +155,7 @@ class CniServer:
                 str(said["serviceAccount"]),
                 str(said["netns"]),
                 tuple(map(str, said["addresses"])),
+                said.get("dns") is True,
             )
         except (KeyError, TypeError):
             os.close(asked.descriptor)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.enrolment.netns_client import NetnsHelper
+from hostmesh.enrolment.netns_messages import GATE, NAMES
 from hostmesh.kernel import namespaces as kernel
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.plan import ListenerPorts
@@ -26,7 +27,8 @@ CHECKED_AT_ONCE = 8
 class CapturedNamespace:
     """A local workload and its namespace: what is mounted at `path`, or what `descriptor` is.
 
-    `descriptor` stays its owner's, None means that the path is looked at. `addresses` are those it must have.
+    `descriptor` stays its owner's, None means that the path is looked at. `addresses` are those it must have. `dns` is
+    the port at which its questions about names are answered, 0 where they are not captured.
     """
 
     workload: LocalWorkload
@@ -35,11 +37,15 @@ class CapturedNamespace:
     line: int
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
     descriptor: int | None = None
+    dns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class OpenNamespace:
-    """A namespace as it is captured. `id` is of this one: another under the same path has another id."""
+    """A namespace as it is captured. `id` is of this one: another under the same path has another id.
+
+    `names` are sockets where questions are answered, and `gate` is what sends them there.
+    """
 
     id: int
     number: int
@@ -48,11 +54,15 @@ class OpenNamespace:
     listeners: tuple[tuple[str, socket.socket], ...]
     digest: str
     excluded: tuple[int, ...]
+    workload: LocalWorkload
+    dns: int = 0
+    names: tuple[socket.socket, ...] = ()
+    gate: socket.socket | None = None
 
     def close(self) -> None:
         """Nothing of ours keeps the namespace alive."""
         os.close(self.descriptor)
-        for _, sock in self.listeners:
+        for sock in (*(sock for _, sock in self.listeners), *self.names, *([self.gate] if self.gate else [])):
             sock.close()
 
 
@@ -149,13 +159,13 @@ class Namespaces:
             if held is not None:
                 self._take(key).close()
             raise
-        if held is not None and held.inode == kernel.inode(descriptor) and held.number == one.workload.number:
+        if held is not None and self._is_still(held, one, descriptor):
             os.close(descriptor)
             return () if held.excluded == self._excluded else (self._lay_out(key, held),)
         if held is not None:
             self._take(key).close()
         try:
-            entered = self._helper.enter(descriptor, self._ports, self._excluded, one.addresses)
+            entered = self._helper.enter(descriptor, self._ports, self._excluded, one.addresses, one.dns)
         except OSError:
             os.close(descriptor)
             raise
@@ -164,16 +174,25 @@ class Namespaces:
             one.workload.number,
             descriptor,
             kernel.inode(descriptor),
-            entered.listeners,
+            tuple((kind, sock) for kind, sock in entered.listeners if kind not in (NAMES, GATE)),
             entered.digest,
             self._excluded,
+            one.workload,
+            one.dns,
+            tuple(sock for kind, sock in entered.listeners if kind == NAMES),
+            next((sock for kind, sock in entered.listeners if kind == GATE), None),
         )
         with self._lock:
             self._open[key] = opened
         return (f"{key}: captured in {one.path}",)
 
+    @staticmethod
+    def _is_still(held: OpenNamespace, one: CapturedNamespace, descriptor: int) -> bool:
+        wanted = (kernel.inode(descriptor), one.workload.number, one.dns)
+        return (held.inode, held.number, held.dns) == wanted
+
     def _lay_out(self, key: str, held: OpenNamespace) -> str:
-        digest = self._helper.lay_out(held.descriptor, self._ports, self._excluded)
+        digest = self._helper.lay_out(held.descriptor, self._ports, self._excluded, held.dns)
         with self._lock:
             self._open[key] = replace(held, digest=digest, excluded=self._excluded)
         return f"{key}: rules in its network namespace laid out again"

@@ -53,6 +53,7 @@ class NetnsHelper:
         ports: ListenerPorts,
         excluded: Iterable[int] = (),
         addresses: Iterable[IPv4Address | IPv6Address] = (),
+        dns: int = 0,
     ) -> Entered:
         """Open the listeners and lay out the rules: all or nothing.
 
@@ -61,22 +62,23 @@ class NetnsHelper:
             ports: of the listeners.
             excluded: ports never captured inbound.
             addresses: that the namespace must have.
+            dns: where names are answered in it, 0: nowhere.
 
         Raises:
             HelperUnavailable, NamespaceRefused: as they say.
         """
-        request = Request("enter", _ports(ports), tuple(excluded), tuple(addresses))
+        request = Request("enter", _ports(ports), tuple(excluded), tuple(addresses), dns=dns)
         reply, descriptors = self._ask(request, namespace)
         sockets = [socket.socket(fileno=fd) for fd in descriptors]
         return Entered(tuple(zip(reply.kinds, sockets, strict=True)), reply.digest)
 
-    def lay_out(self, namespace: int, ports: ListenerPorts, excluded: Iterable[int] = ()) -> str:
+    def lay_out(self, namespace: int, ports: ListenerPorts, excluded: Iterable[int] = (), dns: int = 0) -> str:
         """Put the rules back; their digest.
 
         Raises:
             HelperUnavailable, NamespaceRefused: as they say.
         """
-        return self._ask(Request("rules", _ports(ports), tuple(excluded)), namespace)[0].digest
+        return self._ask(Request("rules", _ports(ports), tuple(excluded), dns=dns), namespace)[0].digest
 
     def digest(self, namespace: int) -> str:
         """Of the rules that are there now, empty when there are none.
@@ -115,6 +117,8 @@ class NetnsHelper:
             raise HelperUnavailable(
                 f"hostmesh-netns does not answer at {self._path} ({why}); next: systemctl start hostmesh-netns.socket"
             ) from error
+        for fd in descriptors:
+            os.set_inheritable(fd, False)  # a program after this one must not keep what it does not know of
         try:
             reply = read_reply(packet)
         except BadRequest as error:

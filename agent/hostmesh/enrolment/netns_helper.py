@@ -16,8 +16,9 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
-from hostmesh.enrolment.netns_messages import MAX_PACKET, BadRequest, Reply, Request, read_request
+from hostmesh.enrolment.netns_messages import GATE, MAX_PACKET, NAMES, BadRequest, Reply, Request, read_request
 from hostmesh.kernel import namespaces, netfilter
+from hostmesh.kernel.gate import open_gate
 from hostmesh.model.local import PROXY_MARK
 from hostmesh.redirect.namespace_plan import namespace_rules, no_rules
 from hostmesh.redirect.plan import TABLE, ListenerPorts
@@ -31,6 +32,7 @@ _FIRST_FD = 3  # sd_listen_fds(3)
 Answer = tuple[Reply, list[socket.socket]]
 _UCRED = struct.Struct("3i")
 _SO_MARK = 36
+_QUEUE = 256
 
 
 def serve(listener: socket.socket, users: frozenset[int], idle: float = IDLE) -> None:
@@ -101,6 +103,7 @@ def _enter(request: Request, made: ExitStack) -> Answer:
     namespaces.raise_loopback()
     # Listeners first: a process that runs already must not find a redirection to nobody.
     listeners = _listeners(ListenerPorts(*request.ports), made)
+    listeners += _name_sockets(request.dns, made) if request.dns else []
     reply, _ = _lay_out(request, made)
     return Reply("", tuple(kind for kind, _ in listeners), reply.digest), [sock for _, sock in listeners]
 
@@ -123,6 +126,25 @@ def _listeners(ports: ListenerPorts, made: ExitStack) -> list[tuple[str, socket.
     return opened
 
 
+def _name_sockets(port: int, made: ExitStack) -> list[tuple[str, socket.socket]]:
+    """Where questions about names are answered on loopback, and what sends them there only while somebody holds it."""
+    opened: list[tuple[str, socket.socket]] = []
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            sock = made.enter_context(socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+                sock.bind((address, port))
+                if kind == socket.SOCK_STREAM:
+                    sock.listen(_QUEUE)
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue
+                raise BadRequest(f"names cannot be answered at {address} port {port}: {error.strerror}") from error
+            opened.append((NAMES, sock))
+    return [*opened, (GATE, made.enter_context(closing(open_gate())))]
+
+
 def _errno(error: BindFailed) -> int | None:
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
 
@@ -133,7 +155,7 @@ def _open(address: str, port: int, made: ExitStack) -> socket.socket:
 
 
 def _lay_out(request: Request, made: ExitStack) -> Answer:
-    netfilter.run(namespace_rules(ListenerPorts(*request.ports), request.excluded))
+    netfilter.run(namespace_rules(ListenerPorts(*request.ports), request.excluded, request.dns))
     return _digest(request, made)
 
 

@@ -14,6 +14,9 @@ MAX_PACKET = 16384
 MAX_DESCRIPTORS = 64
 """In one packet; the kernel takes at most 253."""
 
+NAMES, GATE = "names", "gate"
+"""Kinds of sockets that are no listeners of the proxy: where names are answered, and what captures questions."""
+
 Verb = Literal["enter", "rules", "digest", "sockets", "leave"]
 
 
@@ -27,6 +30,7 @@ class Request:
 
     `enter` opens the listeners and lays out the rules, `rules` lays out the rules alone, `digest` reads them,
     `sockets` makes unconnected sockets, `leave` removes the rules. `addresses` are refused to be missing at `enter`.
+    `dns` is the port at which names are answered inside, 0 where they are not: then `enter` opens its sockets, too.
     """
 
     verb: Verb
@@ -35,6 +39,7 @@ class Request:
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
     ipv6: bool = False
     count: int = 0
+    dns: int = 0
 
     def encode(self) -> bytes:
         """The packet."""
@@ -46,6 +51,7 @@ class Request:
                 "addresses": [str(address) for address in self.addresses],
                 "ipv6": self.ipv6,
                 "count": self.count,
+                "dns": self.dns,
             }
         ).encode()
 
@@ -81,6 +87,7 @@ def read_request(packet: bytes) -> Request:
             addresses=tuple(ip_address(address) for address in said["addresses"]),
             ipv6=said["ipv6"] is True,
             count=said["count"],
+            dns=_ports([said["dns"]], 1)[0] if said.get("dns") else 0,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"not a request: {error}") from error

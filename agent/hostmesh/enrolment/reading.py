@@ -86,7 +86,7 @@ class Reader:
         if strict and mistakes:
             raise InvalidYaml(mistakes)
         named = [self._named(one, numbers) for one in enrolled if one.netns]
-        attached, clashes = self._attachments.captured(enrolled, numbers, domain)
+        attached, clashes = self._attachments.captured(enrolled, numbers, domain, self._settings.dns)
         everybody = Intent(
             located.units,
             others.users,
@@ -103,7 +103,7 @@ class Reader:
             tuple(one for one in namespaces if one.workload not in idle),
             workloads,
             idle,
-            (*located.problems, *others.mistakes, *clashes),
+            (*located.problems, *others.mistakes, *clashes, *self._unheard(enrolled)),
             located.missing_drop_ins,
             tuple(_askers(enrolled, _without(everybody, idle))),
             {one.key: one.health for one in enrolled if one.health is not None},
@@ -125,7 +125,13 @@ class Reader:
 
     def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
         workload = workload_of(one, numbers, self._settings.trust_domain)
-        return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses)
+        dns = self._settings.dns if one.dns else 0
+        return CapturedNamespace(workload, Path(one.netns), one.source, one.line, one.addresses, dns=dns)
+
+    def _unheard(self, enrolled: Iterable[workloads_d.Enrolled]) -> Iterator[Problem]:
+        if not self._settings.dns:
+            why = "names are not answered on this host; next: dns: {enabled: true} in agent.yaml"
+            yield from (Problem(one.source, one.line, "capture.dns", why) for one in enrolled if one.dns)
 
 
 def _askers(enrolled: Iterable[workloads_d.Enrolled], captured: Intent) -> Iterator[Asker]:

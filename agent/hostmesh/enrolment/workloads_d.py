@@ -169,8 +169,8 @@ class _Capture(_Strict):
             raise ValueError("addresses are those of a network namespace, and only go with netns")
         if self.ports and self.user is None:
             raise ValueError("ports are those that a user listens on, and only go with user")
-        if self.dns and self.unit is None and self.user is None:
-            raise ValueError("dns (questions about names are captured) only goes with unit and user")
+        if self.dns and self.host is not None:
+            raise ValueError("dns (capture of questions) does not go with host, which must resolve by itself")
         if self.netns is not None and self.exclude != NOTHING:
             raise ValueError("exclude does not go with netns: nothing but the workload is in its namespace")
         return self

@@ -7,6 +7,11 @@
   own        the agent's own questions have conntrack's zone 1: a port that a workload has just asked from has an
              entry there that would send the agent's question back to the agent.
 
+  after      marks go again before anybody else sees them.
+
+Questions are captured only while the agent answers: a table that lives as long as its socket (`kernel/gate`) marks
+them, and without the mark they go where they were meant to, over TCP past the capture of connections too.
+
 Nothing here is needed for ordinary names while nobody is captured.
 """
 
@@ -17,15 +22,22 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 
+from hostmesh.kernel.gate import OPEN
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 
 TABLE = "hostmesh_dns"
 PLAIN = IPv4Address("127.0.15.53")
 PRIORITY = -106
 """Before capture (-105): a question over TCP is one about names first."""
+AFTER = -90
+"""Every translation is done, and nobody routes by the mark."""
 _FIRST = IPv4Address("127.64.0.0")
 _OURS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} return"
 _QUESTION = "meta l4proto { tcp, udp } th dport 53"
+_ANSWERED = f"meta mark {OPEN:#x} "
+_PAST = "tcp dport 53 meta mark 0x0"
+_PASSED = 0x111
+"""What is never captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +96,17 @@ def dns_plan(askers: Iterable[Asker], port: int, *, plain: bool = False, cgroup_
     for level in levels:
         unit = f"socket cgroupv2 level {level}"
         output += [
-            (f"meta nfproto ipv4 {_QUESTION} dnat ip to {unit} map @askers_{level} : {port}", "a unit asks"),
-            (f"meta nfproto ipv6 {_QUESTION} {unit} @askers6_{level} redirect to :{port}", "a unit asks"),
+            (f"{_ANSWERED}meta nfproto ipv4 {_QUESTION} dnat ip to {unit} map @askers_{level} : {port}", "a unit asks"),
+            (f"{_ANSWERED}meta nfproto ipv6 {_QUESTION} {unit} @askers6_{level} redirect to :{port}", "a unit asks"),
+            (f"{_PAST} {unit} @askers6_{level} meta mark set {_PASSED:#x}", "a unit asks, and nobody answers"),
         ]
     for user in users:
+        uid, key = f"meta skuid {user.uid}", user.workload.key
         to = f"dnat ip to {address_of(user.workload)}:{port}"
         output += [
-            (f"meta nfproto ipv4 {_QUESTION} meta skuid {user.uid} {to}", f"{user.workload.key} asks"),
-            (f"meta nfproto ipv6 {_QUESTION} meta skuid {user.uid} redirect to :{port}", f"{user.workload.key} asks"),
+            (f"{_ANSWERED}meta nfproto ipv4 {_QUESTION} {uid} {to}", f"{key} asks"),
+            (f"{_ANSWERED}meta nfproto ipv6 {_QUESTION} {uid} redirect to :{port}", f"{key} asks"),
+            (f"{_PAST} {uid} meta mark set {_PASSED:#x}", f"{key} asks, and nobody answers"),
         ]
     lines = [
         f"add table inet {TABLE}",
@@ -100,6 +115,9 @@ def dns_plan(askers: Iterable[Asker], port: int, *, plain: bool = False, cgroup_
         *(f"add map inet {TABLE} askers_{level} {{ type cgroupsv2 : ipv4_addr; }}" for level in levels),
         *(f"add set inet {TABLE} askers6_{level} {{ type cgroupsv2; }}" for level in levels),
         f"add chain inet {TABLE} output {{ type nat hook output priority {PRIORITY}; policy accept; }}",
+        f"add chain inet {TABLE} after {{ type filter hook output priority {AFTER}; policy accept; }}",
+        f"add rule inet {TABLE} after meta mark {OPEN:#x} meta mark set 0x0",
+        f"add rule inet {TABLE} after meta mark {_PASSED:#x} tcp dport 53 meta mark set 0x0",
         f"add chain inet {TABLE} own {{ type filter hook output priority -300; policy accept; }}",
         *(f'add rule inet {TABLE} output {rule} comment "{comment}"' for rule, comment in output),
         f"add rule inet {TABLE} own meta mark & 0xfff == {PROXY_MARK:#x} udp dport 53 ct original zone set 1",

@@ -8,6 +8,8 @@ captured.
   inbound    what arrives from outside goes to the plaintext inbound port; 15008 is where HBONE peers connect. Health
              probes are let through: the host sees to it that nobody else has their address (redirect/probes.py).
   guard      the redirected ports are reached by redirection only: a process that connects to them is reset.
+  names      where it is asked for, questions that leave for port 53 go to the agent's port on loopback, as long as it
+             answers (kernel/gate); else they go where they were meant to.
   leaving    the proxy's connections to the workload's own ports carry its number too, and must not leave.
 """
 
@@ -15,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hostmesh.kernel.gate import OPEN
 from hostmesh.model.local import PROXY_MARK
+from hostmesh.redirect.dns_plan import AFTER
 from hostmesh.redirect.plan import GUARD_PRIORITY, NAT_PRIORITY, TABLE, ListenerPorts
 from hostmesh.redirect.probes import SOURCES
 
@@ -25,22 +29,25 @@ Rule = tuple[str, str]
 _OPEN = "released: what was captured before lives on"
 _WORD = ((4, "ip"), (6, "ip6"))
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"
+_UNMARK = f"meta mark {OPEN:#x} meta mark set 0x0", "of questions"
 _OURS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} return"
 
 
-def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = ()) -> str:
+def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = (), dns: int = 0) -> str:
     """The transaction that lays out the table, whatever was in it before.
 
     Args:
         ports: the proxy's listeners in the namespace.
         excluded_ports: never captured inbound.
+        dns: where questions about names are answered, 0: nowhere.
     """
     lines = _afresh()
     for chain, hook, rules in (
-        ("outbound", f"type nat hook output priority {NAT_PRIORITY}", _outbound(ports)),
+        ("outbound", f"type nat hook output priority {NAT_PRIORITY}", _outbound(ports, dns)),
         ("inbound", f"type nat hook prerouting priority {NAT_PRIORITY}", _inbound(ports, excluded_ports)),
         ("guard", f"type filter hook input priority {GUARD_PRIORITY}", _guard(ports)),
         ("leaving", f"type filter hook output priority {GUARD_PRIORITY}", _leaving()),
+        *([("after", f"type filter hook output priority {AFTER}", [_UNMARK])] if dns else []),
     ):
         lines.append(f"add chain inet {TABLE} {chain} {{ {hook}; policy accept; }}")
         lines += [f'add rule inet {TABLE} {chain} {rule} comment "{comment}"' for rule, comment in rules]
@@ -65,12 +72,15 @@ def _afresh() -> list[str]:
     return [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"add table inet {TABLE}"]
 
 
-def _outbound(ports: ListenerPorts) -> list[Rule]:
+def _outbound(ports: ListenerPorts, dns: int) -> list[Rule]:
+    question = f"meta mark {OPEN:#x} meta l4proto {{ tcp, udp }} th dport 53 redirect to :{dns}"
+    names = [(question, "the workload asks for a name"), ("tcp dport 53 return", "as it does while nobody answers")]
     return [
         (_OURS, "never captured: the proxy itself"),
         ("ip daddr 127.0.0.0/8 return", "never captured: loopback"),
         ("ip6 daddr ::1 return", "never captured: loopback"),
         ("fib daddr type local return", "never captured: the workload calls itself"),
+        *(names if dns else []),
         (f"{_NEW} redirect to :{ports.outbound}", "the workload connects"),
     ]
 

@@ -12,8 +12,12 @@ from hostmesh.config.proxy import ProxyConfig
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.enrolment.namespaces import OpenNamespace
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
 from hostmesh.transport.listeners import bind_listener
 from hostmesh.wire.proto import doors_pb2, worker_pb2
+
+WEB = LocalWorkload(1, "web", "prod", Identity("cluster.local", "prod", "web"), "", in_namespace=True)
 
 
 def opened(id_: int, number: int) -> tuple[OpenNamespace, int]:
@@ -21,7 +25,7 @@ def opened(id_: int, number: int) -> tuple[OpenNamespace, int]:
     listener = bind_listener("127.0.0.1", 0)
     port: int = listener.getsockname()[1]
     held = os.open("/dev/null", os.O_RDONLY)
-    return OpenNamespace(id_, number, held, (0, 0), (("inbound_plaintext", listener),), "", ()), port
+    return OpenNamespace(id_, number, held, (0, 0), (("inbound_plaintext", listener),), "", (), WEB), port
 
 
 def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:

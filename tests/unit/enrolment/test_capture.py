@@ -214,6 +214,22 @@ def test_opted_out_and_in_again(host: Host) -> None:
     assert "workloads_2" in file.read_text()
 
 
+def test_questions_that_nobody_would_answer_are_a_problem(host: Host) -> None:
+    """The workload is captured, and its questions go where they went: said with the line and the next step."""
+    host.enrol("a")
+    (host.settings.workloads_directory / "a.yaml").write_text(
+        "workload: prod/a\ncapture:\n  unit: a.service\n  dns: true\n"
+    )
+    captured = host.agent().refresh()
+    assert [one.key for one in captured.workloads] == ["prod/a"]
+    (problem,) = (str(one) for one in captured.problems if "capture.dns" in str(one))
+    assert problem.endswith(
+        "a.yaml:3: capture.dns: names are not answered on this host; next: dns: {enabled: true} in agent.yaml"
+    )
+    answering = replace(host, settings=replace(host.settings, dns=15053))
+    assert not [one for one in answering.agent().refresh().problems if "capture.dns" in str(one)]
+
+
 def test_replies_to_clients_are_routed_when_applications_see_them(host: Host) -> None:
     """Put in place with the rules, put back when somebody takes it away, gone with the setting and with capture."""
     shown = replace(host, settings=replace(host.settings, original_source=True))

@@ -69,6 +69,10 @@ MISTAKES = [
     (WEB + "  exclude: {inbound: {owners: [a]}}\n", "web.yaml:5: capture.exclude.inbound.owners: unknown field"),
     (WEB + "  exclude: {inbound: {ports: [0]}}\n", "web.yaml:5: capture.exclude.inbound.ports[0]: "),
     (WEB + "  exclude: {inbound: {interfaces: ['a b']}}\n", "web.yaml:5: capture.exclude.inbound.interfaces[0]: is no"),
+    (
+        "workload: prod/web\ncapture: {host: true, dns: true}\n",
+        "web.yaml:2: capture: dns (capture of questions) does not go with host",
+    ),
     (WEB + "  ports: [80]\n", "web.yaml:3: capture: ports are those that a user listens on, and only go with user"),
     (WEB.replace("unit: web-api.service", "user: root"), "web.yaml:4: capture.user: is needed to repair the host"),
     (WEB.replace("unit: web-api.service", "user: 0"), "web.yaml:4: capture.user: is needed to repair the host"),
