@@ -21,6 +21,8 @@ _DERIVED = 4096
 """How many derived facts are kept between two changes."""
 
 _Fact = TypeVar("_Fact")
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
 
 
 class MeshState:
@@ -81,9 +83,9 @@ class MeshState:
         old = self._workloads.get(workload.uid)
         if old == workload:
             return False
+        self._link_workload(workload)
         if old is not None:
             self._unlink_workload(old)
-        self._link_workload(workload)
         self._changed()
         return True
 
@@ -92,9 +94,9 @@ class MeshState:
         old = self._services.get(service.namespaced_hostname)
         if old == service:
             return False
+        self._link_service(service)
         if old is not None:
             self._unlink_service(old)
-        self._link_service(service)
         self._changed()
         return True
 
@@ -248,7 +250,8 @@ class MeshState:
         self._derived[key] = fact
         return fact
 
-    # Indexes
+    # Indexes. What replaces something is linked first: a key that goes and comes again would have Python tidy up a
+    # dictionary of a hundred thousand once in a while, for 25 ms.
 
     def _changed(self) -> None:
         self.generation += 1
@@ -265,7 +268,7 @@ class MeshState:
             self._endpoints.setdefault(key, {})[workload.uid] = workload
 
     def _unlink_workload(self, workload: Workload) -> None:
-        del self._workloads[workload.uid]
+        _drop(self._workloads, workload.uid, workload)
         for network, ip in _indexed_addresses(workload):
             self._workloads_by_ip[network].discard(ip, workload)
         self._workloads_by_name.discard(workload.name, workload)
@@ -273,7 +276,7 @@ class MeshState:
             self._workloads_by_hostname.discard(workload.hostname, workload)
         for key in workload.services:
             endpoints = self._endpoints[key]
-            del endpoints[workload.uid]
+            _drop(endpoints, workload.uid, workload)
             if not endpoints:
                 del self._endpoints[key]
 
@@ -286,7 +289,7 @@ class MeshState:
             self._services_by_cidr.setdefault(cidr_vip.network, CidrIndex()).add(cidr_vip.cidr, service)
 
     def _unlink_service(self, service: Service) -> None:
-        del self._services[service.namespaced_hostname]
+        _drop(self._services, service.namespaced_hostname, service)
         self._services_by_hostname.discard(service.hostname, service)
         for vip in dict.fromkeys(service.vips):
             self._services_by_vip[vip.network].discard(vip.ip, service)
@@ -305,6 +308,12 @@ class MeshState:
         if balancing is not None and balancing.health_policy is HealthPolicy.ALLOW_ALL:
             return tuple(endpoints)
         return tuple(workload for workload in endpoints if workload.status is HealthStatus.HEALTHY)
+
+
+def _drop(where: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Take it out, unless something else has its place."""
+    if where[key] is value:
+        del where[key]
 
 
 def _scope_key(policy: Authorization) -> str | None:
