@@ -28,6 +28,7 @@ RECURSIVE_CALL = "attempted recursive call to ourselves"
 SUCCESS = Failure("")
 DRAINED = Failure("connection closed due to connection drain")
 HOSTS_PORT = Failure("the port is no workload's: the client is told to reach the host itself")
+CROWDED_OUT = Failure("too many handshakes at once, and this one has taken longest")
 CERTIFICATE_EXPIRED = Failure("connection closed: certificate expired", "IDENTITY_ERROR")
 CERTIFICATE_REVOKED = Failure("connection closed: peer certificate revoked by CRL", "CERT_REVOKED")
 OWN_CERTIFICATE_REVOKED = Failure("connection closed: own certificate revoked by CRL", "CERT_REVOKED")

@@ -29,6 +29,10 @@ from hostmesh.wire.client_hello import MAX_CLIENT_HELLO, BadClientHello, Incompl
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.limits import SERVER_LIMITS, Role
 
+MAX_UNPROVEN = 4096
+"""Peers of a listener that have not proven who they are; one more, and the oldest has to go. Each has a descriptor and,
+from its ClientHello on, some 60 KiB of the TLS library's. Real ones take milliseconds, and so are never the oldest."""
+
 
 class Inbound:
     """Accepts for the HBONE listener and knows every peer that is connected."""
@@ -37,6 +41,7 @@ class Inbound:
         self.context = context
         self._draining = False
         self._peers: dict[InboundPeer, None] = {}
+        self._unproven: dict[InboundPeer, None] = {}
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -48,13 +53,16 @@ class Inbound:
         """A peer."""
         self.context.metrics.sockets_open["destination"] += 1
         peer = InboundPeer(self, sock, address)
-        self._peers[peer] = None
+        self._peers[peer] = self._unproven[peer] = None
+        if len(self._unproven) > MAX_UNPROVEN:
+            next(iter(self._unproven)).close(failures.CROWDED_OUT)
         peer.begin()
 
     def gone(self, peer: InboundPeer) -> None:
         """The peer's socket is closed."""
         if self._peers.pop(peer, self) is None:
             self.context.metrics.sockets_open["destination"] -= 1
+            self._unproven.pop(peer, None)
 
     def drain(self) -> None:
         """Ask every peer to go."""
@@ -71,6 +79,7 @@ class Inbound:
 
     def settled(self, peer: InboundPeer) -> None:
         """A peer has become a tunnel."""
+        del self._unproven[peer]
         if self._draining:
             peer.drain()
 

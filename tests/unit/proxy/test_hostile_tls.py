@@ -16,6 +16,7 @@ from tests.support.proxy import CONFIG, Mesh, echo
 
 from hostmesh.model.identity import Credentials
 from hostmesh.model.trust import TrustBundle
+from hostmesh.proxy import inbound
 from hostmesh.telemetry.metrics import OPENED
 from hostmesh.transport.tls.bundled import BundledTls
 from hostmesh.transport.tls.engine import TlsProvider
@@ -154,3 +155,60 @@ def test_a_certificate_of_two_identities_is_its_first() -> None:
             stream = peer.connect(f"{mesh.ip}:{app.port}")
             assert peer.answer(stream)[":status"] == "200"
         assert dict(mesh.server.main.wait_logs(1)[0].fields)["src.identity"] == str(ALICE)
+
+
+def half_open(mesh: Mesh, hello: bytes, number: int) -> list[socket.socket]:
+    """Peers that stop somewhere in their handshake: with nothing said, within their ClientHello, or behind it."""
+    said = (b"", hello[:100], hello)
+    socks = []
+    for place in range(number):
+        sock = socket.create_connection((mesh.ip, 15008), PATIENCE)
+        sock.sendall(said[place % len(said)])
+        socks.append(sock)
+    return socks
+
+
+def client_hello(mesh: Mesh) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    made = context(None, mesh.authority.pem, server=False).wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        made.do_handshake()
+    return outgoing.read()
+
+
+def test_a_thousand_half_open_handshakes_stand_in_nobodys_way() -> None:
+    """Open connections go on, new ones and new tunnels are made, and all of the thousand are gone after their time."""
+    patient = replace(CONFIG, handshake_timeout=3.0)
+    with Mesh(server_config=patient, client_tls=BundledTls(), server_tls=BundledTls()) as mesh, mesh.app(echo) as app:
+        with mesh.connect(app.port) as before:
+            socks = half_open(mesh, client_hello(mesh), 1000)
+            for number in range(20):
+                if number % 5 == 0:
+                    mesh.client.call(mesh.client.server._host.pool.retire_all)
+                with mesh.connect(app.port) as during:
+                    for sock in (before, during):
+                        sock.sendall(b"still here")
+                        assert sock.recv(10) == b"still here"
+        for sock in socks:
+            sock.settimeout(PATIENCE)
+            with contextlib.suppress(ConnectionError), sock:
+                while sock.recv(4096):
+                    continue
+        records = mesh.server.main.wait_logs(1021)
+        refused = [dict(record.fields)["error"] for record in records if record.message == "connection failed"]
+        assert refused == ["tls handshake error: timed out"] * 1000
+
+
+def test_one_handshake_too_many_costs_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What half-open handshakes hold is bounded, and whoever comes with a certificate still gets in."""
+    monkeypatch.setattr(inbound, "MAX_UNPROVEN", 10)
+    with Mesh(server_config=replace(CONFIG, handshake_timeout=60.0)) as mesh, mesh.app(echo) as app:
+        socks = half_open(mesh, client_hello(mesh), 30)
+        with mesh.connect(app.port) as sock:
+            sock.sendall(b"still here")
+            assert sock.recv(10) == b"still here"
+        errors = [str(dict(record.fields)["error"]) for record in mesh.server.main.wait_logs(21)[:21]]
+        assert set(errors) == {"tls handshake error: too many handshakes at once, and this one has taken longest"}
+        assert mesh.server.call(lambda: len(mesh.server.server._host.inbound)) == 10
+        for sock in socks:
+            sock.close()
