@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from tests.support.pods import PodAgent, described, pod_agent, talk, wait_until
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 
 pytestmark = pytest.mark.netns
+
+SOCKS5 = 15080
 
 
 @dataclass
@@ -52,7 +55,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     """`a` and `b` are linked and described, not captured yet."""
     with ExitStack() as stack:
         a, b = stack.enter_context(linked("a", "b"))
-        agent = stack.enter_context(pod_agent(tmp_path))
+        agent = stack.enter_context(pod_agent(tmp_path, SOCKS5))
         agent.put(described("a", a.v4, a.v6), described("b", b.v4, b.v6))
         yield Lab(agent, a, b, stack)
 
@@ -79,6 +82,34 @@ def test_one_talks_to_the_other_by_both_identities(lab: Lab, ipv6: bool) -> None
     assert outbound["src.identity"] == inbound["src.identity"] == "spiffe://cluster.local/ns/prod/sa/a"
     assert outbound["dst.identity"] == inbound["dst.identity"] == "spiffe://cluster.local/ns/prod/sa/b"
     assert str(inbound["src.addr"]).startswith(f"[{source}]" if ipv6 else source)
+
+
+def test_socks_clients_are_who_their_namespace_is(lab: Lab) -> None:
+    """On its own loopback, without capture; the port is nobody's outside of it, and is gone with the workload."""
+    both(lab)
+    app = lab.listen(lab.b, lab.b.v4, 8080)
+    client = lab.dial(lab.a, "127.0.0.1", SOCKS5)
+    client.sendall(b"\x05\x01\x00\x05\x01\x00\x01" + ip_address(lab.b.v4).packed + (8080).to_bytes(2, "big"))
+    answer = b"".join(client.recv(1) for _ in range(12))
+    assert answer == bytes.fromhex("0500 05000001000000000000")
+    server, _ = lab.accept(app)
+    assert talk(client, server) == (b"question", b"answer")
+    client.close()
+    server.close()
+    lab.agent.proxy_main.wait_logs(2)
+    assert {fields["src.identity"] for fields in lab.access()} == {"spiffe://cluster.local/ns/prod/sa/a"}
+    with pytest.raises(ConnectionError):
+        lab.dial(lab.b, lab.a.v4, SOCKS5).recv(1)
+    lab.agent.release("a")
+    wait_until(lambda: is_refused(lab, lab.a, SOCKS5))
+
+
+def is_refused(lab: Lab, where: Namespace, port: int) -> bool:
+    try:
+        lab.dial(where, "127.0.0.1", port).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_many_at_once(lab: Lab) -> None:

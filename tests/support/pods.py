@@ -87,9 +87,9 @@ class AsyncThread:
 class PodAgent:
     """Main and one worker in one process; `helper` is asked for sockets in namespaces."""
 
-    def __init__(self, directory: Path, helper: NetnsHelper) -> None:
+    def __init__(self, directory: Path, helper: NetnsHelper, socks5: int = 0) -> None:
         logging.getLogger("hostmesh").setLevel(logging.INFO)
-        self.namespaces = Namespaces(helper, ListenerPorts())
+        self.namespaces = Namespaces(helper, ListenerPorts(), socks5)
         self.attachments = Attachments(directory / "cni.json")
         self._numbers = Numbers(directory / "marks.json")
         self._named: dict[str, CapturedNamespace] = {}
@@ -196,10 +196,10 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 @contextmanager
-def pod_agent(directory: Path) -> Iterator[PodAgent]:
+def pod_agent(directory: Path, socks5: int = 0) -> Iterator[PodAgent]:
     """An agent with its helper."""
     with running_helper(directory) as helper:
-        agent = PodAgent(directory, helper)
+        agent = PodAgent(directory, helper, socks5)
         try:
             yield agent
         finally:

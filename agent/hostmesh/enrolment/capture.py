@@ -102,7 +102,7 @@ class Capture:
         self._cgroups = cgroups or cgroup.find_root()
         self._redirector = redirector or self._chosen()
         self._view = view or HostView()
-        self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports)
+        self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports, settings.socks5)
         self._policing = policing
         self._prober = prober or ProbeRedirector(settings.runtime_directory)
         self._naming = naming

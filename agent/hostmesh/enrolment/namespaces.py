@@ -69,9 +69,10 @@ class OpenNamespace:
 class Namespaces:
     """Blocking: an asyncio program calls it in threads; `supply` beside one of the others."""
 
-    def __init__(self, helper: NetnsHelper, ports: ListenerPorts) -> None:
+    def __init__(self, helper: NetnsHelper, ports: ListenerPorts, socks5: int = 0) -> None:
         self._helper = helper
         self._ports = ports
+        self._socks5 = socks5
         self._lock = threading.Lock()
         self._open: dict[str, OpenNamespace] = {}
         self._wanted: tuple[CapturedNamespace, ...] = ()
@@ -165,7 +166,7 @@ class Namespaces:
         if held is not None:
             self._take(key).close()
         try:
-            entered = self._helper.enter(descriptor, self._ports, self._excluded, one.addresses, one.dns)
+            entered = self._helper.enter(descriptor, self._ports, self._excluded, one.addresses, one.dns, self._socks5)
         except OSError:
             os.close(descriptor)
             raise

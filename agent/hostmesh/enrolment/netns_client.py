@@ -54,6 +54,7 @@ class NetnsHelper:
         excluded: Iterable[int] = (),
         addresses: Iterable[IPv4Address | IPv6Address] = (),
         dns: int = 0,
+        socks5: int = 0,
     ) -> Entered:
         """Open the listeners and lay out the rules: all or nothing.
 
@@ -63,11 +64,12 @@ class NetnsHelper:
             excluded: ports never captured inbound.
             addresses: that the namespace must have.
             dns: where names are answered in it, 0: nowhere.
+            socks5: port of a listener on loopback, 0 for none.
 
         Raises:
             HelperUnavailable, NamespaceRefused: as they say.
         """
-        request = Request("enter", _ports(ports), tuple(excluded), tuple(addresses), dns=dns)
+        request = Request("enter", _ports(ports), tuple(excluded), tuple(addresses), dns=dns, socks5=socks5)
         reply, descriptors = self._ask(request, namespace)
         sockets = [socket.socket(fileno=fd) for fd in descriptors]
         return Entered(tuple(zip(reply.kinds, sockets, strict=True)), reply.digest)

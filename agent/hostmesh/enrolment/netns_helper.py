@@ -1,6 +1,6 @@
 """hostmesh-netns: the one part that may enter other network namespaces, so that the agent need not (setns(2)).
 
-It lays out a fixed table, opens the proxy's three listeners or makes unconnected sockets, in a namespace whose
+It lays out a fixed table, opens the proxy's listeners or makes unconnected sockets, in a namespace whose
 descriptor the caller brings, and hands the sockets over. It reads no file, keeps nothing between two requests, takes
 no text that ends up in a rule, and is there only while it is asked: systemd starts it and it ends when nobody asks.
 """
@@ -102,14 +102,16 @@ def _enter(request: Request, made: ExitStack) -> Answer:
         raise BadRequest(f"the namespace does not have the address {', '.join(missing)}")
     namespaces.raise_loopback()
     # Listeners first: a process that runs already must not find a redirection to nobody.
-    listeners = _listeners(ListenerPorts(*request.ports), made)
+    listeners = _listeners(ListenerPorts(*request.ports), request.socks5, made)
     listeners += _name_sockets(request.dns, made) if request.dns else []
     reply, _ = _lay_out(request, made)
     return Reply("", tuple(kind for kind, _ in listeners), reply.digest), [sock for _, sock in listeners]
 
 
-def _listeners(ports: ListenerPorts, made: ExitStack) -> list[tuple[str, socket.socket]]:
+def _listeners(ports: ListenerPorts, socks5: int, made: ExitStack) -> list[tuple[str, socket.socket]]:
     opened = [("outbound", _open("127.0.0.1", ports.outbound, made))]
+    if socks5:
+        opened.append(("socks5", _open("127.0.0.1", socks5, made)))
     for kind, address, instead, port in (
         ("outbound", "::1", None, ports.outbound),
         ("inbound_plaintext", "::", "0.0.0.0", ports.inbound_plaintext),

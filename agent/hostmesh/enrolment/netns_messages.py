@@ -31,6 +31,7 @@ class Request:
     `enter` opens the listeners and lays out the rules, `rules` lays out the rules alone, `digest` reads them,
     `sockets` makes unconnected sockets, `leave` removes the rules. `addresses` are refused to be missing at `enter`.
     `dns` is the port at which names are answered inside, 0 where they are not: then `enter` opens its sockets, too.
+    `socks5` is the port of a further listener on loopback, 0 where none is wanted.
     """
 
     verb: Verb
@@ -40,6 +41,7 @@ class Request:
     ipv6: bool = False
     count: int = 0
     dns: int = 0
+    socks5: int = 0
 
     def encode(self) -> bytes:
         """The packet."""
@@ -52,6 +54,7 @@ class Request:
                 "ipv6": self.ipv6,
                 "count": self.count,
                 "dns": self.dns,
+                "socks5": self.socks5,
             }
         ).encode()
 
@@ -88,6 +91,7 @@ def read_request(packet: bytes) -> Request:
             ipv6=said["ipv6"] is True,
             count=said["count"],
             dns=_ports([said["dns"]], 1)[0] if said.get("dns") else 0,
+            socks5=_ports([said["socks5"]], 1)[0] if said.get("socks5") else 0,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"not a request: {error}") from error

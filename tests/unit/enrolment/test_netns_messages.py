@@ -23,6 +23,7 @@ ports = st.integers(1, 65535)
         addresses=st.lists(st.ip_addresses(), max_size=3).map(tuple),
         ipv6=st.booleans(),
         count=st.integers(0, 64),
+        socks5=st.integers(0, 65535),
     )
 )
 def test_a_request_is_read_as_it_was_written(request: Request) -> None:
@@ -65,6 +66,9 @@ GOOD = json.loads(Request("enter", addresses=(IPv4Address("10.0.0.1"), IPv6Addre
         {"count": 65},
         {"count": -1},
         {"count": "8"},
+        {"socks5": 65536},
+        {"socks5": "80"},
+        {"socks5": True},
     ],
     ids=str,
 )
