@@ -1,4 +1,4 @@
-"""A worker's report in slices: however much there is to tell, one turn of the loop tells little of it."""
+"""A worker's report in slices: however much there is to tell, no byte waits for it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from time import monotonic
 
+from hostmesh.daemon.background import Background
 from hostmesh.proxy.connections import OpenConnection
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.telemetry.metrics import GAUGES, Series
 from hostmesh.transport.loop import Loop
 from hostmesh.wire.proto import worker_pb2 as pb
 
-SLICE = 100
-"""Series or connections in one message: about a millisecond of a turn."""
+SLICE = 25
+"""Series or connections in one message: 0.1 ms, a slice of `Background`'s. While there is traffic 100,000 series thus
+take five seconds, of the eight that main waits."""
 
 MAX_REPORTS = 4
 """Reports that may be asked for at once; main makes do with the last one where a further request is not answered."""
@@ -41,23 +44,30 @@ class Reporter:
         server: whose numbers.
         send: hands a message to the link.
         waiting: bytes that wait for main.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, loop: Loop, server: ProxyServer, send: Callable[[pb.FromWorker], None], waiting: Callable[[], int]
+        self,
+        loop: Loop,
+        server: ProxyServer,
+        send: Callable[[pb.FromWorker], None],
+        waiting: Callable[[], int],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._loop = loop
         self._server = server
         self._send = send
         self._waiting = waiting
         self._reports: deque[_Report] = deque()
+        self._telling = Background(loop, self._tell(), clock)
 
     def begin(self, report_id: int) -> None:
-        """Report in this turn and as many more as it takes."""
+        """Report in the next turn and as many more as it takes."""
         if len(self._reports) < MAX_REPORTS:
             self._reports.append(_Report(report_id, self._items()))
             if len(self._reports) == 1:
-                self._loop.call_later(0, self._go_on)
+                self._loop.call_later(0, self._telling.start)
 
     def everything(self) -> None:
         """Report all of it at once, for the last time."""
@@ -71,17 +81,21 @@ class Reporter:
         yield from self._server.metrics.gauges()
         yield from self._server.connections()
 
-    def _go_on(self) -> None:
-        delay = PAUSE
-        if self._waiting() < FULL:
-            report = self._reports[0]
-            message = _slice(report.id, report.items)
-            self._send(pb.FromWorker(report=message))
-            delay = 0.0
-            if not message.more:
-                self._reports.popleft()
-        if self._reports:
-            self._loop.call_later(delay, self._go_on)
+    def _tell(self) -> Iterator[bool]:
+        """A slice at a time, as `Background` has it done."""
+        while True:
+            if not self._reports:
+                yield False
+            elif self._waiting() >= FULL:
+                self._loop.call_later(PAUSE, self._telling.start)
+                yield False
+            else:
+                report = self._reports[0]
+                message = _slice(report.id, report.items)
+                self._send(pb.FromWorker(report=message))
+                if not message.more:
+                    self._reports.popleft()
+                yield True
 
 
 def _slice(report_id: int, items: Iterator[Item]) -> pb.Report:

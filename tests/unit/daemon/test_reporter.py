@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from hostmesh.daemon.background import SLICE as BACKGROUND_SLICE
 from hostmesh.daemon.frames import MAX_FROM_WORKER, frame
 from hostmesh.daemon.reporter import FULL, MAX_REPORTS, SLICE, Reporter
 from hostmesh.proxy.connections import OpenConnection
@@ -43,7 +44,13 @@ class Main:
         self.loop = Loop()
         self.sent: list[pb.Report] = []
         self.waiting = 0
-        self.reporter = Reporter(self.loop, cast("ProxyServer", server), self._take, lambda: self.waiting)
+        self.now = 0.0
+        self.reporter = Reporter(self.loop, cast("ProxyServer", server), self._take, lambda: self.waiting, self._clock)
+
+    def _clock(self) -> float:
+        """Each slice takes its whole time."""
+        self.now += 1.5 * BACKGROUND_SLICE
+        return self.now
 
     def _take(self, message: pb.FromWorker) -> None:
         assert len(frame(message)) < MAX_FROM_WORKER / 10
