@@ -20,11 +20,21 @@ for path in /etc/sysusers.d /etc/tmpfiles.d /etc/sysctl.d "$units" /usr/local/bi
   /usr/local/share/fish/vendor_completions.d; do
   folder "$path"
 done
-# Agent and waypoint take a new version over by a reload, which drops no connection; a changed unit file needs a restart.
-agent=try-reload-or-restart
-cmp -s "$target/share/systemd/hostmesh-agent.service" "$units/hostmesh-agent.service" || agent=try-restart
-waypoint=try-reload-or-restart
-cmp -s "$target/share/systemd/hostmesh-waypoint@.service" "$units/hostmesh-waypoint@.service" || waypoint=try-restart
+# Agent and waypoint take a new version over by a reload, which drops no connection. What changed in their units counts
+# from their next start. A program that could not run in the unit of before says so by another number in a line `X-Unit=`,
+# and is restarted.
+number() { grep -s '^X-Unit=' "$1/$2" || true; }
+agent=try-reload-or-restart waypoint=try-reload-or-restart
+for unit in hostmesh-agent.service hostmesh-waypoint@.service; do
+  [ -f "$units/$unit" ] && ! cmp -s "$target/share/systemd/$unit" "$units/$unit" || continue
+  if [ "$(number "$target/share/systemd" "$unit")" = "$(number "$units" "$unit")" ]; then
+    echo "$unit has changed, which counts from its next start"
+  elif [ "$unit" = hostmesh-agent.service ]; then
+    agent=try-restart
+  else
+    waypoint=try-restart
+  fi
+done
 install -m 0644 "$target"/share/systemd/*.service "$target"/share/systemd/*.socket "$target"/share/systemd/*.slice "$units/"
 install -m 0644 "$target/share/systemd/hostmesh.sysusers" /etc/sysusers.d/hostmesh.conf
 install -m 0644 "$target/share/systemd/hostmesh.tmpfiles" /etc/tmpfiles.d/hostmesh.conf

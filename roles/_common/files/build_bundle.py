@@ -32,7 +32,7 @@ KEPT_BUNDLES = 4
 # What the build itself needs; the hosts install with the pip of the archive.
 BUILD_TOOLS = ("pip>=24", "hatchling>=1.25", "mypy>=1.13", "setuptools>=70")
 # The byte path is compiled, with the C compiler that two dependencies want as well; "0" leaves it to the interpreter.
-COMPILE = os.environ.setdefault("HOSTMESH_COMPILE", "1")
+COMPILE = os.environ.get("HOSTMESH_COMPILE", "1")
 
 
 def main() -> int:
@@ -44,29 +44,22 @@ def main() -> int:
     parser.add_argument("--python", metavar="3.X", help="what the hosts have; this interpreter's version by default")
     parser.add_argument("--interpreter", default="", help="one of that version, if it is in no usual place")
     options = parser.parse_args()
-    if options.python is not None:
-        return build_by(options)
+    python = options.python or python_version()
     project = tomllib.loads((options.source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    version = f"{project['version']}+{content_hash(options.source)}"
+    version = f"{project['version']}+{content_hash(options.source, python)}"
     archive = options.cache / "bundles" / f"hostmesh-{version}.tar"
     changed = not archive.exists()
+    # One that was built elsewhere needs no interpreter of the hosts' version here.
+    if changed and options.python is not None:
+        return build_by(options)
     if changed and not options.check:
         try:
             build_once(options.source, options.cache, project["dependencies"], archive)
         except subprocess.CalledProcessError as error:
             print(f"{' '.join(map(str, error.cmd))}\n{error.stdout}", file=sys.stderr)
             return 1
-    print(
-        json.dumps(
-            {
-                "version": version,
-                "archive": str(archive),
-                "python": python_version(),
-                "machine": platform.machine(),
-                "changed": changed,
-            }
-        )
-    )
+    found = {"version": version, "archive": str(archive), "python": python, "machine": platform.machine()}
+    print(json.dumps({**found, "changed": changed}))
     return 0
 
 
@@ -107,9 +100,9 @@ def python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def content_hash(source: Path) -> str:
+def content_hash(source: Path, python: str) -> str:
     """A hash of everything that decides what is in the archive, wherever it lies."""
-    digest = hashlib.sha256(f"{python_version()} {platform.machine()} {COMPILE}".encode())
+    digest = hashlib.sha256(f"{python} {platform.machine()} {COMPILE}".encode())
     for path in content(source):
         name = path.relative_to(source) if path.is_relative_to(source) else path.name
         digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
@@ -247,7 +240,11 @@ def say(text: str) -> None:
 
 def run(*command: str | Path, directory: Path | None = None) -> None:
     """Run a build step; what it says is only shown when it fails."""
-    subprocess.run(command, check=True, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {**os.environ, "HOSTMESH_COMPILE": COMPILE}
+    output = subprocess.PIPE
+    subprocess.run(
+        command, check=True, cwd=directory, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True
+    )
 
 
 if __name__ == "__main__":

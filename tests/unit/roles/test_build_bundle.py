@@ -43,20 +43,20 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("changed", ["pyproject.toml", "agent/hostmesh/new.py", "systemd/hostmesh-agent.service"])
 def test_changed_sources_are_another_version(build: ModuleType, source: Path, changed: str) -> None:
     """Anything that ends up on a host counts."""
-    before = build.content_hash(source)
+    before = build.content_hash(source, "3.11")
     with (source / changed).open("a") as file:
         file.write("# changed\n")
-    assert build.content_hash(source) != before
+    assert build.content_hash(source, "3.11") != before
 
 
 def test_leftovers_of_a_run_are_not(build: ModuleType, source: Path) -> None:
     """Compiled modules and files beside the package do not make a version."""
-    before = build.content_hash(source)
+    before = build.content_hash(source, "3.11")
     cache = source / "agent" / "hostmesh" / "__pycache__"
     cache.mkdir()
     (cache / "x.pyc").write_bytes(b"\0")
     (source / "notes.txt").write_text("remember")
-    assert build.content_hash(source) == before
+    assert build.content_hash(source, "3.11") == before
 
 
 @pytest.fixture
@@ -114,3 +114,15 @@ def test_a_version_that_the_controller_has_not_got_is_refused(source: Path) -> N
     assert refused.returncode == 1
     assert "no Python 3.99 on the controller (looked at /usr/bin/python3.99, " in refused.stderr
     assert "set hostmesh_build_python" in refused.stderr
+
+
+def test_what_was_built_elsewhere_is_taken_as_it_is(build: ModuleType, source: Path, tmp_path: Path) -> None:
+    """The controller has neither that Python nor a network; other sources are another version, which it cannot make."""
+    version = build.tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
+    archive = tmp_path / "bundles" / f"hostmesh-{version}+{build.content_hash(source, '3.99')}.tar"
+    archive.parent.mkdir()
+    archive.touch()
+    answer = json.loads(ask(source, "--cache", str(tmp_path), "--python", "3.99").stdout)
+    assert (answer["archive"], answer["python"], answer["changed"]) == (str(archive), "3.99", False)
+    (source / "systemd" / "new.service").touch()
+    assert ask(source, "--cache", str(tmp_path), "--python", "3.99").returncode == 1
