@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,6 +19,7 @@ from hostmesh.enrolment.policing import Knowledge, Policing
 from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
 from hostmesh.firewall.ruleset import TABLE, Ruleset
+from hostmesh.kernel.listeners import receivers
 from hostmesh.model.address import parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
@@ -177,6 +178,47 @@ def test_a_user_as_a_workload(bench: Bench) -> None:
     changed = plan([policy], known, [known_later, unit], options=options)
     assert bench.apply(changed) == ("t.prod.a has other elements",)
     assert not bench.reaches(8012)
+
+
+def test_datagrams_to_a_user(bench: Bench) -> None:
+    """By the ports that are known; at one that is not, who asks gets no answer."""
+    lab, allowed, stranger = bench.lab, bench.lab.peer.v4, "10.77.0.9"
+    sockets = {}
+    with lab.host.entered():
+        os.seteuid(USER)
+        try:
+            for port in (8010, 8011, 8012):
+                sockets[port] = lab.stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                sockets[port].bind(("", port))
+        finally:
+            os.seteuid(0)
+        assert {one.port for one in receivers() if one.uid == USER} == {8010, 8011, 8012}
+
+    def heard(port: int, source: str) -> tuple[bool, bool]:
+        """Whether the question arrives, and the answer."""
+        with lab.peer.entered():
+            client = lab.stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+        for sock in (client, sockets[port]):
+            sock.settimeout(0.3)
+        client.bind((source, 0))
+        client.sendto(b"?", (lab.host.v4, port))
+        try:
+            _, sender = sockets[port].recvfrom(1)
+        except TimeoutError:
+            return False, False
+        with suppress(PermissionError):
+            sockets[port].sendto(b"!", sender)
+        try:
+            return True, client.recv(1) == b"!"
+        except TimeoutError:
+            return True, False
+
+    rule = PolicyRule((WorkloadPeer(workloads=Selector()),), (PortRange(Protocol.UDP, 8010, 8011),))
+    policy = NetworkPolicy("allow", "prod", isolates=frozenset({Direction.INGRESS}), ingress=(rule,))
+    user = Subject(bench.a, SubjectKind.USER, uid=USER, datagrams=(8010, 8011))
+    bench.apply(bench.plan(policy, subject=user))
+    assert [heard(port, allowed) for port in (8010, 8011, 8012)] == [(True, True), (True, True), (True, False)]
+    assert [heard(port, stranger) for port in (8010, 8011, 8012)] == [(False, False), (False, False), (True, False)]
 
 
 def test_the_host_as_a_workload(bench: Bench) -> None:

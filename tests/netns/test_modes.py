@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.netns
 
 FAMILIES = pytest.mark.parametrize("family", ["v4", "v6"])
+BACKENDS = pytest.mark.parametrize(
+    ("lab", "family"),
+    [("nft", "v6"), ("iptables-nft", "v4"), ("iptables-legacy", "v6"), ("python-iptables", "v6")],
+    indirect=["lab"],
+)
 ALICE, BOB = 20001, 20002
 USER = CapturedUser(workload(5), ALICE, (8050,))
 HOST = CapturedHost(workload(9))
@@ -124,7 +129,7 @@ def test_inbound_of_a_user_is_captured_by_its_ports(lab: Lab, family: str) -> No
     assert mark == 0x5000
 
 
-@FAMILIES
+@BACKENDS
 @pytest.mark.parametrize("who", ["peer", "host"])
 def test_port_of_a_user_that_nobody_knows_yet_does_not_answer(lab: Lab, family: str, who: str) -> None:
     """Neither another host nor a neighbour; nor is who has asked before answered once it is known."""
@@ -461,11 +466,6 @@ def test_listeners_tell_their_cgroup_and_owner(lab: Lab) -> None:
 
 
 MARKS = {"unit": 0x1000, "user": 0x5000, "host": 0x9000}
-BACKENDS = pytest.mark.parametrize(
-    ("lab", "family"),
-    [("nft", "v6"), ("iptables-nft", "v4"), ("iptables-legacy", "v6"), ("python-iptables", "v6")],
-    indirect=["lab"],
-)
 
 
 @BACKENDS

@@ -51,3 +51,4 @@ class HostView:
     uid: UidOf = uid_of
     listeners: Callable[[], Sequence[Listener]] = kernel_listeners.listeners
     failsafe: Callable[[], Facts] = Facts
+    receivers: Callable[[], Sequence[Listener]] = kernel_listeners.receivers

@@ -203,8 +203,8 @@ class Policing:
         for user in users:
             member = member_of(user.workload)
             if member is not None:
-                kind = SubjectKind.USER
-                yield Subject(member, kind, probes=_probes(user.scope), uid=user.uid, ports=user.ports)
+                kind, probes = SubjectKind.USER, _probes(user.scope)
+                yield Subject(member, kind, probes=probes, uid=user.uid, ports=user.ports, datagrams=user.datagrams)
         named = (member for member in knowledge.membership.members if member.key == self._host)
         host = member_of(whole_host.workload) if whole_host is not None else next(named, None)
         if host is not None:

@@ -13,7 +13,7 @@ from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
 from hostmesh.enrolment.namespaces import CapturedNamespace
 from hostmesh.enrolment.numbers import Numbers
-from hostmesh.enrolment.subjects import host_ports, subjects, with_ports, workload_of
+from hostmesh.enrolment.subjects import host_ports, subjects, with_datagrams, with_ports, workload_of
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.model.health import Check
 from hostmesh.model.local import LocalWorkload
@@ -120,6 +120,8 @@ class Reader:
         running = {path: number for path, number in ids.items() if number is not None}
         self.host_ports = host_ports(intent, running, found)
         users, listening = with_ports(intent.users, intent.units, running, found)
+        if users:
+            users = with_datagrams(users, running.values(), self._view.receivers())
         kept = self._settings.reserved(self._view.failsafe())
         return replace(intent, users=users, listening=listening, reserved=kept)
 

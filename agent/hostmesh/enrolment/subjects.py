@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.enrolment.workloads_d import Enrolled, Inbound
@@ -136,6 +136,20 @@ def with_ports(
         for user in users
     )
     return known, {key: tuple(ports[key]) for key in by_cgroup.values() if key in ports}
+
+
+def with_datagrams(
+    users: Sequence[CapturedUser], units: Collection[int], found: Sequence[Listener]
+) -> tuple[CapturedUser, ...]:
+    """The users with their UDP ports, also those that they share with somebody.
+
+    Args:
+        users: those captured.
+        units: cgroups of units that run: what is inside is the unit's.
+        found: sockets that take datagrams.
+    """
+    ports = {user.uid: {one.port for one in found if one.uid == user.uid and one.cgroup not in units} for user in users}
+    return tuple(replace(user, datagrams=tuple(sorted(ports[user.uid]))) for user in users)
 
 
 def host_ports(intent: Intent, running: Mapping[str, int], found: Iterable[Listener]) -> frozenset[int]:

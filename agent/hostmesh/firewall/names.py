@@ -43,6 +43,11 @@ def ports_set(member: Member) -> str:
     return _identifier("t", member.namespace, member.name)
 
 
+def datagrams_set(member: Member) -> str:
+    """The UDP ports at which a user takes datagrams."""
+    return _identifier("d", member.namespace, member.name)
+
+
 def units_map(direction: Direction, level: int) -> str:
     """From the cgroup of a subject, `level` deep, to its chain."""
     return f"units.{_IN_OUT[direction]}.{level}"

@@ -4,7 +4,8 @@ Where a packet is judged, and why there:
 
   ingress   prerouting at -150, before any address translation: the destination port is the one the peer meant, though
             capture is going to turn it into 15006, and `socket cgroupv2` finds whose listener it would reach.
-            Nothing there tells whose user's it is, so users are known by the TCP ports that they listen on.
+            Nothing there tells whose user's it is, so users are known by the TCP ports that they listen on, and by
+            the UDP ports where they take datagrams; from one that is not known yet they answer nobody.
   egress    output at -150, before translation too: destination and port are those the application asked for.
   forward   workloads in network namespaces, known by their address; both directions, as both ends may be on this host.
 
@@ -65,8 +66,9 @@ class SubjectKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`; `uid` and TCP `ports` are a user's.
+    """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`.
 
+    `uid`, TCP `ports` and UDP ports (`datagrams`, which others may share) are a user's.
     `probes` are networks and TCP ports from and to which health probes come.
     """
 
@@ -76,6 +78,7 @@ class Subject:
     probes: tuple[tuple[IPNetwork, int], ...] = ()
     uid: int = 0
     ports: tuple[int, ...] = ()
+    datagrams: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def plan(
         ),
         *(line for i in isolated for line in _chain(i.chain, _subject(i, ordered, options, bool(fronts)))),
         *_chain("ingress", [*_ingress(options), *_dispatch(ordered, isolated, _INGRESS, levels)]),
-        *_chain("egress", [*_egress(options), *_dispatch(ordered, isolated, _EGRESS, levels)]),
+        *_chain("egress", [*_answers(isolated), *_egress(options), *_dispatch(ordered, isolated, _EGRESS, levels)]),
         *_chain("forward", _forward()),
     ]
     return Ruleset(
@@ -199,6 +202,7 @@ def _sets(
     for subject in subjects:
         if subject.kind is SubjectKind.USER:
             declare(names.ports_set(subject.member), "type inet_service;", map(str, sorted(subject.ports)))
+            declare(names.datagrams_set(subject.member), "type inet_service;", map(str, sorted(subject.datagrams)))
     for family in FAMILIES:
         triple = f"type ipv{family}_addr . inet_proto . inet_service;"
         for direction in (_INGRESS, _EGRESS):
@@ -277,6 +281,14 @@ def _ingress(options: Options) -> Iterator[tuple[str, str]]:
         yield f"tcp dport {{ {', '.join(map(str, sorted(options.ssh_ports)))} }} accept", "never cut: ssh"
 
 
+def _answers(isolated: Iterable[_Isolated]) -> Iterator[tuple[str, str]]:
+    for i in isolated:
+        if i.subject.kind is SubjectKind.USER and i.direction is _INGRESS:
+            unknown = f"udp sport != @{names.datagrams_set(i.subject.member)}"
+            answer = f'oifname != "lo" meta skuid {i.subject.uid} ct direction reply {unknown}'
+            yield f"{answer} drop", f"{i.subject.member.key} answers where it is not known yet"
+
+
 def _egress(options: Options) -> Iterator[tuple[str, str]]:
     yield _OPEN, "never cut: what was allowed once"
     yield _OLDER, "never cut: sessions older than the rules"
@@ -304,6 +316,13 @@ def _dispatch(
             listens = f"tcp dport @{names.ports_set(subject.member)}"
             match = listens if direction is _INGRESS else f"meta skuid {subject.uid}"
             yield f"{match} {f'goto {chain}' if chain else 'accept'}", "a user"
+    if direction is _INGRESS:
+        users = [one for one in subjects if one.kind is SubjectKind.USER and (one.member.uid in chains or host)]
+        for subject in users:  # whoever shares a port with others is judged by each of their policies
+            if subject.member.uid in chains:
+                taken = f"udp dport @{names.datagrams_set(subject.member)}"
+                yield f"{taken} jump {chains[subject.member.uid]}", "a user"
+        yield from ((f"udp dport @{names.datagrams_set(one.member)} accept", "a user") for one in users)
     if host:
         yield f"goto {host}", "the host"
 

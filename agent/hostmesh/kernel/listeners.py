@@ -1,4 +1,4 @@
-"""Who listens on which TCP port, as the kernel says it (sock_diag(7), linux/inet_diag.h)."""
+"""Who listens on which TCP port, and takes datagrams at which UDP port, as the kernel says it (sock_diag(7))."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _TCP_LISTEN = 10
+_UNCONNECTED = 7
+"""TCP_CLOSE, which an UDP socket without a peer is in."""
 _INET_DIAG_CGROUP_ID = 21
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI48x")
@@ -29,7 +31,10 @@ class ListenersUnknown(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket of this network namespace. `cgroup` is an id, 0 where the kernel does not say it."""
+    """A listening socket of this network namespace, or one that takes datagrams of anybody.
+
+    `cgroup` is an id, 0 where the kernel does not say it.
+    """
 
     address: IPv4Address | IPv6Address
     port: int
@@ -43,12 +48,25 @@ def listeners() -> tuple[Listener, ...]:
     Raises:
         ListenersUnknown: the kernel refused.
     """
+    return _sockets(socket.IPPROTO_TCP, _TCP_LISTEN)
+
+
+def receivers() -> tuple[Listener, ...]:
+    """Every UDP socket without a peer; as `listeners`.
+
+    Raises:
+        ListenersUnknown: the kernel refused.
+    """
+    return _sockets(socket.IPPROTO_UDP, _UNCONNECTED)
+
+
+def _sockets(protocol: int, state: int) -> tuple[Listener, ...]:
     found: list[Listener] = []
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
             netlink.settimeout(_TIMEOUT)
             for family in (socket.AF_INET, socket.AF_INET6):
-                request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
+                request = _REQUEST.pack(family, protocol, 0, 1 << state)
                 length = _HEADER.size + len(request)
                 netlink.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 0, 0) + request)
                 finished = False

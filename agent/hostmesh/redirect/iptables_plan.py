@@ -77,9 +77,7 @@ def compile_tables(intent: Intent, family: Family, running: Collection[str]) -> 
         JUMPS["filter"]["OUTPUT"]: _leaving(intent, running),
     }
     for user in intent.users:
-        known = sorted({*never_inbound(intent), *user.scope.inbound.ports, *user.ports})
-        answers = [*(f"-p tcp --sport {port} -j RETURN" for port in known), f"-p tcp {_RESET}"]
-        filters[f"{PREFIX}U{user.workload.number}"] = _named(user.workload, answers)
+        filters[f"{PREFIX}U{user.workload.number}"] = _named(user.workload, _answers(user, intent, family))
     return Tables(*({name: tuple(rules) for name, rules in chains.items()} for chains in (nat, filters)))
 
 
@@ -167,7 +165,18 @@ def _leaving(intent: Intent, running: Collection[str]) -> Iterator[str]:
         if intent.host is not None:
             yield f"-o lo -m mark --mark {intent.host.proxy_mark:#x} {answer} --uid-owner {user.uid} {_RESET}"
         if not user.scope.bypass_inbound:
-            yield f"! -o lo {answer} --uid-owner {user.uid} -j {PREFIX}U{user.workload.number}"
+            yield f"{answer} --uid-owner {user.uid} -j {PREFIX}U{user.workload.number}"
+
+
+def _answers(user: CapturedUser, intent: Intent, family: Family) -> Iterator[str]:
+    """Whom the user itself answers; to captured connections the proxy does."""
+    yield f"-o lo -m mark --mark {PROXY_MARK:#x}/0xfff -j RETURN"
+    yield f"-s {_LOOPBACK[family]} -o lo -j RETURN"
+    free = user.scope.inbound
+    yield from (f"-p tcp --sport {port} -j RETURN" for port in sorted({*never_inbound(intent), *free.ports}))
+    yield from (f"-d {one} -j RETURN" for one in free.networks if one.version == _version(family))
+    yield from (f"-o {name} -j RETURN" for name in free.interfaces)
+    yield f"-p tcp {_RESET}"
 
 
 def _ports(intent: Intent) -> Iterator[tuple[CapturedUnit | CapturedUser, int]]:

@@ -86,13 +86,15 @@ class CapturedUser:
     """A local workload and the uid of its processes. `ports` are those it listens on, declared or seen.
 
     Outbound the kernel says whose socket connects. Inbound it says who listens only once the listener answers, so the
-    ports must be known, and an answer of somebody else is not let through.
+    ports must be known, and an answer of somebody else is not let through. `datagrams` are the UDP ports that were
+    seen: they are not captured, but NetworkPolicies are about them.
     """
 
     workload: LocalWorkload
     uid: int
     ports: tuple[int, ...] = ()
     scope: Scope = Scope()
+    datagrams: tuple[int, ...] = ()
 
     @property
     def proxy_mark(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from hostmesh.enrolment.subjects import uid_of, with_ports
+from hostmesh.enrolment.subjects import uid_of, with_datagrams, with_ports
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
@@ -30,6 +30,12 @@ def test_a_port_is_whose_it_is_at_every_address() -> None:
     assert [user.ports for user in users] == [(90, 7000)]
     assert listening == {"prod/a": (80, 81)}
     assert with_ports([USER], [UNIT], {}, [Listener(ANY, 80, 0, 77)])[1] == {}
+
+
+def test_datagrams_are_taken_by_whoever_shares_the_port() -> None:
+    """Policies of the user hold there, too; inside a captured unit it is the unit's."""
+    found = [Listener(ANY, 53, 1000, 5), Listener(ONE, 53, 0, 5), Listener(ANY, 54, 1000, 77), Listener(ANY, 55, 0, 5)]
+    assert [user.datagrams for user in with_datagrams([USER], [77], found)] == [(53,)]
 
 
 def test_uid() -> None:
