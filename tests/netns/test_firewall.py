@@ -373,35 +373,37 @@ def test_workloads_behind_the_host(lab: Lab, tmp_path: Path) -> None:
         assert reaches(box, "10.78.0.1", 8011)
 
 
-def test_neighbours_on_a_bridge(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("net", "switch"), [("10.78.0.", "iptables"), ("fd78::", "ip6tables")])
+def test_neighbours_on_a_bridge(lab: Lab, tmp_path: Path, net: str, switch: str) -> None:
     """Where the host's rules do not see what goes from port to port, that is said; where they do, policies hold."""
     host = lab.host
     for command in ("link add br7 type bridge", "link set br7 addrgenmode none", "link set br7 up"):
         host.ip(command)
-    host.ip("addr add 10.78.0.1/24 dev br7")
+    length = 24 if "." in net else 64
+    host.ip(f"addr add {net}1/{length} dev br7")
     with ExitStack() as stack:
         boxes = [stack.enter_context(namespace(f"box{number}")) for number in (2, 3)]
         for number, box in enumerate(boxes, 2):
             host.ip(f"link add q{number} type veth peer name eth0 netns {box.name}")
             host.ip(f"link set q{number} master br7 up")
-            box.ip(f"addr add 10.78.0.{number}/24 dev eth0")
+            box.ip(f"addr add {net}{number}/{length} dev eth0 {'nodad' if ':' in net else ''}")
             box.ip("link set eth0 up")
-        addresses = (parse_ip("10.78.0.2"), parse_ip("10.78.0.3"))
+        addresses = (parse_ip(f"{net}2"), parse_ip(f"{net}3"))
         one, other = (Member(str(ip), f"box{ip.packed[-1]}", "prod", addresses=(ip,)) for ip in addresses)
-        listener = lab.listen(boxes[0], "10.78.0.2", 8011)
+        listener = lab.listen(boxes[0], f"{net}2", 8011)
 
         def reaches() -> bool:
-            sock = lab.socket(boxes[1])
+            sock = lab.socket(boxes[1], like=net)
             sock.settimeout(0.3)
-            return answered(lambda: sock.connect(listener.getsockname()))
+            return answered(lambda: sock.connect(listener.getsockname()[:2]))
 
         workload = LocalWorkload(7, "box2", "prod", Identity("cluster.local", "prod", "default"), "", in_namespace=True)
         captured = CapturedNamespace(workload, boxes[0].path, "", 0, addresses[:1])
         with host.entered():
             policing = Policing(Firewall(lab.cgroups, tmp_path))
             policing.learn(Knowledge((DENY,), Membership((one, other))))
-            for switch, expected in (("0", ["br7"]), ("1", [])):
-                host.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={switch}")
+            for value, expected in (("0", ["br7"]), ("1", [])):
+                host.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{switch}={value}")
                 policing.plan((), (captured,))
                 policing.apply()
                 assert [gap.split(" on ")[1].split()[0] for gap in policing.gaps] == expected

@@ -322,8 +322,8 @@ class Agent:
         workloads = self._capture.workloads
         gone = self._secrets.keep_only({*(one.identity for one in workloads), *self._shared.wanted(workloads)})
         self._shared.review(workloads)
-        if gone:
-            self._workers.broadcast(credentials_update(forgotten=gone))
+        if lost := self._shared.to_lose(gone):
+            self._workers.broadcast(credentials_update(forgotten=lost))
         self._workers.broadcast(local_workloads_update(workloads, self._capture.host_ports))
         self._quarters.follow(self._capture.namespaces.open)
         askers = [asker.workload for asker in self._capture.naming.askers]

@@ -33,6 +33,14 @@ class SharedInbound:
         several = sum(not workload.in_namespace for workload in workloads) > 1
         return (self._identity,) if self._enabled and several else ()
 
+    def to_lose(self, gone: Iterable[Identity]) -> tuple[Identity, ...]:
+        """Of what is not needed any more, what running workers must lose.
+
+        Where it was switched off, those of the program before go on showing it until they end: they would show nothing
+        to whoever names no server, and new ones do not have it.
+        """
+        return tuple(one for one in gone if self._enabled or one != self._identity)
+
     def review(self, workloads: Iterable[LocalWorkload]) -> None:
         """Ask for another one, once, if a workload has come since; it names more than need be when one has gone."""
         held = self._secrets.credentials(self._identity)
