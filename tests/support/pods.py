@@ -87,9 +87,9 @@ class AsyncThread:
 class PodAgent:
     """Main and one worker in one process; `helper` is asked for sockets in namespaces."""
 
-    def __init__(self, directory: Path, helper: NetnsHelper, socks5: int = 0) -> None:
+    def __init__(self, directory: Path, helper: NetnsHelper, socks5: int = 0, *, original_source: bool = False) -> None:
         logging.getLogger("hostmesh").setLevel(logging.INFO)
-        self.namespaces = Namespaces(helper, ListenerPorts(), socks5)
+        self.namespaces = Namespaces(helper, ListenerPorts(), socks5, original_source=original_source)
         self.attachments = Attachments(directory / "cni.json")
         self._numbers = Numbers(directory / "marks.json")
         self._named: dict[str, CapturedNamespace] = {}
@@ -102,7 +102,7 @@ class PodAgent:
         link = DoorsLink(self._main.call(self.doors.channel), self._worker.loop)
         self.server = ProxyServer(
             self._worker.loop,
-            replace(CONFIG, mark=PROXY_MARK),
+            replace(CONFIG, mark=PROXY_MARK, original_source=original_source),
             SystemTls(),
             self.state,
             self.proxy_main,
@@ -196,10 +196,10 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 @contextmanager
-def pod_agent(directory: Path, socks5: int = 0) -> Iterator[PodAgent]:
+def pod_agent(directory: Path, socks5: int = 0, *, original_source: bool = False) -> Iterator[PodAgent]:
     """An agent with its helper."""
     with running_helper(directory) as helper:
-        agent = PodAgent(directory, helper, socks5)
+        agent = PodAgent(directory, helper, socks5, original_source=original_source)
         try:
             yield agent
         finally:

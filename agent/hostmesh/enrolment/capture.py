@@ -102,7 +102,9 @@ class Capture:
         self._cgroups = cgroups or cgroup.find_root()
         self._redirector = redirector or self._chosen()
         self._view = view or HostView()
-        self._namespaces = namespaces or Namespaces(NetnsHelper(), settings.ports, settings.socks5)
+        self._namespaces = namespaces or Namespaces(
+            NetnsHelper(), settings.ports, settings.socks5, original_source=settings.original_source
+        )
         self._policing = policing
         self._prober = prober or ProbeRedirector(settings.runtime_directory)
         self._naming = naming

@@ -69,10 +69,13 @@ class OpenNamespace:
 class Namespaces:
     """Blocking: an asyncio program calls it in threads; `supply` beside one of the others."""
 
-    def __init__(self, helper: NetnsHelper, ports: ListenerPorts, socks5: int = 0) -> None:
+    def __init__(
+        self, helper: NetnsHelper, ports: ListenerPorts, socks5: int = 0, *, original_source: bool = False
+    ) -> None:
         self._helper = helper
         self._ports = ports
         self._socks5 = socks5
+        self._original_source = original_source
         self._lock = threading.Lock()
         self._open: dict[str, OpenNamespace] = {}
         self._wanted: tuple[CapturedNamespace, ...] = ()
@@ -166,7 +169,15 @@ class Namespaces:
         if held is not None:
             self._take(key).close()
         try:
-            entered = self._helper.enter(descriptor, self._ports, self._excluded, one.addresses, one.dns, self._socks5)
+            entered = self._helper.enter(
+                descriptor,
+                self._ports,
+                self._excluded,
+                one.addresses,
+                one.dns,
+                self._socks5,
+                self._original_source,
+            )
         except OSError:
             os.close(descriptor)
             raise
@@ -193,7 +204,7 @@ class Namespaces:
         return (held.inode, held.number, held.dns) == wanted
 
     def _lay_out(self, key: str, held: OpenNamespace) -> str:
-        digest = self._helper.lay_out(held.descriptor, self._ports, self._excluded, held.dns)
+        digest = self._helper.lay_out(held.descriptor, self._ports, self._excluded, held.dns, self._original_source)
         with self._lock:
             self._open[key] = replace(held, digest=digest, excluded=self._excluded)
         return f"{key}: rules in its network namespace laid out again"

@@ -55,6 +55,7 @@ class NetnsHelper:
         addresses: Iterable[IPv4Address | IPv6Address] = (),
         dns: int = 0,
         socks5: int = 0,
+        original_source: bool = False,
     ) -> Entered:
         """Open the listeners and lay out the rules: all or nothing.
 
@@ -65,22 +66,39 @@ class NetnsHelper:
             addresses: that the namespace must have.
             dns: where names are answered in it, 0: nowhere.
             socks5: port of a listener on loopback, 0 for none.
+            original_source: replies to clients' addresses come back to the proxy.
 
         Raises:
             HelperUnavailable, NamespaceRefused: as they say.
         """
-        request = Request("enter", _ports(ports), tuple(excluded), tuple(addresses), dns=dns, socks5=socks5)
+        request = Request(
+            "enter",
+            _ports(ports),
+            tuple(excluded),
+            tuple(addresses),
+            dns=dns,
+            socks5=socks5,
+            original_source=original_source,
+        )
         reply, descriptors = self._ask(request, namespace)
         sockets = [socket.socket(fileno=fd) for fd in descriptors]
         return Entered(tuple(zip(reply.kinds, sockets, strict=True)), reply.digest)
 
-    def lay_out(self, namespace: int, ports: ListenerPorts, excluded: Iterable[int] = (), dns: int = 0) -> str:
+    def lay_out(
+        self,
+        namespace: int,
+        ports: ListenerPorts,
+        excluded: Iterable[int] = (),
+        dns: int = 0,
+        original_source: bool = False,
+    ) -> str:
         """Put the rules back; their digest.
 
         Raises:
             HelperUnavailable, NamespaceRefused: as they say.
         """
-        return self._ask(Request("rules", _ports(ports), tuple(excluded), dns=dns), namespace)[0].digest
+        request = Request("rules", _ports(ports), tuple(excluded), dns=dns, original_source=original_source)
+        return self._ask(request, namespace)[0].digest
 
     def digest(self, namespace: int) -> str:
         """Of the rules that are there now, empty when there are none.

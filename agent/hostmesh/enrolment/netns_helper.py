@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 from hostmesh.enrolment.netns_messages import GATE, MAX_PACKET, NAMES, BadRequest, Reply, Request, read_request
-from hostmesh.kernel import namespaces, netfilter
+from hostmesh.kernel import namespaces, netfilter, source_routing
 from hostmesh.kernel.gate import open_gate
 from hostmesh.model.local import PROXY_MARK
 from hostmesh.redirect.namespace_plan import namespace_rules, no_rules
@@ -157,14 +157,25 @@ def _open(address: str, port: int, made: ExitStack) -> socket.socket:
 
 
 def _lay_out(request: Request, made: ExitStack) -> Answer:
-    netfilter.run(namespace_rules(ListenerPorts(*request.ports), request.excluded, request.dns))
+    source = request.original_source
+    if source:
+        source_routing.apply(PROXY_MARK)
+    try:
+        ports = ListenerPorts(*request.ports)
+        netfilter.run(namespace_rules(ports, request.excluded, request.dns, original_source=source))
+    except OSError:
+        source_routing.remove(PROXY_MARK)
+        raise
+    if not source:
+        source_routing.remove(PROXY_MARK)
     return _digest(request, made)
 
 
 def _digest(request: Request, made: ExitStack) -> Answer:
     del request, made
     listing = netfilter.list_table("inet", TABLE)
-    return Reply(digest=hashlib.sha256(listing.encode()).hexdigest() if listing else ""), []
+    routing = sorted(source_routing.missing(PROXY_MARK))
+    return Reply(digest=hashlib.sha256(f"{listing}{routing}".encode()).hexdigest() if listing else ""), []
 
 
 def _sockets(request: Request, made: ExitStack) -> Answer:
@@ -180,6 +191,7 @@ def _sockets(request: Request, made: ExitStack) -> Answer:
 def _leave(request: Request, made: ExitStack) -> Answer:
     del request, made
     netfilter.run(no_rules())
+    source_routing.remove(PROXY_MARK)
     return Reply(), []
 
 

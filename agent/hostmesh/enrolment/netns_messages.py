@@ -31,7 +31,8 @@ class Request:
     `enter` opens the listeners and lays out the rules, `rules` lays out the rules alone, `digest` reads them,
     `sockets` makes unconnected sockets, `leave` removes the rules. `addresses` are refused to be missing at `enter`.
     `dns` is the port at which names are answered inside, 0 where they are not: then `enter` opens its sockets, too.
-    `socks5` is the port of a further listener on loopback, 0 where none is wanted.
+    `socks5` is the port of a further listener on loopback, 0 where none is wanted. With `original_source` replies to
+    clients' addresses come back to the proxy.
     """
 
     verb: Verb
@@ -42,6 +43,7 @@ class Request:
     count: int = 0
     dns: int = 0
     socks5: int = 0
+    original_source: bool = False
 
     def encode(self) -> bytes:
         """The packet."""
@@ -55,6 +57,7 @@ class Request:
                 "count": self.count,
                 "dns": self.dns,
                 "socks5": self.socks5,
+                "original_source": self.original_source,
             }
         ).encode()
 
@@ -92,6 +95,7 @@ def read_request(packet: bytes) -> Request:
             count=said["count"],
             dns=_ports([said["dns"]], 1)[0] if said.get("dns") else 0,
             socks5=_ports([said["socks5"]], 1)[0] if said.get("socks5") else 0,
+            original_source=said.get("original_source") is True,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"not a request: {error}") from error

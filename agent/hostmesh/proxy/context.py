@@ -50,8 +50,8 @@ class Context:
 
     @property
     def original_source(self) -> bool:
-        """Whether applications see the addresses of their clients; replies come back only on the host itself."""
-        return self.config.original_source and self.stock is None
+        """Whether applications see the addresses of their clients."""
+        return self.config.original_source
 
     def mark(self, number: int = 0) -> int | None:
         """SO_MARK of a socket of the proxy; with a workload's number it can reach only that workload."""

@@ -11,6 +11,7 @@ captured.
   names      where it is asked for, questions that leave for port 53 go to the agent's port on loopback, as long as it
              answers (kernel/gate); else they go where they were meant to.
   leaving    the proxy's connections to the workload's own ports carry its number too, and must not leave.
+  connecting, answering: where the workload sees its clients' addresses, its replies to them come back to the proxy.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ _UNMARK = f"meta mark {OPEN:#x} meta mark set 0x0", "of questions"
 _OURS = f"meta mark & 0xfff == {{ {PROXY_MARK:#x}, 0x111 }} return"
 
 
-def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = (), dns: int = 0) -> str:
+def namespace_rules(
+    ports: ListenerPorts, excluded_ports: Iterable[int] = (), dns: int = 0, *, original_source: bool = False
+) -> str:
     """The transaction that lays out the table, whatever was in it before.
 
     Args:
         ports: the proxy's listeners in the namespace.
         excluded_ports: never captured inbound.
         dns: where questions about names are answered, 0: nowhere.
+        original_source: the workload sees its clients' addresses.
     """
     lines = _afresh()
     for chain, hook, rules in (
@@ -47,11 +51,34 @@ def namespace_rules(ports: ListenerPorts, excluded_ports: Iterable[int] = (), dn
         ("inbound", f"type nat hook prerouting priority {NAT_PRIORITY}", _inbound(ports, excluded_ports)),
         ("guard", f"type filter hook input priority {GUARD_PRIORITY}", _guard(ports)),
         ("leaving", f"type filter hook output priority {GUARD_PRIORITY}", _leaving()),
+        *(_sources() if original_source else []),
         *([("after", f"type filter hook output priority {AFTER}", [_UNMARK])] if dns else []),
     ):
         lines.append(f"add chain inet {TABLE} {chain} {{ {hook}; policy accept; }}")
         lines += [f'add rule inet {TABLE} {chain} {rule} comment "{comment}"' for rule, comment in rules]
     return "\n".join(lines) + "\n"
+
+
+def _sources() -> list[tuple[str, str, list[Rule]]]:
+    """Where policy routing (kernel/source_routing) finds the mark that brings replies to clients' addresses back.
+
+    On the host an accepted socket inherits it, which is a setting of the whole namespace; here it goes by the
+    connection, as in a pod of Istio's.
+    """
+    to_the_workload = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0"
+    remembered = f"ct direction reply ct mark & 0xfff == {PROXY_MARK:#x}"
+    return [
+        (
+            "connecting",
+            "type filter hook output priority mangle",
+            [(f"{to_the_workload} {_NEW} ct mark set meta mark", "the proxy connects to the workload")],
+        ),
+        (
+            "answering",
+            "type route hook output priority mangle",
+            [(f"{remembered} meta mark set ct mark", "the workload answers: back to the proxy")],
+        ),
+    ]
 
 
 def no_rules() -> str:
