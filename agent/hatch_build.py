@@ -23,7 +23,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SWITCH = "HOSTMESH_COMPILE"
 PACKAGE = "hostmesh"
-KEPT = 4
+KEPT = 8
 SETUP = """\
 import sys
 from mypyc.build import mypycify
