@@ -16,9 +16,10 @@ from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.nested import Nested, tell_beyond
 from hostmesh.proxy.pool import Pool
-from hostmesh.proxy.prepared import Beyond, Prepared, prepare
+from hostmesh.proxy.prepared import Beyond, Prepared
 from hostmesh.proxy.relay import Relay
-from hostmesh.proxy.route import Refused, Unknown, Unresolved, route
+from hostmesh.proxy.route import Refused, Unknown, Unresolved
+from hostmesh.proxy.routes import Routes
 from hostmesh.proxy.sockets import Connect, reset
 from hostmesh.proxy.splice import Splice, send_ahead
 from hostmesh.proxy.tunnel import Tunnel
@@ -35,9 +36,6 @@ MAX_TRIES = 3
 MAX_LOOKUPS = 8
 """Hostnames and addresses that one connection waits for, one after the other."""
 
-MAX_ROUTES = 4096
-"""Routes remembered between two changes of the state."""
-
 
 class Outbound:
     """Accepts for the outbound listener."""
@@ -45,9 +43,8 @@ class Outbound:
     def __init__(self, context: Context, pool: Pool, listener: SocketAddress) -> None:
         self.context = context
         self.pool = pool
+        self.routes = Routes(context)
         self._listener = listener
-        self._routes: dict[tuple[str, bool, SocketAddress], Prepared] = {}
-        self._generation = -1
 
     def accepted(self, sock: _socket.socket, peer: SocketAddress) -> None:
         """A captured connection."""
@@ -63,35 +60,6 @@ class Outbound:
         if destination.port != self._listener.port:
             return destination.port in self.context.config.illegal_ports and destination.ip.is_loopback
         return destination == self._listener or destination == local_address(sock)
-
-    def prepared(self, local: Local, destination: SocketAddress) -> Prepared | Refused | Unresolved | Unknown:
-        """The route, remembered until the state changes."""
-        context, source = self.context, local.workload
-        if context.state.on_demand:
-            context.demand.use(source.network, destination.ip)
-        if context.state.generation != self._generation or len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
-            self._generation = context.state.generation
-        key = (source.uid, local.captured.registry_only, destination)
-        known = self._routes.get(key)
-        if known is not None:
-            return known
-        found = route(
-            context.state,
-            source,
-            destination,
-            network=context.config.network,
-            rng=context.rng,
-            illegal_ports=context.config.illegal_ports,
-            names=context.names.get,
-            registry_only=local.captured.registry_only,
-        )
-        if isinstance(found, Refused | Unresolved | Unknown):
-            return found
-        made = prepare(context, source, found)
-        if made.cacheable:
-            self._routes[key] = made
-        return made
 
 
 class OutboundConnection:
@@ -193,7 +161,7 @@ class OutboundConnection:
             self._refuse(reason)
             return
         assert self._destination is not None
-        prepared = self._outbound.prepared(local, self._destination)
+        prepared = self._outbound.routes.find(local, self._destination)
         if isinstance(prepared, Refused):
             self._refuse(prepared.reason)
         elif isinstance(prepared, Unresolved | Unknown):
