@@ -64,8 +64,8 @@ def render(directory: Path, ports: dict[str, int], etcd: dict[str, Any]) -> None
         "control_plane_etcd": etcd,
     }
     inventory = directory / "inventory.json"
-    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": {**defaults, **shared}}}))
+    roles_own = [yaml.safe_load((ROLE / name / "main.yml").read_text()) for name in ("defaults", "vars")]
+    inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": {**roles_own[0], **roles_own[1], **shared}}}))
     words = f"src={ROLE}/templates/control-plane.yaml.j2 dest={{{{ home }}}}/control-plane.yaml"
     command = [Path(sys.executable).parent / "ansible", "-i", inventory, "all", "-m", "template", "-a", words]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"})

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dns.message
+import dns.query
+import dns.rcode
 import pytest
 from tests.support.agent import RunningAgent, agent, start, until
 from tests.support.control_plane import RunningControlPlane, control_plane
@@ -39,6 +42,12 @@ class Mesh:
         sock.settimeout(10)
         return sock
 
+    def ask(self, name: str) -> tuple[str, list[str]]:
+        """As the host's resolver: the answer's code, and the addresses in it."""
+        with self.lab.host.entered():
+            found = dns.query.udp(dns.message.make_query(name, "A"), "127.0.0.1", port=15053, timeout=10)
+        return dns.rcode.to_text(found.rcode()), [item.to_text() for each in found.answer for item in each]
+
     def holds(self) -> list[str]:
         """Workloads that the client's agent knows."""
         return sorted(one["name"] for one in json.loads(self.client.get(15000, "/config_dump"))["workloads"])
@@ -59,6 +68,10 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
         plane = stack.enter_context(control_plane(tmp_path / "cp", lab.peer))
         texts = [entry("client", lab.host.v4, "host1"), entry("web", lab.peer.v4, "host2")]
         texts += [entry(f"other{number}", f"10.99.0.{number}", "host3") for number in range(OTHERS)]
+        shop = "hosts: [shop.lab]\nresolution: STATIC\nlocation: MESH_INTERNAL\nports: [{number: 8080, name: tcp}]\n"
+        texts.append(
+            document("ServiceEntry", f"{shop}workloadSelector: {{labels: {{app: web}}}}", "name: shop, namespace: prod")
+        )
         plane.client.apply([{"source": "mesh.yaml", "text": text} for text in texts], dry_run=False)
         agents = []
         for name, where, cgroup, node in (("client", lab.host, lab.a, "host1"), ("web", lab.peer, lab.b, "host2")):
@@ -73,6 +86,7 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
                 node=node,
                 workers=2,
                 xds_on_demand=True,
+                dns={"enabled": True, "domains": ["lab"]},
                 control_plane={
                     "address": f"{lab.peer.v4}:15012",
                     "server_name": "localhost",
@@ -122,3 +136,28 @@ def test_whom_a_connection_needs_is_asked_for_and_nobody_else(mesh: Mesh) -> Non
     mesh.call(UNKNOWN).sendall(b"plain")
     unknown.settimeout(10)
     assert lab.accept(unknown).recv(5) == b"plain"
+
+
+def test_a_name_is_asked_for_when_somebody_looks_it_up(mesh: Mesh) -> None:
+    """Its service is known then, and what it leads to; that nobody has a name only the control plane can say."""
+    assert mesh.holds() == ["client"]
+    code, (vip,) = mesh.ask("shop.lab")
+    assert code == "NOERROR"
+    assert mesh.holds() == ["client", "web"]
+    assert mesh.ask("nobody.lab") == ("NXDOMAIN", [])
+
+    web = mesh.lab.listen(mesh.lab.peer, mesh.lab.peer.v4, 8080, mesh.lab.b)
+    mesh.lab.host.ip(f"route add {vip} via {mesh.lab.peer.v4}")
+    call = mesh.call(vip)
+    call.sendall(b"hello")
+    with mesh.lab.accept(web) as served:
+        assert served.recv(5) == b"hello"
+    call.close()
+    until(lambda: 'src.identity="spiffe://cluster.local/ns/prod/sa/client"' in mesh.web.log)
+
+    mesh.plane.process.send_signal(signal.SIGSTOP)
+    assert mesh.ask("shop.lab") == ("NOERROR", [vip])
+    assert mesh.ask("nobody.lab") == ("NXDOMAIN", [])
+    assert mesh.ask("other.lab") == ("SERVFAIL", [])
+    mesh.plane.process.send_signal(signal.SIGCONT)
+    until(lambda: mesh.ask("other.lab") == ("NXDOMAIN", []))

@@ -225,13 +225,14 @@ class Settings(_Strict):
     @model_validator(mode="after")
     def _part_of_a_mesh(self) -> Settings:
         needs = {
-            "dns.enabled": (self.dns.enabled, "names can only be answered where all services are known"),
-            "socks5": (self.socks5, "names can only be resolved where all services are known"),
-            "network_policy.enforce": (self.network_policy.enforce, "policies may mean anybody's addresses"),
+            "network_policy.enforce": (
+                self.network_policy.enforce,
+                "what leaves is judged in the kernel, before anybody is asked what the address of a service leads to",
+            ),
             "local_xds": (self.local, "a file cannot be asked"),
             "control_plane.kind: istiod": (
                 self.control_plane.kind == "istiod",
-                "it does not say what a name stood for",
+                "it does not know which workloads of a mesh are those of a host",
             ),
         }
         if self.xds_on_demand:

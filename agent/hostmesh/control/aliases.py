@@ -1,9 +1,10 @@
 """What an on-demand client may ask for besides resource names, and what it is sent for it (istiod's order).
 
-A workload's `network/ip`; a service's key, VIP, block of addresses, or an address of that block: the service and its
-endpoints. With either come the waypoints and network gateways on the way there, and their endpoints: a stock ztunnel
-never asks for those. `node_alias` is what a node's client is sent unasked: its own workloads. `node_services_alias`
-stands for the services that those are endpoints of, alone: who has the name of a service must not take them for it.
+A workload's `network/ip`; a service's key, VIP, block of addresses, or an address of that block, and its hostname
+(`hostname_alias`, of whatever namespace): the service and its endpoints. With either come the waypoints and network
+gateways on the way there, and their endpoints: a stock ztunnel never asks for those. `node_alias` is what a node's
+client is sent unasked: its own workloads. `node_services_alias` stands for the services that those are endpoints of,
+alone: who has the name of a service must not take them for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hostmesh.model.address import IPNetwork, parse_ip
-from hostmesh.model.service import Service
+from hostmesh.model.service import Service, hostname_alias
 from hostmesh.model.workload import NetworkMode, Workload
 from hostmesh.xds.types import node_alias, node_services_alias
 
@@ -65,7 +66,7 @@ class AliasIndex:
         """Workloads by the names of their addresses and nodes."""
         self._endpoints: dict[str, set[str]] = {}
         self._fronts: dict[str, set[str]] = {}
-        """Services by the names of their addresses and blocks."""
+        """Services by the names of their hosts, addresses and blocks."""
         self._workloads: dict[str, Workload] = {}
         self._services: dict[str, Service] = {}
         self._behind: dict[str, set[str]] = {}
@@ -207,6 +208,7 @@ def _places(one: Workload) -> Iterator[str]:
 
 
 def _addresses(one: Service) -> Iterator[str]:
+    yield hostname_alias(one.hostname)
     yield from map(str, (*one.vips, *one.cidr_vips))
 
 

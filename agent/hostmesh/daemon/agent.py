@@ -25,6 +25,7 @@ from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.mesh import Mesh, messages
 from hostmesh.daemon.mesh_source import Listeners, control_planes, mesh_source
 from hostmesh.daemon.messages import credentials_update, local_workloads_update
+from hostmesh.daemon.name_demand import NameDemand
 from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.names import NameResolver
 from hostmesh.daemon.node import Membership
@@ -136,7 +137,8 @@ class Agent:
             self._policies.known()
         elif istiod is None and not self._mesh_known():
             self._policies.expect()
-        self._name_server = NameServer(config, self._mesh, self._mesh_known)
+        self._name_demand = NameDemand(self._mesh.state, self._xds.want, lambda: self._xds.connected)
+        self._name_server = NameServer(config, self._mesh, self._mesh_known, self._name_demand)
         self._quarters = Doors(self._capture.namespaces.supply)
         self._capture.attachments.adopt(DescriptorStore(), kept_namespaces(before))
         self._cni = CniServer(
@@ -348,6 +350,7 @@ class Agent:
         if update.trust:
             self._on_trust(update.trust)
         self._mesh.apply(update)
+        self._name_demand.heard((*update.learned, *update.refused))
         self._policies.apply(update)
         self._capture.reconsider()
         self._shared.review(self._capture.workloads)

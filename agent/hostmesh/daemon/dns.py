@@ -18,7 +18,8 @@ from typing import Any
 
 from hostmesh.daemon.dns_metrics import DnsMetrics
 from hostmesh.daemon.dns_upstream import Unanswered, Upstream
-from hostmesh.dns.answer import Client, resolve
+from hostmesh.daemon.name_demand import NameDemand
+from hostmesh.dns.answer import Client, meant, resolve
 from hostmesh.dns.names import is_within
 from hostmesh.model.address import IPAddress
 from hostmesh.state.store import MeshState
@@ -39,8 +40,8 @@ from hostmesh.wire.dns import (
 
 _log = logging.getLogger("hostmesh.dns")
 
-MAX_FORWARDED = 512
-"""Questions that wait for a resolver; one more is told to come back."""
+MAX_WAITING = 512
+"""Questions that wait for a resolver or the control plane; one more is told to come back."""
 MAX_CONNECTIONS = 256
 MAX_DATAGRAMS = 64
 """Read in one turn of the loop."""
@@ -77,6 +78,7 @@ class DnsServer:
         host: the client that the host itself is.
         known: whether the mesh is known; before that it cannot be said what is no name of it.
         gate: opens what captures questions on this host; it is closed when they are not answered any more.
+        demand: asks for names where only a part of the mesh is known.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class DnsServer:
         host: Client,
         known: Callable[[], bool] = lambda: True,
         gate: Callable[[], socket.socket] | None = None,
+        demand: NameDemand | None = None,
     ) -> None:
         self._state = state
         self._upstream = upstream
@@ -96,12 +99,13 @@ class DnsServer:
         self._host = host
         self._known = known
         self._doors: dict[Place, Door] = {}
+        self._demand = demand
         self._wanted: Mapping[IPAddress, Client] = {}
         self._inside: Mapping[str, Door] = {}
         self._make_gate = gate
         self._gate: socket.socket | None = None
         self._changed = asyncio.Event()
-        self._forwarded = 0
+        self._waiting = 0
         self._connections = 0
         self.problem = ""
 
@@ -220,17 +224,18 @@ class DnsServer:
                 if isinstance(query, Refused):
                     _send(sock, query.reply, sender)
                     continue
-                own = self._own_answer(query, client, query.limit, "udp")
+                self._metrics.asked(query.type_name, "udp", client)
+                own = self._own_answer(query, client, query.limit) if not self._missing(query, client) else None
                 if own is not None:
                     _send(sock, own, sender)
-                elif self._forwarded >= MAX_FORWARDED:
+                elif self._waiting >= MAX_WAITING:
                     _send(sock, status(query, SERVFAIL), sender)
                 else:
-                    tasks.create_task(self._forward_datagram(sock, query, client, sender), name="DNS question")
+                    tasks.create_task(self._answer_datagram(sock, query, client, sender), name="DNS question")
             await asyncio.sleep(0)
 
-    async def _forward_datagram(self, sock: socket.socket, query: Query, client: Client, sender: Sender) -> None:
-        _send(sock, await self._forward(query, client, "udp"), sender)
+    async def _answer_datagram(self, sock: socket.socket, query: Query, client: Client, sender: Sender) -> None:
+        _send(sock, await self._answer(query, client, query.limit, "udp"), sender)
 
     async def _accept(self, listener: socket.socket, client: Client, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -267,7 +272,7 @@ class DnsServer:
         async with asyncio.timeout(IDLE):
             data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
         query = parse_query(data)
-        reply = query.reply if isinstance(query, Refused) else await self._answer(query, client)
+        reply = query.reply if isinstance(query, Refused) else await self._answer_stream(query, client)
         if not reply:
             return False
         writer.write(len(reply).to_bytes(2, "big") + reply)
@@ -275,17 +280,36 @@ class DnsServer:
             await writer.drain()
         return True
 
-    async def _answer(self, query: Query, client: Client) -> bytes:
-        own = self._own_answer(query, client, MAX_MESSAGE, "tcp")
+    async def _answer_stream(self, query: Query, client: Client) -> bytes:
+        self._metrics.asked(query.type_name, "tcp", client)
+        own = self._own_answer(query, client, MAX_MESSAGE) if not self._missing(query, client) else None
         if own is not None:
             return own
-        if self._forwarded >= MAX_FORWARDED:
+        if self._waiting >= MAX_WAITING:
             return status(query, SERVFAIL)
-        return await self._forward(query, client, "tcp")
+        return await self._answer(query, client, MAX_MESSAGE, "tcp")
 
-    def _own_answer(self, query: Query, client: Client, limit: int, protocol: str) -> bytes | None:
+    async def _answer(self, query: Query, client: Client, limit: int, protocol: str) -> bytes:
+        """What the mesh says once it is known, else the host's resolvers."""
+        self._waiting += 1
+        try:
+            if missing := self._missing(query, client):
+                assert self._demand is not None
+                if not await self._demand.ask(missing) and is_within(query.name, self._settings.domains):
+                    return status(query, SERVFAIL)  # nobody else may say that it is not there
+            own = self._own_answer(query, client, limit)
+            return own if own is not None else await self._forward(query, client, protocol)
+        finally:
+            self._waiting -= 1
+
+    def _missing(self, query: Query, client: Client) -> Sequence[str]:
+        """Names that the question may mean, and of which nobody has said yet whether a service has them."""
+        if self._demand is None or not (query.type in (A, AAAA) or is_within(query.name, self._settings.domains)):
+            return ()
+        return self._demand.missing(meant(query.name, client, self._settings.domain))
+
+    def _own_answer(self, query: Query, client: Client, limit: int) -> bytes | None:
         """What the mesh itself says; None is for others to say."""
-        self._metrics.asked(query.type_name, protocol, client)
         found = None
         if query.type in (A, AAAA):
             version = 6 if query.type == AAAA else 4
@@ -308,7 +332,6 @@ class DnsServer:
         return status(query, NOERROR if known else NXDOMAIN, authoritative=True)
 
     async def _forward(self, query: Query, client: Client, protocol: str) -> bytes:
-        self._forwarded += 1
         began = monotonic()
         try:
             data = await self._upstream.ask(query, tcp=protocol == "tcp")
@@ -316,8 +339,6 @@ class DnsServer:
             _tell(query, client, "", f"forwarding failed ({error})")
             self._metrics.forwarded(query.type_name, protocol, client, monotonic() - began, failed=True)
             return status(query, SERVFAIL)
-        finally:
-            self._forwarded -= 1
         rcode, has_records = outcome(data)
         failed = rcode != NOERROR or not has_records
         self._metrics.forwarded(query.type_name, protocol, client, monotonic() - began, failed=failed)

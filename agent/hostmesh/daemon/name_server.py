@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hostmesh.config.agent import AgentConfig
 from hostmesh.daemon.dns_metrics import DnsMetrics
 from hostmesh.daemon.mesh import Mesh
+from hostmesh.daemon.name_demand import NameDemand
 from hostmesh.dns.answer import Client
 from hostmesh.enrolment.namespaces import OpenNamespace
 from hostmesh.kernel.gate import open_gate
@@ -30,9 +31,10 @@ class NameServer:
         config: of the agent.
         mesh: what main knows of it.
         known: whether it does.
+        demand: asks for names of services.
     """
 
-    def __init__(self, config: AgentConfig, mesh: Mesh, known: Callable[[], bool]) -> None:
+    def __init__(self, config: AgentConfig, mesh: Mesh, known: Callable[[], bool], demand: NameDemand) -> None:
         self._settings = settings = config.settings.dns
         self._mesh = mesh
         self._network = config.settings.network
@@ -40,7 +42,7 @@ class NameServer:
         self.addresses: tuple[IPAddress, ...] = (ip_address("127.0.0.1"), LINK)
         if config.settings.ipv6:
             self.addresses += (ip_address("::1"),)
-        self._server = _server(config, mesh, self.metrics, known) if settings.enabled else None
+        self._server = _server(config, mesh, self.metrics, known, demand) if settings.enabled else None
 
     @property
     def pending(self) -> bool:
@@ -87,7 +89,9 @@ class NameServer:
         )
 
 
-def _server(config: AgentConfig, mesh: Mesh, metrics: DnsMetrics, known: Callable[[], bool]) -> DnsServer:
+def _server(
+    config: AgentConfig, mesh: Mesh, metrics: DnsMetrics, known: Callable[[], bool], demand: NameDemand
+) -> DnsServer:
     """Imported here: dnspython is 4 MB, which an agent that answers no names need not carry."""
     from hostmesh.daemon.dns import DnsServer, DnsSettings
     from hostmesh.daemon.dns_upstream import ResolvConf, Upstream
@@ -105,4 +109,5 @@ def _server(config: AgentConfig, mesh: Mesh, metrics: DnsMetrics, known: Callabl
         Client(settings.namespace, config.settings.network),
         known,
         open_gate,
+        demand,
     )

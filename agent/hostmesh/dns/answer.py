@@ -35,6 +35,12 @@ class Resolved:
     alias: str = ""
 
 
+def meant(asked: str, client: Client, domain: str) -> tuple[str, ...]:
+    """Hostnames of services that a name may mean to a client, the best first, each once."""
+    found = (name for one in candidates(asked, client.namespace, domain) for name in (one.name, *wildcards(one.name)))
+    return tuple(dict.fromkeys(found))
+
+
 def resolve(
     state: MeshState, client: Client, asked: str, version: int, *, domain: str, ipv6: bool = True
 ) -> Resolved | None:

@@ -9,6 +9,19 @@ from types import MappingProxyType
 
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, NetworkCidr
 
+_HOST = "hostmesh.io/host/"
+
+
+def hostname_alias(hostname: str) -> str:
+    """Stands for the services of all namespaces that have the hostname, where a mesh is followed on demand."""
+    return _HOST + hostname
+
+
+def hostname_of(alias: str) -> str:
+    """The hostname that an alias stands for, empty for what is no such alias."""
+    hostname = alias.removeprefix(_HOST)
+    return hostname if hostname != alias and "/" not in hostname else ""
+
 
 class Scope(Enum):
     """What a routing preference compares."""

@@ -9,6 +9,7 @@ import _socket
 from ipaddress import IPv4Address
 
 from hostmesh.model.address import IPAddress, SocketAddress
+from hostmesh.model.service import hostname_alias
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.locals import Local
 from hostmesh.proxy.outbound import Outbound
@@ -106,9 +107,14 @@ class SocksClient:
 
     def _find(self, wanted: HostPort) -> None:
         """The mesh's own names first, then the host's resolver."""
+        if self._over:
+            return
         assert self._local is not None
         self._where = str(wanted)
         context = self._context
+        if not context.state.knows_hostname(wanted.hostname):
+            context.demand.wait_for(hostname_alias(wanted.hostname), lambda _, reason: self._heard(wanted, reason))
+            return
         ip = address_of(context.state, self._local.workload, wanted.hostname)
         if ip is not None:
             self._go(SocketAddress(ip, wanted.port))
@@ -120,6 +126,13 @@ class SocksClient:
             context.names.wait_for(
                 wanted.hostname, lambda found, reason: self._resolved(found or (), reason, wanted.port)
             )
+
+    def _heard(self, wanted: HostPort, reason: str) -> None:
+        """The control plane has said which services have the name, or it does not say it."""
+        if reason:
+            self._refuse(reason, encode_reply(Reply.HOST_UNREACHABLE))
+        else:
+            self._find(wanted)
 
     def _resolved(self, addresses: tuple[IPAddress, ...], reason: str, port: int) -> None:
         if self._over:

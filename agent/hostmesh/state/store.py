@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from hostmesh.model.address import IPAddress, NamespacedHostname, NetworkAddress
 from hostmesh.model.authorization import Authorization, PolicyScope
-from hostmesh.model.service import HealthPolicy, Service, Visibility
+from hostmesh.model.service import HealthPolicy, Service, Visibility, hostname_alias
 from hostmesh.model.workload import HealthStatus, NetworkMode, Protocol, Workload
 from hostmesh.state.cidr import CidrIndex
 from hostmesh.state.index import Index
@@ -64,6 +64,10 @@ class MeshState:
     def knows(self, place: NetworkAddress | NamespacedHostname) -> bool:
         """Whether what is here about an address or service is all there is, be it nothing."""
         return self._known is None or str(place) in self._known
+
+    def knows_hostname(self, hostname: str) -> bool:
+        """Whether the services that are here with a hostname are all there are, be it none."""
+        return self._known is None or hostname_alias(hostname) in self._known
 
     def learn(self, name: str) -> None:
         """All that the name means is here now."""

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from hostmesh.model.address import parse_ip
+from hostmesh.model.service import hostname_of
 
 MAX_NAMES = 16384
 """Known names; the one that was not used for the longest time makes room."""
@@ -70,9 +71,9 @@ class Interest:
         if name in self._asked:
             return False
         if not _is_name(name):
-            raise NotAsked("not an address of a network, nor a service of a namespace")
+            raise NotAsked("not an address of a network, nor a service of a namespace, nor a hostname")
         if len(self._asked) >= MAX_ASKED:
-            raise NotAsked("the control plane is being asked for too many addresses")
+            raise NotAsked("the control plane is being asked for too many addresses and names")
         self._asked[name] = self._to_subscribe[name] = None
         return True
 
@@ -127,10 +128,12 @@ class Interest:
 
 
 def _is_name(text: str) -> bool:
-    """`network/ip` or `namespace/hostname`, as far as it matters here."""
+    """`network/ip`, `namespace/hostname` or the alias of a hostname, as far as it matters here."""
     before, separator, after = text.rpartition("/")
     if not separator or len(text) > _MAX_LENGTH or not after.isascii() or not after.isprintable() or "*" in before:
         return False
+    if hostname_of(text):
+        return True
     try:
         return str(parse_ip(after)) == after
     except ValueError:

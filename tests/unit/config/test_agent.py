@@ -50,11 +50,10 @@ def test_conf_d_overrides_the_file_in_the_order_of_names(tmp_path: Path) -> None
         ("local_xds_path: /x\n", {"LOCAL_XDS": "x"}, "local_xds and local_xds_path are both set"),
         ("local_xds: x\ncertificates: {source: control-plane}\n", {}, "certificates.source must be files"),
         (
-            "dns: {enabled: true}\n",
+            "network_policy: {enforce: true}\n",
             {"XDS_ON_DEMAND": "true"},
-            "dns.enabled does not work with xds_on_demand: names can",
+            "network_policy.enforce does not work with xds_on_demand: what leaves is judged",
         ),
-        ("xds_on_demand: true\nsocks5: true\n", {}, "socks5 does not work with xds_on_demand: names can"),
         ("", {"ZTUNNEL_WORKER_THREADS": "x"}, "$ZTUNNEL_WORKER_THREADS: 'x' is not a number"),
         ("", {"ZTUNNEL_WORKER_THREADS": "9999"}, "$ZTUNNEL_WORKER_THREADS: workers"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ import pytest
 from tests.support.pki import BOB
 from tests.support.proxy import CONFIG, Mesh, assert_reset, echo
 
-from hostmesh.model.address import SocketAddress, parse_ip
+from hostmesh.model.address import NetworkAddress, SocketAddress, parse_ip
+from hostmesh.model.service import Service, hostname_alias
 from hostmesh.proxy.demand import MAX_REPORTED, REPORT_INTERVAL, Demand
 from hostmesh.transport.loop import Loop
 
@@ -132,6 +134,38 @@ def test_plaintext_leaves_only_once_the_control_plane_has_said_that_nobody_is_th
         f"the control plane has not said whose lab/{mesh.ip} is: it was rejected",
         None,
     ]
+
+
+def socks(mesh: Mesh, hostname: str, port: int) -> bytes:
+    """What a captured application gets that names its destination: the answer to its request, and an echo."""
+    listener = mesh.client.listen("socks5", "127.0.0.1")
+    with socket.create_connection((str(listener.ip), listener.port), timeout=5) as sock:
+        sock.sendall(b"\x05\x01\x00\x05\x01\x00\x03" + bytes([len(hostname)]) + hostname.encode())
+        sock.sendall(port.to_bytes(2, "big"))
+        data = sock.recv(2) + sock.recv(10, socket.MSG_WAITALL)
+        if data[3] == 0:
+            sock.sendall(b"hi")
+            data += sock.recv(2)
+        return data
+
+
+def test_a_name_said_by_socks_waits_for_the_control_plane_too(mesh: Mesh) -> None:
+    """First for whose name it is, then for whose the address is; while it says nothing the application is refused."""
+    with mesh.app(echo) as app:
+        vip = NetworkAddress("lab", parse_ip("10.9.9.9"))
+        service = Service("shop", "default", "shop.lab", (vip,), ports={80: app.port})
+        bob = replace(mesh.bob, services={service.namespaced_hostname: {80: app.port}})
+        mesh.server.put(service, bob)
+        assert socks(mesh, "shop.lab", 80)[2:4] == b"\x05\x04"
+
+        def arrive() -> None:
+            mesh.client.state.upsert_service(service)
+            mesh.client.state.upsert_workload(bob)
+
+        mesh.client.main.wanted_addresses.clear()
+        mesh.client.main.answer_address = answering(mesh, arrive)
+        assert socks(mesh, "shop.lab", 80).endswith(b"hi")
+        assert mesh.client.main.wanted_addresses == [hostname_alias("shop.lab"), "lab/10.9.9.9"]
 
 
 def test_what_is_forgotten_is_asked_for_again(mesh: Mesh) -> None:

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from hostmesh.model.service import hostname_alias
 from hostmesh.xds import interest as module
 from hostmesh.xds.interest import IDLE, Interest, NotAsked
 
@@ -37,6 +38,8 @@ def test_a_name_is_asked_for_once_and_known_when_it_is_answered() -> None:
         "/web",
         "a/b/web",
         "ns/web:80",
+        "hostmesh.io/host/",
+        "hostmesh.io/host/a/b",
         "a/" + "x" * 600,
     ],
 )
@@ -46,9 +49,11 @@ def test_what_is_no_name_is_not_asked_for(name: str) -> None:
         Interest().want(name)
 
 
-@pytest.mark.parametrize("name", ["/10.0.0.1", "net/fd00::1", "default/web.default.svc.cluster.local"])
+@pytest.mark.parametrize(
+    "name", ["/10.0.0.1", "net/fd00::1", "default/web.default.svc.cluster.local", hostname_alias("*.web.lab")]
+)
 def test_names(name: str) -> None:
-    """Addresses of a network, and services of a namespace."""
+    """Addresses of a network, services of a namespace, and hostnames of whatever namespace."""
     assert Interest().want(name)
 
 

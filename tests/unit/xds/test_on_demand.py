@@ -15,7 +15,7 @@ from tests.support.mesh import Mesh, background, until
 from hostmesh.control.aliases import aliases
 from hostmesh.control.snapshot import ResourceSet, Snapshot
 from hostmesh.model.address import NamespacedHostname, NetworkAddress
-from hostmesh.model.service import Service
+from hostmesh.model.service import Service, hostname_alias
 from hostmesh.model.workload import Workload
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.transport.backoff import Backoff
@@ -95,6 +95,23 @@ def test_an_agent_holds_its_own_and_what_it_asked_for(tmp_path: Path) -> None:
                 publish(mesh, *WORLD[1:], replace(WORLD[0], services={}), at(5, SHOP), at(6), at(7))
                 await until(lambda: "w5" in agent.resources and "w1" not in agent.resources)
                 assert not {"w6", "w7"} & agent.resources
+
+    asyncio.run(main())
+
+
+def test_a_hostname_is_asked_for_as_an_address_is(tmp_path: Path) -> None:
+    """Its services, of all namespaces, with their endpoints; or the word that no service has it, while it is so."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            agent = Agent((await mesh.host("mesh2")).control_plane)
+            publish(mesh, *WORLD[:3])
+            async with agent.running():
+                await agent.learn(hostname_alias("shop"), hostname_alias("pub"))
+                assert agent.resources == {"default/shop", "w1", "w2"}
+                pubs = [Service("pub", namespace, "pub") for namespace in ("default", "other")]
+                mesh.ads.publish(Snapshot.of(WORLD[:3], [SERVICE, OTHER, *pubs]))
+                await until(lambda: agent.resources >= {"default/pub", "other/pub"})
 
     asyncio.run(main())
 
@@ -237,7 +254,7 @@ def test_nonsense_is_refused_at_once(tmp_path: Path) -> None:
         async with Mesh(tmp_path).serving() as mesh:
             agent = Agent(mesh.anonymous())
             agent.client.want("*")
-            assert agent.refused == {"*": "not an address of a network, nor a service of a namespace"}
+            assert agent.refused == {"*": "not an address of a network, nor a service of a namespace, nor a hostname"}
 
     asyncio.run(main())
 
