@@ -9,17 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from cryptography import x509
-from grpclib.client import Channel, Handler
+from grpclib.client import Channel
 from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
-from h2.config import H2Configuration
 from h2.exceptions import H2Error
 
+from hostmesh.rpc.connection import Connection
 from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.failure import (
     ControlPlaneError,
@@ -32,7 +31,6 @@ from hostmesh.rpc.failure import (
     is_clock,
     untrusted_text,
 )
-from hostmesh.rpc.late_writes import LateWrites
 from hostmesh.rpc.roots import Roots
 
 CONNECT_TIMEOUT = 5.0
@@ -60,29 +58,6 @@ class NodeFiles:
     chain: Path
 
 
-class _Protocol(H2Protocol):
-    """Keeps how the connection ended: that our certificate is not accepted shows after the handshake (TLS 1.3)."""
-
-    heard = False
-    lost: BaseException | None = None
-
-    def __init__(self, config: Configuration, h2_config: H2Configuration) -> None:
-        super().__init__(Handler(), config, h2_config)
-        self.ended = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.BaseTransport", LateWrites(transport)))
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = True
-        super().data_received(data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.lost = exc
-        super().connection_lost(exc)
-        self.ended.set()
-
-
 class _Channel(Channel):
     """A channel with time-outs for connecting and closing, which the base class leaves to asyncio's minutes."""
 
@@ -90,12 +65,12 @@ class _Channel(Channel):
         super().__init__(endpoint.host, endpoint.port, ssl=context, config=_CONFIGURATION)
         self.endpoint = endpoint
         self._context = context
-        self.current: _Protocol | None = None
+        self.current: Connection | None = None
 
     async def _create_connection(self) -> H2Protocol:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, self.current = await self._loop.create_connection(
-                lambda: _Protocol(self._config, self._h2_config),
+                lambda: Connection(self._config, self._h2_config),
                 self.endpoint.host,
                 self.endpoint.port,
                 ssl=self._context,

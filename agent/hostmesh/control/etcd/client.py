@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from grpclib.client import Channel, Handler
+from grpclib.client import Channel
 from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
-from h2.config import H2Configuration
 from h2.exceptions import H2Error
 
 from hostmesh.control.records import StoreUnavailable
+from hostmesh.rpc.connection import Connection
 from hostmesh.rpc.endpoint import Endpoint
 
 CALL_TIMEOUT = 2.0
@@ -132,26 +132,6 @@ class EtcdClient:
             self._current = (self._current + 1) % len(self._channels)
 
 
-class _Protocol(H2Protocol):
-    """Keeps how the connection ended."""
-
-    heard = False
-    lost: BaseException | None = None
-
-    def __init__(self, config: Configuration, h2_config: H2Configuration) -> None:
-        super().__init__(Handler(), config, h2_config)
-        self.ended = asyncio.Event()
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = True
-        super().data_received(data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.lost = exc
-        super().connection_lost(exc)
-        self.ended.set()
-
-
 class _Channel(Channel):
     """Connects when it is used, again after `close`, and gives up in time.
 
@@ -162,7 +142,7 @@ class _Channel(Channel):
         super().__init__(member.host, member.port, ssl=endpoints.root_cert is not None, config=_CONFIGURATION)
         self.member = member
         self._endpoints = endpoints
-        self._open: list[_Protocol] = []
+        self._open: list[Connection] = []
 
     def why(self, error: BaseException) -> str:
         """What an operator should know of a failure; that etcd does not accept us shows after the handshake."""
@@ -184,7 +164,7 @@ class _Channel(Channel):
         self._open = [protocol for protocol in self._open if not protocol.ended.is_set()]
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, made = await self._loop.create_connection(
-                lambda: _Protocol(self._config, self._h2_config),
+                lambda: Connection(self._config, self._h2_config),
                 self.member.host,
                 self.member.port,
                 ssl=context,
