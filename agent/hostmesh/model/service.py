@@ -101,6 +101,7 @@ class Service:
     load_balancing: LoadBalancing | None = None
     ip_families: IpFamilies | None = None
     canonical: bool = False
+    ingress_use_waypoint: bool = False
     visibility: Visibility = Visibility.PUBLIC
 
     @property

@@ -120,7 +120,9 @@ def _is_for_us(state: MeshState, local: Workload, requested: IPAddress, local_ip
     if not attached:
         service = state.service_at(address, local.namespace)
         attached = [service] if service is not None else []
-    return any(target.waypoint is not None and is_gateway(state, target.waypoint, local) for target in attached)
+    gateways = [one.waypoint for one in attached if one.waypoint is not None]
+    gateways += [way.destination for one in attached if isinstance(one, Service) for way in one.weighted_waypoints]
+    return any(is_gateway(state, gateway, local) for gateway in gateways)
 
 
 def _leads_to(local: Workload, service: Service, port: int) -> bool:

@@ -162,6 +162,7 @@ def encode_service(service: Service) -> pb.Address:
         subject_alt_names=service.subject_alt_names,
         ip_families=_IP_FAMILIES.encode(service.ip_families),
         canonical=service.canonical,
+        ingress_use_waypoint=service.ingress_use_waypoint,
         weighted_waypoints=[
             pb.WeightedWaypoint(destination=encode_gateway(waypoint.destination), weight=waypoint.weight)
             for waypoint in service.weighted_waypoints
@@ -238,6 +239,7 @@ def _decode_service(message: pb.Service) -> Service:
         load_balancing=_decode_load_balancing(message),
         ip_families=_IP_FAMILIES.decode(message.ip_families),
         canonical=message.canonical,
+        ingress_use_waypoint=message.ingress_use_waypoint,
         visibility=Visibility.NAMESPACE if message.visibility == pb.Service.NAMESPACE else Visibility.PUBLIC,
     )
 

@@ -26,11 +26,14 @@ from hostmesh.model.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """The same services and workloads as before, each with its waypoint; `using` by service key and workload uid."""
+    """The same services and workloads as before, each with its waypoint; `using` by service key and workload uid.
+
+    A canary is used beside the waypoint itself.
+    """
 
     services: tuple[Backed, ...]
     workloads: tuple[Workload, ...]
-    using: Mapping[str, Key]
+    using: Mapping[str, Sequence[Key]]
 
 
 def attach(
@@ -47,14 +50,17 @@ def attach(
         described: WorkloadEntries with their workloads; endpoints that stand in a ServiceEntry use its waypoint only.
         workloads: all workloads.
     """
-    using: dict[str, Key] = {}
+    using: dict[str, Sequence[Key]] = {}
     attached_services = []
     for backed in services:
-        found = waypoints.of(backed.source, backed.source.resource.metadata.labels, "service")
+        labels = backed.source.resource.metadata.labels
+        if waypoints.for_ingress(backed.source, labels):
+            backed = replace(backed, service=replace(backed.service, ingress_use_waypoint=True))
+        found = waypoints.of(backed.source, labels, "service")
         if found is not None:
-            backed = replace(backed, service=replace(backed.service, waypoint=found.address))
-            if found.gateway is not None:
-                using[backed.service.key] = found.gateway
+            service = replace(backed.service, waypoint=found.address, weighted_waypoints=found.weighted)
+            backed = replace(backed, service=service)
+            using[backed.service.key] = [key for key in (found.gateway, found.canary) if key is not None]
         attached_services.append(backed)
     sources = {workload.uid: item for item, workload in described}
     attached_workloads = []
@@ -64,7 +70,7 @@ def attach(
         if found is not None:
             workload = replace(workload, waypoint=found.address)
             if found.gateway is not None:
-                using[workload.uid] = found.gateway
+                using[workload.uid] = [found.gateway]
         attached_workloads.append(workload)
     return Attachment(tuple(attached_services), tuple(attached_workloads), using)
 

@@ -29,7 +29,7 @@ _REQUESTS = (AppProtocol.HTTP, AppProtocol.HTTP2)
 
 def loose_ends(material: Material) -> Iterator[Problem]:
     """Parents, backends, authorizers and targets that are not there; workloads that a waypoint cannot tell apart."""
-    behind = [backed for backed in material.services if backed.service.key in material.using]
+    behind = [backed for backed in material.services if material.using.get(backed.service.key)]
     yield from _routes(material, behind)
     yield from _authorizers(material.policies, material)
     attached: list[Attached] = [*material.policies, *material.authentications]
@@ -68,9 +68,9 @@ def _unattached(item: AnyRoute, parent: ParentRef, behind: Sequence[Backed], mat
     backed = next((one for one in behind if means_service(parent, namespace, one)), None)
     if backed is None:
         return f"there is no {where} that uses a waypoint"
-    waypoint, _ = material.using[backed.service.key]
-    if namespace not in (backed.source.key.namespace, waypoint):
-        return f"only routes of its own namespace or its waypoint's ({waypoint}) are for {where}"
+    waypoints = [waypoint for waypoint, _ in material.using[backed.service.key]]
+    if namespace not in (backed.source.key.namespace, *waypoints):
+        return f"only routes of its own namespace or its waypoint's ({waypoints[0]}) are for {where}"
     ports = [port for port in backed.service.ports if means_port(parent, backed, port)]
     if not ports:
         return f"{where} has no port {parent.port or parent.section_name!r}"

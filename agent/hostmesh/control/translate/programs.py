@@ -59,7 +59,7 @@ class Material:
     mesh: MeshConfig
     waypoints: Waypoints
     services: Sequence[Backed]
-    using: Mapping[str, Key]
+    using: Mapping[str, Sequence[Key]]
     workloads: Sequence[Workload]
     behind: Mapping[NamespacedHostname, Sequence[Workload]]
     by_host: Mapping[str, Backed]
@@ -85,7 +85,7 @@ def programs(material: Material) -> tuple[WaypointProgram, ...]:
 
 def _program(key: Key, material: Material) -> WaypointProgram:
     namespace, name = key
-    served = [backed for backed in material.services if material.using.get(backed.service.key) == key]
+    served = [backed for backed in material.services if key in material.using.get(backed.service.key, ())]
     said = material.telemetry
     made = [
         replace(
@@ -138,7 +138,7 @@ def _with_issuer(rule: JwtRule, material: Material) -> JwtRule:
 def by_address(material: Material, key: Key) -> Iterator[tuple[Workload, str]]:
     """The workloads that use a waypoint themselves, by each of their addresses."""
     for workload in material.workloads:
-        if material.using.get(workload.uid) == key:
+        if key in material.using.get(workload.uid, ()):
             yield from ((workload, str(address)) for address in workload.addresses)
 
 

@@ -8,7 +8,7 @@ why it was named, and going around them is the one thing that must not happen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.documents.base import Resource
@@ -20,12 +20,16 @@ from hostmesh.control.translate.policies import selected
 from hostmesh.control.translate.values import MeshConfig
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, parse_ip
 from hostmesh.model.identity import Identity
+from hostmesh.model.service import WeightedWaypoint
 from hostmesh.model.workload import DEFAULT_SERVICE_ACCOUNT
 
 USE_WAYPOINT = "istio.io/use-waypoint"
 USE_WAYPOINT_NAMESPACE = "istio.io/use-waypoint-namespace"
-UNREAD = frozenset({"istio.io/use-waypoint-canary", "istio.io/ingress-use-waypoint"})
-"""Labels of Istio's that mean nothing here."""
+CANARY = "istio.io/use-waypoint-canary"
+CANARY_NAMESPACE = "istio.io/use-waypoint-canary-namespace"
+CANARY_WEIGHT = "istio.io/use-waypoint-canary-weight"
+"""An annotation: percents of the connections that go through the canary."""
+INGRESS = "istio.io/ingress-use-waypoint"
 NOWHERE = "waypoint.hostmesh.internal"
 """Names under it belong to no service: what is sent there is refused."""
 
@@ -35,10 +39,12 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """An object's waypoint; `gateway` is None when it leads nowhere."""
+    """An object's waypoint; `gateway` is None when it leads nowhere. `weighted` are that and its canary."""
 
     address: GatewayAddress
     gateway: Key | None
+    weighted: tuple[WeightedWaypoint, ...] = ()
+    canary: Key | None = None
 
 
 @dataclass(slots=True)
@@ -62,35 +68,65 @@ class Waypoints:
         Returns:
             None when neither the object nor its namespace names one, or the object is a waypoint itself.
         """
-        for label in sorted(UNREAD & labels.keys()):
-            why = f"not read here: all traffic goes through the waypoint that {USE_WAYPOINT} names; remove it"
-            self.warnings.append(item.document.problem(("metadata", "labels", label), why))
         namespace = item.key.namespace
         if GATEWAY_NAME in labels:
             return None
         name, where, own = self._named(namespace, labels)
         if name in ("", "none"):
             return None
-        key = (where, name)
-        gateway = self.gateways.get(key)
-        why = f"there is no waypoint {where}/{name}"
-        if gateway is not None:
-            if gateway.resource.traffic not in (traffic, "all"):
-                if not own:
-                    return None  # the namespace's waypoint is not for such objects, and nobody said it was
-                why = f"the waypoint {where}/{name} is for {gateway.resource.traffic}, not for {traffic}"
-            elif not self._admits(gateway, namespace):
-                why = f"the waypoint {where}/{name} does not admit the namespace {namespace} (allowedRoutes)"
-            elif (address := self._address(gateway)) is None:
-                why = (
-                    f"the waypoint {where}/{name} has no address yet: register the host that runs it, "
-                    f"a WorkloadEntry with the label {GATEWAY_NAME}: {name}"
-                )
-            else:
-                return Attached(address, key)
+        gateway = self.gateways.get((where, name))
+        if gateway is not None and gateway.resource.traffic not in (traffic, "all") and not own:
+            return None  # the namespace's waypoint is not for such objects, and nobody said it was
+        found = self._found((where, name), namespace, traffic)
+        if isinstance(found, GatewayAddress):
+            primary = Attached(found, (where, name))
+            return self._with_canary(item, labels, primary) if traffic == "service" else primary
         if own:
-            self.warnings.append(_problem(item, why))
+            self.warnings.append(_problem(item, found))
         return Attached(GatewayAddress(NamespacedHostname(where, f"{name}.{where}.{NOWHERE}"), HBONE_PORT), None)
+
+    def for_ingress(self, item: Object[Resource], labels: Mapping[str, str]) -> bool:
+        """Whether Istio's ingress gateways are to go through the waypoint; a namespace may say so for all."""
+        return labels.get(INGRESS, self.namespaces.labels(item.key.namespace).get(INGRESS)) == "true"
+
+    def _found(self, key: Key, namespace: str, traffic: str) -> GatewayAddress | str:
+        """Where a waypoint is for objects of a namespace, or why it is nowhere."""
+        where, name = key
+        gateway = self.gateways.get(key)
+        if gateway is None:
+            return f"there is no waypoint {where}/{name}"
+        if gateway.resource.traffic not in (traffic, "all"):
+            return f"the waypoint {where}/{name} is for {gateway.resource.traffic}, not for {traffic}"
+        if not self._admits(gateway, namespace):
+            return f"the waypoint {where}/{name} does not admit the namespace {namespace} (allowedRoutes)"
+        return self._address(gateway) or (
+            f"the waypoint {where}/{name} has no address yet: register the host that runs it, "
+            f"a WorkloadEntry with the label {GATEWAY_NAME}: {name}"
+        )
+
+    def _with_canary(self, item: Object[Resource], labels: Mapping[str, str], primary: Attached) -> Attached:
+        """A canary that is not there, or whose share is not said, gets nothing: the other one enforces the policies."""
+        namespace, metadata = item.key.namespace, item.resource.metadata
+        own = CANARY in labels
+        source = labels if own else self.namespaces.labels(namespace)
+        name = source.get(CANARY, "none")
+        if name == "none":
+            return primary
+        key = (source.get(CANARY_NAMESPACE, namespace), name)
+        annotations = metadata.annotations if own else self.namespaces.annotations(namespace)
+        text = annotations.get(CANARY_WEIGHT, "")
+        found = self._found(key, namespace, "service")
+        why = found if isinstance(found, str) else ""
+        if key == primary.gateway:
+            why = f"{name} is the waypoint itself"
+        elif not (text.isascii() and text.isdecimal() and int(text) <= 100):
+            why = f"the annotation {CANARY_WEIGHT} is {text!r}, not a number from 0 to 100"
+        if why or isinstance(found, str):
+            problem = item.document.problem(("metadata", "labels", CANARY), f"{why}: the canary gets nothing")
+            self.warnings.extend([problem] if own else [])
+            return primary
+        weights = (WeightedWaypoint(primary.address, 100 - int(text)), WeightedWaypoint(found, int(text)))
+        return replace(primary, weighted=weights, canary=key)
 
     def port(self, key: Key) -> int:
         """Where it takes HBONE: 15008, or what its WorkloadEntry says for the listener's name.

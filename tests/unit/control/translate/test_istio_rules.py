@@ -254,13 +254,13 @@ def test_only_what_ztunnel_reads_is_sent_of_a_port() -> None:
     assert not encode_service(found).service.ports[0].app_protocol
 
 
-def test_a_canary_of_a_waypoint_gets_nothing() -> None:
-    """Nor does an ingress hear of a waypoint: both labels are only Istio's, and whoever sets them is told."""
-    labels = "istio.io/use-waypoint-canary: other, istio.io/ingress-use-waypoint: 'true'"
+@pytest.mark.parametrize(("label", "told"), [("'true'", True), ("'false'", False)])
+def test_gateways_are_told_whether_an_ingress_goes_through_the_waypoint(label: str, told: bool) -> None:
+    """Proxies of layer 4 do not care."""
+    labels = f"istio.io/ingress-use-waypoint: {label}"
     translated = translate(objects(*service(metadata=f"name: web, labels: {{{labels}}}")), MeshConfig())
-    sent = encode_service(translated.services[0]).service
-    assert sum("not read here" in str(one) for one in translated.warnings) == 2
-    assert (len(sent.weighted_waypoints), sent.ingress_use_waypoint) == (0, False)
+    assert encode_service(translated.services[0]).service.ingress_use_waypoint is told
+    assert "ingress" not in str(translated.warnings)
 
 
 def test_another_trust_domain_is_said() -> None:

@@ -265,3 +265,46 @@ def test_targets_of_all_kinds_must_be_there(kind: str, spec: str) -> None:
     text = document(kind, "targetRefs: [{group: '', kind: Service, name: wbe}]" + spec)
     (warning,) = told(GATEWAY, INSTANCE, WEB, SERVICE, text).warnings
     assert "there is no Service default/wbe that uses a waypoint" in str(warning)
+
+
+OTHER_WAYPOINT = (
+    GATEWAY.replace("name: wp}", "name: new}"),
+    INSTANCE.replace("wp", "new").replace("10.0.0.9", "10.0.0.8"),
+)
+WITH_CANARY = SERVICE.replace(
+    USES,
+    "labels: {istio.io/use-waypoint: wp, istio.io/use-waypoint-canary: new}, "
+    "annotations: {istio.io/use-waypoint-canary-weight: '10'}",
+)
+
+
+def test_a_canary_gets_its_share() -> None:
+    """Both waypoints are told the service; who does not know weights goes through the first."""
+    found = told(GATEWAY, INSTANCE, *OTHER_WAYPOINT, WEB, WITH_CANARY)
+    (service,) = found.services
+    assert str(service.waypoint) == "/10.0.0.9:15008"
+    weights = [(str(way.destination), way.weight) for way in service.weighted_waypoints]
+    assert weights == [("/10.0.0.9:15008", 90), ("/10.0.0.8:15008", 10)]
+    assert {made.name: [one.hostname for one in made.services] for made in found.waypoints} == {
+        "new": [HOST],
+        "wp": [HOST],
+    }
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("'10'", "'101'", "is '101', not a number from 0 to 100"),
+        ("'10'", "ten", "is 'ten', not a number from 0 to 100"),
+        ("canary: new", "canary: wp", "wp is the waypoint itself"),
+        ("canary: new", "canary: old", "there is no waypoint default/old"),
+    ],
+)
+def test_a_canary_that_cannot_be_gets_nothing(old: str, new: str, why: str) -> None:
+    """Everything goes through the waypoint itself, and the author is told."""
+    found = told(GATEWAY, INSTANCE, *OTHER_WAYPOINT, WEB, WITH_CANARY.replace(old, new))
+    (service,) = found.services
+    assert (str(service.waypoint), service.weighted_waypoints) == ("/10.0.0.9:15008", ())
+    (warning,) = found.warnings
+    assert why in str(warning)
