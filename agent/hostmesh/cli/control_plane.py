@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,6 +23,6 @@ def control_plane(config: Path) -> None:
     try:
         settings = load(config)
         set_up(settings.log.format, parse_levels(settings.log.level))
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, partial(load, config)))
     except (InvalidYaml, CannotStart) as error:
         raise click.ClickException(str(error)) from error

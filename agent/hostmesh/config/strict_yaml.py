@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import yaml
@@ -24,6 +25,12 @@ _TOO_DEEP = f"nested deeper than {_MAX_NESTING} levels"
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same grammar from libyaml, eight times faster, where PyYAML was built with it."""
+
+_DOCUMENT = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+"""Where a document begins: at the start of a line nothing else may look like that, not even inside of a text."""
+
+_MAX_SALVAGED = 1000
+"""Documents of a broken file that are looked at one by one."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -84,6 +91,47 @@ def load_documents(text: str, source: str) -> list[Document]:
     Raises:
         InvalidYaml: bad syntax, a key twice in one mapping, or too large.
     """
+    documents, problems = load_what_is_readable(text, source)
+    if problems:
+        raise InvalidYaml(problems)
+    return documents
+
+
+def load_what_is_readable(text: str, source: str) -> tuple[list[Document], list[Problem]]:
+    """The same, and a problem for each document that cannot be read; others are read all the same."""
+    try:
+        return _load(text, source), []
+    except InvalidYaml as invalid:
+        starts = [match.start() for match in _DOCUMENT.finditer(text)]
+        if len(text) > _MAX_BYTES or not starts or len(starts) > _MAX_SALVAGED:
+            return [], list(invalid.problems)
+    found: list[Document] = []
+    problems: list[Problem] = []
+    line = 0
+    for start, end in zip([0, *starts], [*starts, len(text)], strict=True):
+        part = text[start:end]
+        try:
+            found += [_moved(document, line) for document in _load(part, source)]
+        except InvalidYaml as invalid:
+            problems += [replace(problem, line=problem.line + line) for problem in invalid.problems]
+        line += part.count("\n")
+    # A stream can be wrong although each of its documents is right.
+    return (found, problems) if problems else ([], _whole(text, source))
+
+
+def _whole(text: str, source: str) -> list[Problem]:
+    try:
+        _load(text, source)
+    except InvalidYaml as invalid:
+        return list(invalid.problems)
+    return []
+
+
+def _moved(document: Document, by: int) -> Document:
+    return replace(document, lines={path: line + by for path, line in document.lines.items()})
+
+
+def _load(text: str, source: str) -> list[Document]:
     if len(text) > _MAX_BYTES:
         raise InvalidYaml([Problem(source, 1, "", f"larger than {_MAX_BYTES >> 20} MiB; split it into several files")])
     try:

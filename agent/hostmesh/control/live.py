@@ -13,7 +13,7 @@ from hostmesh.control.documents.read import ObjectKey
 from hostmesh.control.presence import Presence, Rotation
 from hostmesh.control.snapshot import Snapshot, SnapshotMaker
 from hostmesh.control.store import DocumentSet, DocumentStore
-from hostmesh.control.translate import Translation
+from hostmesh.control.translate import MeshConfig, Translation
 from hostmesh.model.identity import Identity
 
 ResultT = TypeVar("ResultT")
@@ -95,6 +95,10 @@ class LiveDocuments:
     @property
     def _interval(self) -> float:
         return QUIET_INTERVAL if self._followed and self._store.settled else POLL_INTERVAL
+
+    async def use(self, mesh: MeshConfig) -> None:
+        """Translate by these facts from now on."""
+        await self._do(lambda: self._store.use(mesh))
 
     async def apply(self, inputs: Sequence[Input], *, dry_run: bool) -> Result:
         """As DocumentStore.apply; what was applied is published when this returns."""

@@ -9,12 +9,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from hostmesh import __version__
+from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.ads import AdsService
 from hostmesh.control.api import Api
 from hostmesh.control.audit import AuditLog
@@ -39,11 +40,19 @@ from hostmesh.control.planes import Planes
 from hostmesh.control.records import RecordsBroken, StoreUnavailable
 from hostmesh.control.registry import Registry
 from hostmesh.control.registry_service import RegistryService
+from hostmesh.control.reload import taken_over
 from hostmesh.control.revocations import PREFIX as REVOKED
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
-from hostmesh.kernel.systemd import notify_ready, notify_stopping, notify_watchdog, watchdog_interval
+from hostmesh.kernel.systemd import (
+    notify_ready,
+    notify_reloading,
+    notify_stopping,
+    notify_watchdog,
+    watchdog_interval,
+)
+from hostmesh.telemetry.logs import parse_levels, replace_levels
 
 _log = logging.getLogger(__name__)
 
@@ -59,15 +68,18 @@ class ControlPlane:
 
     Args:
         config: what the file says.
+        read: reads it again; may raise InvalidYaml.
 
     Raises:
         CannotStart: the state on disk is not usable.
     """
 
-    def __init__(self, config: ControlPlaneConfig) -> None:
+    def __init__(self, config: ControlPlaneConfig, read: Callable[[], ControlPlaneConfig]) -> None:
         self._config = config
         self._began = time.time()
         self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._read = read
         try:
             config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._store = open_store(config)
@@ -132,6 +144,10 @@ class ControlPlane:
         """Begin a graceful end of `run`."""
         self._stop.set()
 
+    def hang_up(self) -> None:
+        """Read the configuration again; what can be taken over without a restart is."""
+        self._hangup.set()
+
     async def run(self) -> None:
         """Serve until `stop`.
 
@@ -189,6 +205,7 @@ class ControlPlane:
                 tasks.create_task(self._planes.run(), name="other control planes"),
                 tasks.create_task(_feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._announce(), name="readiness"),
+                tasks.create_task(self._reload(), name="reload"),
             ]
             if not documents.shared:
                 following = follow(documents.path, self._live.look, self._live.follow)
@@ -215,6 +232,21 @@ class ControlPlane:
         if self._live.current is None:
             _log.error("no agent is told anything before the documents are right")
 
+    async def _reload(self) -> None:
+        """At each SIGHUP; a mistake changes nothing."""
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            notify_reloading()
+            try:
+                self._config, left = taken_over(self._config, await asyncio.to_thread(self._read))
+                replace_levels(parse_levels(self._config.log.level))
+                await self._live.use(self._config.mesh)
+                _log.info("configuration read again%s", f"; a restart is needed for {', '.join(left)}" if left else "")
+            except InvalidYaml as error:
+                _log.error("configuration not taken over, everything stays as it was: %s", error)
+            notify_ready()
+
     def _status(self) -> Mapping[str, Any]:
         config = self._config
         return {
@@ -236,14 +268,15 @@ class ControlPlane:
         self._config.socket.unlink(missing_ok=True)
 
 
-async def run(config: ControlPlaneConfig) -> None:
-    """Run until SIGTERM or SIGINT.
+async def run(config: ControlPlaneConfig, read: Callable[[], ControlPlaneConfig]) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP has the configuration read again.
 
     Raises:
         CannotStart: with everything a user needs to know.
     """
-    plane = ControlPlane(config)
+    plane = ControlPlane(config, read)
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, plane.hang_up)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, plane.stop)
     await plane.run()

@@ -106,6 +106,11 @@ class DocumentStore:
         """Whether the last look found what is loaded."""
         return self._seen == self._loaded
 
+    def use(self, mesh: MeshConfig) -> bool:
+        """Translate by these facts from now on. Returns whether what agents are told has changed."""
+        self._mesh = mesh
+        return self.load()
+
     def load(self) -> bool:
         """Load the directory as it is now.
 

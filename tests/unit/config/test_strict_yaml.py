@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from hostmesh.config.strict_yaml import InvalidYaml, load_documents, parse
+from hostmesh.config.strict_yaml import InvalidYaml, load_documents, load_what_is_readable, parse
 
 
 class Inner(BaseModel):
@@ -84,3 +84,14 @@ def test_endless_nesting_does_not_exhaust_the_stack(text: str, complaint: str) -
     """The composer recurses, in C where libyaml is there: it must never see such a text."""
     with pytest.raises(InvalidYaml, match=complaint):
         load_documents(text, "f.yaml")
+
+
+def test_one_broken_document_does_not_hide_another() -> None:
+    """Each is told at its own line, and what is right beside them is read."""
+    text = "a: [1\n---\nb: 2\n---\nc: {d: 1\n---\ne: |\n  text\n"
+    documents, problems = load_what_is_readable(text, "f.yaml")
+    assert [(document.value, document.line(())) for document in documents] == [({"b": 2}, 3), ({"e": "text\n"}, 7)]
+    assert [(problem.source, problem.line) for problem in problems] == [("f.yaml", 2), ("f.yaml", 6)]
+    with pytest.raises(InvalidYaml) as caught:
+        load_documents(text, "f.yaml")
+    assert caught.value.problems == tuple(problems)

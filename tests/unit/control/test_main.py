@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.support.control_plane import command, configure, control_plane, free_port
 from tests.support.documents import document
 
@@ -33,6 +36,33 @@ def test_it_serves_tls_and_ends_cleanly(tmp_path: Path) -> None:
         assert "control plane stopped" in output
         assert not running.socket.exists()
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_reload_takes_over_what_needs_no_restart(tmp_path: Path) -> None:
+    """Documents mean something else at once, and what needs a restart is named."""
+
+    def warned() -> bool:
+        found = running.client.apply([{"source": "p.yaml", "text": policy}], dry_run=True)
+        return "no extensionProvider 'opa'" in str(found["warnings"])
+
+    spec = "action: CUSTOM\nprovider: {name: opa}\nrules: [{to: [{operation: {paths: [/x]}}]}]\n"
+    policy = document(
+        "AuthorizationPolicy",
+        f"{spec}targetRefs: [{{kind: Gateway, group: gateway.networking.k8s.io, name: w}}]",
+        "name: p",
+    )
+    with control_plane(tmp_path) as running:
+        assert warned()
+        settings = yaml.safe_load(running.config.read_text())
+        provider = {"name": "opa", "envoyExtAuthzGrpc": {"service": "opa.lab", "port": 9191}}
+        settings |= {"extensionProviders": [provider], "trust_domain": "example.org"}
+        running.config.write_text(yaml.safe_dump(settings))
+        running.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while warned():
+            assert time.monotonic() < deadline
+        output = running.stop()
+    assert "a restart is needed for trust_domain" in output
 
 
 def test_a_second_one_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def test_from_the_model() -> None:
     assert set(snapshot.addresses.data) == {WEB.uid, twin.uid, "default/web"}
     assert decode_address(snapshot.of_type(ADDRESS_TYPE).data[WEB.uid]) == WEB
     assert decode_authorization(snapshot.of_type(AUTHORIZATION_TYPE).data["default/deny"]) == policy
-    assert snapshot.aliases.exact == {"/10.0.0.1": {WEB.uid, twin.uid}, "default/web": {"default/web"}}
+    assert snapshot.aliases.exact == {
+        "/10.0.0.1": {WEB.uid, twin.uid},
+        "default/web": {"default/web"},
+        "hostmesh.io/host/web": {"default/web"},
+    }
     assert snapshot.of_type("other") == ResourceSet()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hostmesh.control.snapshot import EVERYBODY, Snapshot, SnapshotMaker, news
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, NetworkCidr
-from hostmesh.model.service import Service
+from hostmesh.model.service import Service, hostname_alias
 from hostmesh.model.workload import NetworkMode, Workload
 from hostmesh.xds.types import ADDRESS_TYPE, node_alias, node_services_alias
 
@@ -74,7 +74,8 @@ def meanings(workloads: list[Workload], services: list[Service]) -> dict[str, se
     hops: dict[str, list[str]] = {}
     for service in services:
         endpoints = {one.uid for one in workloads if service.namespaced_hostname in one.services}
-        for name in (service.key, *map(str, service.vips), *map(str, service.cidr_vips)):
+        hosts = hostname_alias(service.hostname)
+        for name in (service.key, hosts, *map(str, service.vips), *map(str, service.cidr_vips)):
             direct.setdefault(name, set()).update({service.key}, endpoints)
         hops[service.key] = [str(one.destination) for one in (service.waypoint,) if one]
     for one in workloads:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast, overload
 
-from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse, suggest
+from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_what_is_readable, parse, suggest
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Finding, Resource, check_metadata
 from hostmesh.control.documents.destination_rule import DestinationRule, check_destination_rule
@@ -139,14 +139,14 @@ def read(text: str, source: str) -> tuple[Object[Resource], ...]:
         InvalidYaml: every problem of the file.
     """
     objects: list[Object[Resource]] = []
-    problems: list[Problem] = []
-    for document in load_documents(text, source):
+    documents, problems = load_what_is_readable(text, source)
+    for document in documents:
         try:
             objects.append(_object(document))
         except InvalidYaml as invalid:
             problems.extend(invalid.problems)
     if problems:
-        raise InvalidYaml(problems)
+        raise InvalidYaml(sorted(problems, key=lambda problem: problem.line))
     return tuple(objects)
 
 
