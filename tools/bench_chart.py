@@ -60,7 +60,7 @@ def _row(title: str, row: Mapping[str, Any], y: int) -> Iterator[str]:
     yield f'<text x="{LEFT - 12}" y="{y + 20}" text-anchor="end">{escape(title)}</text>'
     for offset, name, colour in ((3, "hostmesh", "h"), (18, "envoy", "e")):
         width = max(2, round(BAR * goodness(row)[name]))
-        label = f"{name.replace('envoy', 'Envoy')} {_figure(row[name])} {row['unit']}"
+        label = f"{name.replace('envoy', 'Envoy')} {_figure(row[name])} {row['unit'].replace('us', 'µs')}"
         yield f'<rect class="{colour}" x="{LEFT}" y="{y + offset}" width="{width}" height="13" rx="2"/>'
         yield f'<text class="s" x="{LEFT + width + 8}" y="{y + offset + 11}">{escape(label)}</text>'
 
