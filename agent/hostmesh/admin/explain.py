@@ -256,7 +256,8 @@ def _way(walk: _Walk, caller: Workload, found: Route) -> Iterator[Step]:
     if workload.status is HealthStatus.UNHEALTHY:
         yield Step("endpoint", f"{who} is unhealthy", "odd", Reason.NO_HEALTHY_ENDPOINT)
     yield from _network_policy(walk, workload, found.connect)
-    yield from _reach(walk, found.connect, Reason.HBONE_REFUSED, Reason.HBONE_BLOCKED)
+    refused = Reason.WAYPOINT_UNHEALTHY if through else Reason.HBONE_REFUSED
+    yield from _reach(walk, found.connect, refused, Reason.HBONE_BLOCKED)
     if not through:
         yield from _policies(replace(walk, identity=caller.identity), workload, destination)
     elif (program := program_of(walk.world, workload)) is not None:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import tomllib
 import venv
 import zipfile
@@ -29,6 +30,8 @@ from pathlib import Path
 
 INSTALLERS = tuple(Path(__file__).parent / name for name in ("install.sh", "activate.sh", "remove-rules.sh"))
 KEPT_BUNDLES = 4
+IN_USE = 3600.0
+"""Seconds for which an archive may be on its way to hosts after it was built or asked for."""
 # What the build itself needs; the hosts install with the pip of the archive.
 BUILD_TOOLS = ("pip>=24", "hatchling>=1.25", "mypy>=1.13", "setuptools>=70")
 # The byte path is compiled, with the C compiler that two dependencies want as well; "0" leaves it to the interpreter.
@@ -49,6 +52,8 @@ def main() -> int:
     version = f"{project['version']}+{content_hash(options.source, python)}"
     archive = options.cache / "bundles" / f"hostmesh-{version}.tar"
     changed = not archive.exists()
+    if not changed:
+        archive.touch()
     # One that was built elsewhere needs no interpreter of the hosts' version here.
     if changed and options.python is not None:
         return build_by(options)
@@ -132,7 +137,13 @@ def build_once(source: Path, cache: Path, dependencies: list[str], archive: Path
             run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", work, directory=source)
             pack(source, [*sorted(wheels.glob("*.whl")), *work.glob("*.whl")], work / "bundle.tar")
             (work / "bundle.tar").rename(archive)
-        for old in sorted(archive.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT_BUNDLES]:
+        remove_old(archive.parent, time.time())
+
+
+def remove_old(folder: Path, now: float) -> None:
+    """Keep the newest archives, and what another run may be shipping: a mesh has one for each Python of its hosts."""
+    for old in sorted(folder.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT_BUNDLES]:
+        if now - old.stat().st_mtime > IN_USE:
             old.unlink()
 
 

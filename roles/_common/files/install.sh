@@ -17,7 +17,7 @@ pip=$(ls "$bundle"/wheels/pip-*.whl)
   --disable-pip-version-check --root-user-action ignore --find-links "$bundle/wheels" \
   --requirement "$bundle/requirements.txt"
 # Wheels of a newer distribution than the host's do not load; better to find that before anything has changed.
-"$target/bin/python" -c 'import cryptography.x509, hostmesh.kernel.systemd, pydantic'
+"$target/bin/python" -c 'import cryptography.x509, hostmesh.daemon.proxy_worker, hostmesh.kernel.systemd, pydantic'
 # Compiled now, on all cores: the daemons may not write here later.
 "$target/bin/python" -m compileall -q -j 0 "$target/lib"
 mkdir "$target/share"

@@ -349,6 +349,8 @@ def test_a_waypoint_decides_by_itself() -> None:
 
     found = seeded(Fault(Reason.THROUGH_WAYPOINT, (*GOOD, DENY), change, target="10.0.0.2:8080"))
     assert (found.reason, found.allowed) == (Reason.THROUGH_WAYPOINT, True)
+    stopped = seeded(Fault(Reason.WAYPOINT_UNHEALTHY, GOOD, change, target="10.0.0.2:8080", reach=Reach.REFUSED))
+    assert (stopped.reason, stopped.allowed) == (Reason.WAYPOINT_UNHEALTHY, False)
 
 
 def test_a_stranger_is_judged_by_the_workload_that_has_the_port() -> None:

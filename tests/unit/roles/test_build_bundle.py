@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -126,3 +127,15 @@ def test_what_was_built_elsewhere_is_taken_as_it_is(build: ModuleType, source: P
     assert (answer["archive"], answer["python"], answer["changed"]) == (str(archive), "3.99", False)
     (source / "systemd" / "new.service").touch()
     assert ask(source, "--cache", str(tmp_path), "--python", "3.99").returncode == 1
+
+
+def test_an_archive_that_is_on_its_way_is_not_removed(build: ModuleType, tmp_path: Path) -> None:
+    """Hosts of several Pythons, and several runs at a time, have more archives than are kept afterwards."""
+    for number in range(6):
+        archive = tmp_path / f"{number}.tar"
+        archive.touch()
+        os.utime(archive, (number, number))
+    build.remove_old(tmp_path, build.IN_USE)
+    assert len(list(tmp_path.glob("*.tar"))) == 6
+    build.remove_old(tmp_path, build.IN_USE + 6)
+    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["2.tar", "3.tar", "4.tar", "5.tar"]
