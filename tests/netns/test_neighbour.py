@@ -186,6 +186,7 @@ def test_from_outside_nothing_leads_past_the_proxy(lab: Lab) -> None:
     assert everything(lab, listener) == []
 
 
+@pytest.mark.parametrize("lab", ["nft", "iptables-nft", "python-iptables"], indirect=True)
 def test_an_exclusion_does_not_lead_past_policies(lab: Lab) -> None:
     """What a leaves the mesh for is plaintext to b, and comes to the proxy as a stranger's, as does the proxy's own."""
     a, b, deep = lab.units

@@ -24,6 +24,8 @@ JUMPS = {
 """By table: the chain of the kernel, and ours, to which its first rule leads. The guard comes before what it guards."""
 STARTED = f"{PREFIX}START"
 """Units that have started since the agent looked last."""
+STRANGERS = f"{PREFIX}STRANGE"
+"""Who connects past the mesh, and may meet a workload of this host."""
 
 _NEW = "-p tcp --syn"
 _ANSWER = "-p tcp --tcp-flags FIN,SYN,RST,ACK SYN,ACK"
@@ -63,12 +65,13 @@ def compile_tables(intent: Intent, family: Family, running: Collection[str]) -> 
         JUMPS["nat"]["OUTPUT"]: _outbound(intent, family, running),
         JUMPS["nat"]["PREROUTING"]: _inbound(intent),
         STARTED: (),
+        STRANGERS: _strangers(intent),
     }
     for subject in subjects:
         number, scope = subject.workload.number, subject.scope
         capture = (f"-j MARK --set-mark {subject.workload.mark:#x}", "-p tcp -j REDIRECT --to-ports {}")
-        out = [*_excluded(scope.outbound, family, "-o", "-d"), *capture]
-        into = [] if scope.bypass_inbound else [*_excluded(scope.inbound, family, "-i", "-s"), *capture]
+        out = [*_excluded(scope.outbound, family, "-o", "-d", f"-g {STRANGERS}"), *capture]
+        into = [] if scope.bypass_inbound else [*_excluded(scope.inbound, family, "-i", "-s", "-j RETURN"), *capture]
         nat[f"{PREFIX}O{number}"] = _named(subject.workload, (one.format(intent.ports.outbound) for one in out))
         port = intent.ports.inbound_plaintext
         nat[f"{PREFIX}I{number}"] = _named(subject.workload, (one.format(port) for one in into))
@@ -88,6 +91,7 @@ def start_text(unit: CapturedUnit) -> str:
 
 
 def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Iterator[str]:
+    yield f"-m mark --mark {PROXY_MARK:#x} -g {STRANGERS}"
     for mark in (PROXY_MARK, 0x111):
         yield f"-m mark --mark {mark:#x}/0xfff -j RETURN"
     who = _callers(intent, running)
@@ -101,9 +105,7 @@ def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Itera
     yield f"-j {STARTED}"
     for match, subject in who:
         yield f"{_NEW} {match} {_comment(subject.workload)} -g {PREFIX}O{subject.workload.number}"
-    for subject, port in _ports(intent):  # a neighbour outside the mesh is a stranger at the host's own addresses
-        stranger = f"-m addrtype --dst-type LOCAL {_NEW} --dport {port}"
-        yield f"{stranger} {_comment(subject.workload)} -g {PREFIX}I{subject.workload.number}"
+    yield f"-j {STRANGERS}"
     if intent.host is not None:
         yield "-m addrtype --dst-type LOCAL -j RETURN"
         for uid in intent.reserved.owners:
@@ -112,6 +114,13 @@ def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Itera
             if network.version == _version(family):
                 yield f"-d {network} -p tcp {f'--dport {port} ' if port else ''}-j RETURN"
         yield f"{_NEW} {_comment(intent.host.workload)} -g {PREFIX}O{intent.host.workload.number}"
+
+
+def _strangers(intent: Intent) -> Iterator[str]:
+    """At the host's own addresses they come to the proxy like somebody from another host."""
+    for subject, port in _ports(intent):
+        stranger = f"-m addrtype --dst-type LOCAL {_NEW} --dport {port}"
+        yield f"{stranger} {_comment(subject.workload)} -g {PREFIX}I{subject.workload.number}"
 
 
 def _callers(intent: Intent, running: Collection[str]) -> list[tuple[str, Subject]]:
@@ -186,11 +195,11 @@ def _ports(intent: Intent) -> Iterator[tuple[CapturedUnit | CapturedUser, int]]:
         yield from ((user, port) for port in user.ports)
 
 
-def _excluded(what: Exclusions, family: Family, interface: str, address: str) -> Iterator[str]:
-    yield from (f"-p tcp --dport {port} -j RETURN" for port in what.ports)
-    yield from (f"{address} {one} -j RETURN" for one in what.networks if one.version == _version(family))
-    yield from (f"{interface} {name} -j RETURN" for name in what.interfaces)
-    yield from (f"-m owner --uid-owner {uid} -j RETURN" for uid in what.owners)
+def _excluded(what: Exclusions, family: Family, interface: str, address: str, verdict: str) -> Iterator[str]:
+    yield from (f"-p tcp --dport {port} {verdict}" for port in what.ports)
+    yield from (f"{address} {one} {verdict}" for one in what.networks if one.version == _version(family))
+    yield from (f"{interface} {name} {verdict}" for name in what.interfaces)
+    yield from (f"-m owner --uid-owner {uid} {verdict}" for uid in what.owners)
 
 
 def _named(workload: LocalWorkload, rules: Iterable[str]) -> Iterator[str]:
