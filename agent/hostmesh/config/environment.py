@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 
+from hostmesh.config import own_metadata
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.layer import Layer, Wrong
 
@@ -77,6 +78,7 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("NETWORK", "network", _text),
     ("CLUSTER_ID", "cluster_id", _text),
     ("ISTIO_META_CLUSTER_ID", "cluster_id", _text),
+    ("CLUSTER_DOMAIN", "dns.domain", _text),
     ("TRUST_DOMAIN", "trust_domain", _text),
     ("XDS_ADDRESS", "control_plane.address", _address),
     ("XDS_ROOT_CA", "control_plane.root_cert", _root_file),
@@ -110,7 +112,7 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
 _METADATA = "ISTIO_META_"
 
 _WITHOUT_EFFECT = (
-    *("ENABLE_PROXY", "PROXY_MODE", "PROXY_WORKLOAD_INFO", "CLUSTER_DOMAIN", "POD_NAMESPACE", "POD_NAME"),
+    *("ENABLE_PROXY", "PROXY_MODE", "PROXY_WORKLOAD_INFO", "POD_NAMESPACE", "POD_NAME"),
     *("SERVICE_ACCOUNT", "XDS_HEADER_*", "PREFERED_SERVICE_NAMESPACE", "CA_ADDRESS", "CA_ROOT_CA"),
     *("ALT_CA_HOSTNAME", "CA_HEADER_*", "AUTH_TOKEN", "FAKE_CA", "CRL_PATH", "PACKET_MARK"),
     *("INPOD_UDS", "INPOD_PORT_REUSE", "LOCALHOST_APP_TUNNEL", "AUTHZ_POLICY_INFO_LOGGING"),
@@ -133,7 +135,7 @@ def layer(environment: Mapping[str, str]) -> Layer:
     for variable, value in sorted(environment.items()):
         name = variable.removeprefix(_METADATA)
         if name != variable and name and name != "CLUSTER_ID":
-            said.put(f"control_plane.metadata.{name}", value, f"${variable}")
+            own_metadata.put(said, name, value, f"${variable}")
     said.check()
     return said
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hostmesh.config import own_metadata
 from hostmesh.config.layer import Layer
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse
 
@@ -55,6 +56,7 @@ def layer(environment: Mapping[str, str], file: Path = MESH_CONFIG) -> Layer:
         _take(said, document, parse(document, _MeshConfig).default_config, ("defaultConfig",))
     for document in load_documents(environment.get("PROXY_CONFIG", ""), "$PROXY_CONFIG"):
         _take(said, document, parse(document, _ProxyConfig), ())
+    said.check()
     return said
 
 
@@ -75,7 +77,7 @@ def _take(said: Layer, document: Document, config: _ProxyConfig, prefix: tuple[s
     for name, value in config.metadata.items():
         if name.startswith(_METADATA):
             source = _source(document, (*prefix, "proxyMetadata", name))
-            said.put(f"control_plane.metadata.{name.removeprefix(_METADATA)}", value, source)
+            own_metadata.put(said, name.removeprefix(_METADATA), value, source)
 
 
 def _source(document: Document, path: tuple[str, ...]) -> str:

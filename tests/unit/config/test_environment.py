@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from math import ceil
+from pathlib import Path
 
 import pytest
 
-from hostmesh.config.environment import layer, without_effect
+from hostmesh.config.environment import _WITHOUT_EFFECT, layer, without_effect
 from hostmesh.config.strict_yaml import InvalidYaml
 
 CPUS = len(os.sched_getaffinity(0))
@@ -31,7 +32,7 @@ CPUS = len(os.sched_getaffinity(0))
         ("ZTUNNEL_WORKER_THREADS", "100%", "workers", CPUS),
         ("ZTUNNEL_WORKER_THREADS", "1%", "workers", ceil(CPUS / 100)),
         ("RUST_LOG", "hickory_server::server=off,info,ztunnel::access=debug", "log.level", "info,access=debug"),
-        ("ISTIO_META_DNS_CAPTURE", "true", "control_plane.metadata.DNS_CAPTURE", "true"),
+        ("ISTIO_META_ISTIO_VERSION", "1.30", "control_plane.metadata.ISTIO_VERSION", "1.30"),
         ("ISTIO_META_CLUSTER_ID", "c1", "cluster_id", "c1"),
     ],
 )
@@ -57,6 +58,7 @@ def test_every_mistake_is_told_with_its_variable() -> None:
         "XDS_ADDRESS": "http://x:15010",
         "XDS_ROOT_CA": "SYSTEM",
         "ZTUNNEL_WORKER_THREADS": "150%",
+        "ISTIO_META_DNS_PROXY_ADDR": "10.0.0.1",
     }
     with pytest.raises(InvalidYaml) as caught:
         layer(wrong)
@@ -69,3 +71,26 @@ def test_what_has_no_effect_is_known_by_name() -> None:
     """Families of variables too; those of other programs are nobody's business."""
     environment = {"PROXY_MODE": "dedicated", "XDS_HEADER_a": "b", "NODE_NAME": "n", "PATH": "/bin", "CA_ADDRESS": "x"}
     assert without_effect(environment) == ("CA_ADDRESS", "PROXY_MODE", "XDS_HEADER_a")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "setting", "heeded"),
+    [
+        ("DNS_CAPTURE", "TRUE", "dns.enabled", True),
+        ("DNS_CAPTURE", "no", "dns.enabled", False),
+        ("DNS_PROXY_ADDR", "localhost:1053", "dns.port", 1053),
+        ("DNS_PROXY_ADDR", "127.0.0.1:53", "dns.port", 53),
+        ("DNS_PROXY_ADDR", "[::1]:53", "dns.port", 53),
+    ],
+)
+def test_metadata_that_is_heeded_is_sent_as_well(name: str, value: str, setting: str, heeded: object) -> None:
+    """As with ztunnel, wherever it is said."""
+    said = layer({f"ISTIO_META_{name}": value})
+    assert said.values == {f"control_plane.metadata.{name}": value, setting: heeded}
+    assert said.sources[setting] == f"$ISTIO_META_{name}"
+
+
+def test_the_document_says_why_a_variable_has_no_effect() -> None:
+    """Each of them, by its name."""
+    text = (Path(__file__).parents[3] / "docs" / "ztunnel-differences.md").read_text()
+    assert [name for name in _WITHOUT_EFFECT if f"`{name}`" not in text] == []
