@@ -43,6 +43,7 @@ def agent(config: Path, check: bool) -> None:
     from hostmesh.daemon.logs import LogSink
     from hostmesh.daemon.reload import ReloadJudge
     from hostmesh.enrolment import workloads_d
+    from hostmesh.kernel.memory import use_one_arena
     from hostmesh.kernel.program import Program
 
     if check:
@@ -63,6 +64,7 @@ def agent(config: Path, check: bool) -> None:
         await Agent(settings, sink, judge, before).run()
 
     gc.freeze()
+    use_one_arena()
     complaints: list[str] = []
     try:
         asyncio.run(run())

@@ -17,6 +17,7 @@ from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.cni_host import CniHost, DescriptorStore, kept_namespaces
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import Handover, leave, take_back
+from hostmesh.daemon.idling import Idling
 from hostmesh.daemon.istiod_mode import istiod_access
 from hostmesh.daemon.lease import LeaseClient
 from hostmesh.daemon.listeners import open_listeners
@@ -212,7 +213,9 @@ class Agent:
                 ]
                 self._joined = tasks.create_task(self._join_mesh(), name="mesh")
                 self._follow_workloads()
-                Memory().settle()
+                memory = Memory()
+                memory.settle()
+                Idling(loop, [memory.give_back]).start()
                 await self._stopping.wait()
                 await self._stop()
                 for part in (*parts, self._joined):

@@ -60,7 +60,7 @@ def main() -> None:
     memory.settle()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    Idling(loop, (memory.give_back, scratch.give_back)).look()
+    Idling(loop, (memory.give_back, scratch.give_back)).start()
     loop.run()
 
 

@@ -16,6 +16,16 @@ _DONT_NEED = 4
 _SMAPS = Path("/proc/self/smaps")
 
 
+_ARENA_MAX = -8
+
+
+def use_one_arena() -> None:
+    """Before there are threads: those that wait for the kernel or a disk need no heap to themselves (mallopt(3))."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_ARENA_MAX, 1)
+
+
 class Memory:
     """Of this process, as it is after its imports: `settle` once, `give_back` whenever it has nothing to do."""
 

@@ -18,12 +18,21 @@ class Turns:
         self.timers.append(callback)
 
 
-def test_once_after_each_busy_time() -> None:
-    """A start counts as one. A connection now and then does not; half a second of work does, when it has ended."""
-    loop, given, used = Turns(), [], 0.0
-    idling = Idling(loop, [lambda: given.append(len(loop.timers))], lambda: used)  # type: ignore[arg-type]
-    idling.look()
-    for work in (0.0, 0.01, 0.04, 0.9, 0.5, 0.0, 0.01, 0.0):
-        used += work * INTERVAL
+def given(*works: float) -> list[int]:
+    """At which looks memory was given back, with so much CPU used before each but the first."""
+    loop, seen, used = Turns(), [], 0.0
+    Idling(loop, [lambda: seen.append(len(loop.timers))], lambda: used).start()
+    for work in works:
+        used += work
         loop.timers[-1]()
-    assert given == [0, 6]
+    return seen
+
+
+def test_once_after_each_busy_time() -> None:
+    """The start counts as one; half a second of work does, when it has ended."""
+    assert given(0.0, 0.01, 0.04, 0.9, 0.5, 0.0, 0.01, 0.0) == [0, 6]
+
+
+def test_a_little_now_and_then_adds_up() -> None:
+    """To as much work as is worth it."""
+    assert given(0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03) == [0, 4, 8]
