@@ -302,13 +302,13 @@ def _fixed(intent: Intent) -> Iterator[tuple[str, tuple[Element, ...]]]:
     of_units = [(port, keys[key]) for key, ports in intent.listening.items() if key in keys for port in ports]
     of_users = [(port, user.workload) for user in intent.users for port in user.ports]
     captured = [(p, u.workload) for u in intent.users if not u.scope.bypass_inbound for p in _captured_ports(u)]
-    bypassing = {unit.workload.key for unit in intent.units if unit.scope}
+    scopes = {unit.workload.key: unit.scope for unit in intent.units}
     yield "users", tuple(by_uid)
     yield "answerers", tuple(answerers)
     yield "user_marks", tuple(marks)
     yield "user_ports", tuple(_by_port(captured))
-    # what a unit excludes is known of its cgroup only; of remains it is not, so they are left to the kernel
-    yield "listening", tuple(_by_port((port, one) for port, one in of_units if one.key not in bypassing))
+    # who may come in past the proxy is known by a unit's cgroup; remains have none, so they are left to the kernel
+    yield "listening", tuple(_by_port((port, one) for port, one in of_units if scopes[one.key].captures_all_to(port)))
     yield "own_ports", tuple(_by_port_and_mark([*of_units, *of_users]))
 
 

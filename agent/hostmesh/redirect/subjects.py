@@ -53,6 +53,12 @@ class Scope:
     def __bool__(self) -> bool:
         return bool(self.outbound or self.inbound or self.bypass_inbound or self.probes)
 
+    def captures_all_to(self, port: int) -> bool:
+        """Whether whoever connects to the workload's port is captured, wherever from."""
+        inbound = self.inbound
+        past = inbound.networks or inbound.interfaces or inbound.owners or port in inbound.ports
+        return not (self.bypass_inbound or past or any(probe.port == port for probe in self.probes))
+
 
 @dataclass(frozen=True, slots=True)
 class CapturedUnit:

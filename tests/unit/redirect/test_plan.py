@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
-from hostmesh.redirect.plan import FIXED_SETS, CapturedUnit, ListenerPorts, Ruleset, plan, unit_text
+from hostmesh.redirect.plan import FIXED_SETS, CapturedUnit, ListenerPorts, Ruleset, compile_intent, plan, unit_text
+from hostmesh.redirect.subjects import Exclusions, Intent, Probe, Scope
 
 
 def captured(number: int, cgroup: str, name: str = "web") -> CapturedUnit:
@@ -154,3 +157,21 @@ def test_plans_do_not_depend_on_order(pairs: list[tuple[int, int]]) -> None:
     units = [captured(number, "/".join(["a.slice"] * (depth - 1) + [f"u{number}.service"])) for number, depth in pairs]
     assert plan(units) == plan(reversed(units))
     assert len(set(plan(units).sets)) == len(FIXED_SETS) + 2 * len({2, *(depth for _, depth in pairs)})
+
+
+@pytest.mark.parametrize(
+    ("scope", "ports"),
+    [
+        (Scope(), ["80", "81"]),
+        (Scope(outbound=Exclusions(ports=(5432,), networks=(ip_network("10.0.0.0/8"),))), ["80", "81"]),
+        (Scope(inbound=Exclusions(ports=(80,))), ["81"]),
+        (Scope(probes=(Probe(80, (ip_network("10.0.0.1"),)),)), ["81"]),
+        (Scope(inbound=Exclusions(networks=(ip_network("10.0.0.0/8"),))), []),
+        (Scope(bypass_inbound=True), []),
+    ],
+)
+def test_where_a_connection_has_just_ended_the_port_decides(scope: Scope, ports: list[str]) -> None:
+    """Of a unit that captures all who come to it; what it excludes on its way out is another matter."""
+    unit = replace(captured(1, "system.slice/web.service"), scope=scope)
+    ruleset = compile_intent(Intent((unit,), listening={unit.workload.key: (80, 81)}))
+    assert [element.text for element in ruleset.fixed["listening"]] == ports
