@@ -18,10 +18,14 @@ from hostmesh.telemetry.logs import parse_levels, set_up
 @click.option(
     "--config", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path), help="Its settings."
 )
-def control_plane(config: Path) -> None:
+@click.option("--check", is_flag=True, help="Read the configuration, say what is wrong, and end.")
+def control_plane(config: Path, check: bool) -> None:
     """Run the control plane: documents, xDS, certificate authority and enrolment."""
     try:
         settings = load(config)
+        if check:
+            click.echo("the configuration is right")
+            return
         set_up(settings.log.format, parse_levels(settings.log.level))
         asyncio.run(run(settings, partial(load, config)))
     except (InvalidYaml, CannotStart) as error:
