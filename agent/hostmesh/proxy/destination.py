@@ -11,7 +11,7 @@ from hostmesh.model.address import IPAddress, NetworkAddress, SocketAddress
 from hostmesh.model.service import Service
 from hostmesh.model.workload import TunnelKind, Workload
 from hostmesh.proxy.gateway import is_gateway
-from hostmesh.proxy.upstream import ILLEGAL_PORTS, RECURSIVE_CALL, target_port
+from hostmesh.proxy.upstream import ILLEGAL_PORTS, RECURSIVE_CALL, Unknown, target_port
 from hostmesh.state.store import MeshState
 
 _HOST_PORT = re.compile(r"([A-Za-z0-9._*-]+):([0-9]{1,5})")
@@ -45,7 +45,7 @@ def validate_destination(
     authority: str,
     local_ip: IPAddress,
     illegal_ports: Sequence[int] = ILLEGAL_PORTS,
-) -> Destination | Declined:
+) -> Destination | Declined | Unknown:
     """Where a CONNECT to `authority`, accepted on `local_ip` for the workload `local`, is delivered.
 
     The IP is always the connection's own; the authority contributes the port, and must mean this workload.
@@ -54,6 +54,9 @@ def validate_destination(
         requested = SocketAddress.parse(authority)
     except ValueError:
         return _by_hostname(state, local, authority, local_ip, illegal_ports)
+    place = NetworkAddress(local.network, requested.ip)
+    if requested.ip != local_ip and local.application_tunnel is None and not state.knows(place):
+        return Unknown(str(place))  # this may be the waypoint of whoever is there
     if not _is_for_us(state, local, requested.ip, local_ip):
         return Declined(400, f"ip mismatch: {local_ip} != {requested.ip}")
     if requested.port in illegal_ports:

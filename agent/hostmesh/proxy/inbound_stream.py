@@ -28,6 +28,7 @@ from hostmesh.proxy.proxy_header import proxy_header
 from hostmesh.proxy.sockets import Connect, reset, seen_source
 from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
+from hostmesh.proxy.upstream import Unknown
 from hostmesh.rbac.decide import Verdict, decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
@@ -121,8 +122,7 @@ class InboundStream:
         return self._place.local.workload
 
     def begin(self, fields: Fields, end: bool) -> None:
-        """Judge the request and connect to the application."""
-        context, peer = self._context, self._peer
+        """Take the request."""
         self._tunnel.attach(self._stream, self)
         self._peer_ended = end
         try:
@@ -131,13 +131,33 @@ class InboundStream:
             self._decline(error.status, error.reason)
             return
         self._authority = request.authority
-        place = _place(peer, request)
+        place = _place(self._peer, request)
+        if isinstance(place, Unknown):
+            self._context.demand.wait_for(place.name, lambda _, reason: self._heard(request, reason))
+        else:
+            self._take(place)
+
+    def _heard(self, request: ConnectRequest, reason: str) -> None:
+        """It is known whose the address is, or it is not said."""
+        if self._ended:
+            return
+        place = Declined(503, reason) if reason else _place(self._peer, request)
+        if isinstance(place, Unknown):
+            place = Declined(503, f"it is not known whose {place.name} is")
+        try:
+            self._take(place)
+        except Http2Error as error:
+            self._tunnel.broken(error)
+
+    def _take(self, place: Place | Declined) -> None:
+        """Judge the request and connect to the application."""
         if isinstance(place, Declined):
             self._decline(place.status, place.reason)
             return
+        context, peer = self._context, self._peer
         self._place = place
         self._account = Account(
-            context, place.told.traffic, place.told.parties, peer.address_text, peer.local_text, request.authority
+            context, place.told.traffic, place.told.parties, peer.address_text, peer.local_text, self._authority
         )
         context.connections.add_judged(self)
         self._account.audit(place.verdict.would_refuse)
@@ -277,7 +297,7 @@ class InboundStream:
             self._account.close(sent, received, failure)
 
 
-def _place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
+def _place(peer: Arrival, request: ConnectRequest) -> Place | Declined | Unknown:
     """Remembered for the tunnel until the state changes: the first request of a kind pays for the others."""
     state = peer.context.state
     if peer.known_at != state.generation or len(peer.known) >= MAX_KNOWN:
@@ -293,7 +313,7 @@ def _place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
     return found
 
 
-def _find_place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
+def _find_place(peer: Arrival, request: ConnectRequest) -> Place | Declined | Unknown:
     context = peer.context
     meant = _meant(peer, request.authority)
     if isinstance(meant, Declined):
@@ -306,7 +326,7 @@ def _find_place(peer: Arrival, request: ConnectRequest) -> Place | Declined:
     destination = validate_destination(
         context.state, workload, request.authority, peer.local_address.ip, context.config.illegal_ports
     )
-    if isinstance(destination, Declined):
+    if isinstance(destination, Declined | Unknown):
         return destination
     facts = Connection(peer.address, destination.address, peer.identity, context.config.network)
     return Place(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from tests.support.pki import BOB
-from tests.support.proxy import CONFIG, Mesh, assert_reset, echo
+from tests.support.hbone_peer import dial
+from tests.support.pki import ALICE, BOB
+from tests.support.proxy import CONFIG, Mesh, assert_reset, echo, workload
 
-from hostmesh.model.address import NetworkAddress, SocketAddress, parse_ip
+from hostmesh.model.address import GatewayAddress, NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.service import Service, hostname_alias
 from hostmesh.proxy.demand import MAX_REPORTED, REPORT_INTERVAL, Demand
 from hostmesh.transport.loop import Loop
@@ -134,6 +135,30 @@ def test_plaintext_leaves_only_once_the_control_plane_has_said_that_nobody_is_th
         f"the control plane has not said whose lab/{mesh.ip} is: it was rejected",
         None,
     ]
+
+
+def test_a_waypoint_asks_whom_it_is_for(mesh: Mesh) -> None:
+    """Where its agent does not hold who is behind it; whoever is not is declined, as ever."""
+    server = mesh.server
+    server.call(server.state.follow_on_demand)
+    gateway = GatewayAddress(NetworkAddress("lab", parse_ip(mesh.ip)), 15008)
+    far = replace(workload("far", ALICE, "10.9.9.8"), waypoint=gateway)
+
+    def answer(name: str) -> None:
+        if name == "lab/10.9.9.8":
+            server.state.upsert_workload(far)
+        server.state.learn(name)
+        server.server.addresses_known([name], {})
+
+    with mesh.app(echo) as app, dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as peer:
+
+        def status(address: str) -> str:
+            return peer.answer(peer.connect(f"{address}:{app.port}"))[":status"]
+
+        assert status("10.9.9.8") == "503"
+        server.main.answer_address = answer
+        assert status("10.9.9.8") == "200"
+        assert status("10.9.9.7") == "400"
 
 
 def socks(mesh: Mesh, hostname: str, port: int) -> bytes:
