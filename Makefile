@@ -77,6 +77,10 @@ fuzz: ## Say nonsense to every parser of what strangers send: make fuzz SECONDS=
 e2e: prerequisites collection ## Hosts that outlive their certificates, rolled out by ansible-playbook (root, 2 minutes)
 	pytest -q -s tests/e2e
 
+.PHONY: hitless
+hitless: prerequisites collection ## Each act of an operator's day under a full minute of traffic of its own (root, 15 minutes)
+	HOSTMESH_PHASE_SECONDS=60 pytest -q -s tests/e2e/test_day.py
+
 .PHONY: bench
 bench: prerequisites ## Direct, Envoy and hostmesh side by side: bench/results.json (root, 6 minutes)
 	@python -m bench compare

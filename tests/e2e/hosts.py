@@ -60,5 +60,15 @@ class Hosts:
         assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
         return done.stdout
 
+    def reboot(self, host: str) -> None:
+        """As its power button does; its files stay, and its units start after this."""
+        before = Host(self.lab, host).leader()
+        self.run(host, "systemctl", "reboot")
+        seconds_until(lambda: Host(self.lab, host).leader() not in (None, before), 30)
+
+    def shows(self, host: str, unit: str, name: str) -> str:
+        """A property of a unit; empty while the host boots."""
+        return self.run(host, "systemctl", "show", f"--property={name}", "--value", unit).strip()
+
     def status(self, host: str) -> dict[str, Any]:
         return dict(json.loads(self.run(host, "hostmesh", "status", "-o", "json") or "{}"))

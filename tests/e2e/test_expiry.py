@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from lab.hosts import Host
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, attempt, must, seconds_until
+from tests.e2e.hosts import ROOT, Hosts, attempt, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -81,9 +81,7 @@ def expired(host: str) -> bool:
 
 def reboot(host: str) -> None:
     """As its power button does; its files stay."""
-    before = Host(LAB, host).leader()
-    run(host, "systemctl", "reboot")
-    seconds_until(lambda: Host(LAB, host).leader() not in (None, before), 30)
+    Hosts(LAB).reboot(host)
     seconds_until(lambda: run(host, "systemctl", "is-active", "sleep.service").strip() == "active", 60)
 
 
