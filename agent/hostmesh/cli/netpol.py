@@ -62,16 +62,18 @@ def check_command(names: tuple[str, ...], ipv6: bool) -> None:
 
     Exit status 1 if anything.
     """
-    problems = []
+    missing, broken = [], []
     for file in read_files(names):
         try:
-            problems += [lack.problem for lack in lacks(file["text"], file["source"], _probes(ipv6=ipv6))]
+            missing += [lack.problem for lack in lacks(file["text"], file["source"], _probes(ipv6=ipv6))]
         except InvalidYaml as invalid:
-            problems += invalid.problems
+            broken += invalid.problems
+    problems = broken + missing
     for problem in problems:
         click.echo(str(problem), err=True)
-    if problems:
+    if missing:
         click.echo("`hostmesh netpol adapt` adds what is missing", err=True)
+    if problems:
         raise SystemExit(1)
     click.echo("nothing of the mesh is cut")
 

@@ -59,6 +59,14 @@ def test_check_adapt_check(tmp_path: Path) -> None:
     assert run("check", "--ipv6", "-f", path, status=1).startswith(f"{path}:6: spec.ingress: no rule admits health")
 
 
+def test_check_leads_to_adapt_only_where_that_helps(tmp_path: Path) -> None:
+    """A policy with a mistake is the author's to mend."""
+    path = written(tmp_path, POLICY.replace("podSelector: {matchLabels: {app: client}}", "ipBlock: {cidr: 10.0.0.1/8}"))
+    said = run("check", "-f", path, status=1)
+    assert "has host bits set" in said
+    assert "netpol adapt" not in said
+
+
 def test_adapt_shows_the_difference(tmp_path: Path) -> None:
     """Only added lines of a policy written in blocks."""
     path = written(tmp_path, document("NetworkPolicy", "podSelector: {}"))
