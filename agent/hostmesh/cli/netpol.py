@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
+from hostmesh.cli.documents_world import read_objects
 from hostmesh.cli.files import files_option, read_files
 from hostmesh.cli.status import fetch
-from hostmesh.config.strict_yaml import InvalidYaml, suggest
+from hostmesh.config.strict_yaml import InvalidYaml, Problem, suggest
 from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
-from hostmesh.control.documents.base import Resource
-from hostmesh.control.documents.read import Object, read
 from hostmesh.control.explain import Unknown, explain
 from hostmesh.control.translate import MeshConfig, translate
 from hostmesh.kernel.files import write_atomically
@@ -62,7 +61,8 @@ def check_command(names: tuple[str, ...], ipv6: bool) -> None:
 
     Exit status 1 if anything.
     """
-    missing, broken = [], []
+    missing: list[Problem] = []
+    broken: list[Problem] = []
     for file in read_files(names):
         try:
             missing += [lack.problem for lack in lacks(file["text"], file["source"], _probes(ipv6=ipv6))]
@@ -88,13 +88,7 @@ def compile_command(names: tuple[str, ...], target: Path, dry_run: bool) -> None
     The files are NetworkPolicies, WorkloadEntries and Namespaces. What is wrong is named with file, line and field, and
     nothing is written. Says `changed` or `unchanged`.
     """
-    objects: list[Object[Resource]] = []
-    try:
-        for file in read_files(names):
-            objects += read(file["text"], file["source"])
-    except InvalidYaml as invalid:
-        raise click.ClickException(str(invalid)) from invalid
-    translation = translate(objects, MeshConfig())
+    translation = translate(read_objects(names), MeshConfig())
     for warning in translation.warnings:
         click.echo(f"WARNING  {warning}", err=True)
     text = dump_policies(translation.network_policies)
@@ -118,13 +112,8 @@ def explain_command(workload: str, names: tuple[str, ...], port: int) -> None:
     if not names:
         click.echo(enforced(fetch(port, "/network_policies"), workload), nl=False)
         return
-    objects: list[Object[Resource]] = []
     try:
-        for file in read_files(names):
-            objects += read(file["text"], file["source"])
-        click.echo(explain(objects, workload, MeshConfig()), nl=False)
-    except InvalidYaml as invalid:
-        raise click.ClickException(str(invalid)) from invalid
+        click.echo(explain(read_objects(names), workload, MeshConfig()), nl=False)
     except Unknown as unknown:
         raise click.ClickException(str(unknown)) from unknown
 
