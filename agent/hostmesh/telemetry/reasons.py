@@ -59,7 +59,7 @@ class Reason(Enum):
     HBONE_BLOCKED = "The destination's HBONE port 15008 does not answer: a firewall or NetworkPolicy is in the way."
     CONNECT_FAILED = "The next hop could not be connected to."
     TUNNEL_LOST = "The tunnel between the two proxies failed."
-    TUNNEL_OVERLOAD = "Too many connections wait for one tunnel."
+    TUNNEL_OVERLOAD = "More connections wait for one tunnel, or more tunnels for their handshakes, than a proxy keeps."
     PEER_DECLINED = "The destination's proxy refused the connection; its log says why."
 
     # At the destination
@@ -129,6 +129,7 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("no service or workload for hostname", Reason.NAME_UNKNOWN),
     ("cannot resolve port", Reason.PORT_UNKNOWN),
     ("wait for a tunnel", Reason.TUNNEL_OVERLOAD),
+    ("too many handshakes", Reason.TUNNEL_OVERLOAD),
     ("http status", Reason.PEER_DECLINED),
     ("h2 failed", Reason.TUNNEL_LOST),
     ("http2 handshake failed", Reason.TLS_HANDSHAKE),
