@@ -121,7 +121,7 @@ molecule: collection installed ## Run the roles on hosts of their own: create, c
 	@for scenario in $(SCENARIOS); do NO_COLOR=1 COLUMNS=160 molecule test --scenario-name $$scenario || exit 1; done
 
 .PHONY: molecule-vm
-molecule-vm: collection ## The roles on a virtual machine with Debian's own kernel, by software emulation (root, 15 minutes)
+molecule-vm: collection ## The roles on a virtual machine with Debian's own kernel, by software emulation (root, 6 minutes)
 	@command -v qemu-system-x86_64 >/dev/null || apt-get -q install -y --no-install-recommends qemu-system-x86
 	NO_COLOR=1 COLUMNS=160 molecule test --scenario-name vm
 
