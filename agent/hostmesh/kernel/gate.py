@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
 
 from hostmesh.kernel.netfilter import NetfilterError
+from hostmesh.kernel.netlink_wire import ACK, attribute, errors, message
 
 TABLE = "hostmesh_answers"
 OPEN = 0x53
@@ -24,17 +24,14 @@ _NETLINK_NETFILTER = 12
 _INET = 1
 _BEGIN, _END = 0x10, 0x11
 _NEWTABLE, _NEWCHAIN, _NEWRULE = 0xA00, 0xA03, 0xA06
-_REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400
-_NLMSG_ERROR = 2
+_CREATE = 0x400
 _OWNED = 2
 _LOCAL_OUT = 3
 _TRANSPORT = 2
 _MARK = 3
 _REGISTER = 1
 _TIMEOUT = 5.0
-_HEADER = struct.Struct("=IHHII")
 _GENERAL = struct.Struct("!BBH")
-_ATTRIBUTE = struct.Struct("=HH")
 
 
 def open_gate() -> socket.socket:
@@ -48,11 +45,11 @@ def open_gate() -> socket.socket:
         gate.bind((0, 0))
         gate.settimeout(_TIMEOUT)
         messages = [
-            _message(_BEGIN, _GENERAL.pack(0, 0, 10)),
-            _message(_NEWTABLE, _GENERAL.pack(_INET, 0, 0) + _text(1, TABLE) + _number(2, _OWNED), _CREATE),
-            _message(_NEWCHAIN, _GENERAL.pack(_INET, 0, 0) + _chain(), _CREATE),
-            _message(_NEWRULE, _GENERAL.pack(_INET, 0, 0) + _rule(), _CREATE | _ACK),
-            _message(_END, _GENERAL.pack(0, 0, 10)),
+            message(_BEGIN, 0, _GENERAL.pack(0, 0, 10)),
+            message(_NEWTABLE, _CREATE, _GENERAL.pack(_INET, 0, 0) + _text(1, TABLE) + _number(2, _OWNED)),
+            message(_NEWCHAIN, _CREATE, _GENERAL.pack(_INET, 0, 0) + _chain()),
+            message(_NEWRULE, _CREATE | ACK, _GENERAL.pack(_INET, 0, 0) + _rule()),
+            message(_END, 0, _GENERAL.pack(0, 0, 10)),
         ]
         gate.send(b"".join(messages))
         _acknowledged(gate.recv(1 << 16))
@@ -64,7 +61,7 @@ def open_gate() -> socket.socket:
 
 def _chain() -> bytes:
     hook = _number(1, _LOCAL_OUT) + _number(2, PRIORITY & 0xFFFFFFFF)
-    return _text(1, TABLE) + _text(3, "output") + _attribute(4, hook) + _text(7, "filter")
+    return _text(1, TABLE) + _text(3, "output") + attribute(4, hook) + _text(7, "filter")
 
 
 def _rule() -> bytes:
@@ -72,42 +69,25 @@ def _rule() -> bytes:
     port, no_mark, mark = struct.pack("!H", 53), struct.pack("=I", 0), struct.pack("=I", OPEN)
     expressions = [
         ("payload", _number(1, _REGISTER) + _number(2, _TRANSPORT) + _number(3, 2) + _number(4, 2)),
-        ("cmp", _number(1, _REGISTER) + _number(2, 0) + _attribute(3, _attribute(1, port))),
+        ("cmp", _number(1, _REGISTER) + _number(2, 0) + attribute(3, attribute(1, port))),
         ("meta", _number(1, _REGISTER) + _number(2, _MARK)),
-        ("cmp", _number(1, _REGISTER) + _number(2, 0) + _attribute(3, _attribute(1, no_mark))),
-        ("immediate", _number(1, _REGISTER) + _attribute(2, _attribute(1, mark))),
+        ("cmp", _number(1, _REGISTER) + _number(2, 0) + attribute(3, attribute(1, no_mark))),
+        ("immediate", _number(1, _REGISTER) + attribute(2, attribute(1, mark))),
         ("meta", _number(2, _MARK) + _number(3, _REGISTER)),
     ]
-    listed = b"".join(_attribute(1, _text(1, name) + _attribute(2, data)) for name, data in expressions)
-    return _text(1, TABLE) + _text(2, "output") + _attribute(4, listed)
-
-
-def _message(kind: int, body: bytes, flags: int = 0) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 0, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    whole = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
-    return whole.ljust(len(whole) + 3 & ~3, b"\0")
+    listed = b"".join(attribute(1, _text(1, name) + attribute(2, data)) for name, data in expressions)
+    return _text(1, TABLE) + _text(2, "output") + attribute(4, listed)
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("!I", value))
+    return attribute(kind, struct.pack("!I", value))
 
 
 def _acknowledged(data: bytes) -> None:
-    for code in _codes(data):
+    for code in errors(data):
         if code != 0:
             raise OSError(-code, os.strerror(-code))
-
-
-def _codes(data: bytes) -> Iterator[int]:
-    while len(data) >= _HEADER.size + 4:
-        length, kind, *_ = _HEADER.unpack_from(data)
-        if kind == _NLMSG_ERROR:
-            yield struct.unpack_from("=i", data, _HEADER.size)[0]
-        data = data[max(length + 3 & ~3, _HEADER.size) :]

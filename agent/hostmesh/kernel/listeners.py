@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from hostmesh.kernel.netlink_wire import DUMP, ERROR, ERROR_NUMBER, attributes, message, messages
+
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST_DUMP = 0x301
-_NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _TCP_LISTEN = 10
 _UNCONNECTED = 7
 """TCP_CLOSE, which an UDP socket without a peer is in."""
 _INET_DIAG_CGROUP_ID = 21
-_HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI48x")
 _MESSAGE = struct.Struct("=B3x2s2x16s28xIIIII")
-_ATTRIBUTE = struct.Struct("=HH")
 _CGROUP = struct.Struct("=Q")
 _TIMEOUT = 5.0
 
@@ -67,8 +64,7 @@ def _sockets(protocol: int, state: int) -> tuple[Listener, ...]:
             netlink.settimeout(_TIMEOUT)
             for family in (socket.AF_INET, socket.AF_INET6):
                 request = _REQUEST.pack(family, protocol, 0, 1 << state)
-                length = _HEADER.size + len(request)
-                netlink.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 0, 0) + request)
+                netlink.send(message(_SOCK_DIAG_BY_FAMILY, DUMP, request))
                 finished = False
                 while not finished:
                     more, finished = parse(netlink.recv(1 << 16))
@@ -88,29 +84,19 @@ def parse(data: bytes) -> tuple[list[Listener], bool]:
         ListenersUnknown: it is an error.
     """
     found: list[Listener] = []
-    while len(data) >= _HEADER.size:
-        length, kind, *_ = _HEADER.unpack_from(data)
-        body = data[_HEADER.size : length]
+    for kind, body in messages(data):
         if kind == _NLMSG_DONE:
             return found, True
-        if kind == _NLMSG_ERROR:
-            (number,) = struct.unpack_from("=i", body)
+        if kind == ERROR:
+            (number,) = ERROR_NUMBER.unpack_from(body)
             raise ListenersUnknown(-number, "sock_diag refused")
         if kind == _SOCK_DIAG_BY_FAMILY and len(body) >= _MESSAGE.size:
             found.append(_listener(body))
-        data = data[max(length + 3 & ~3, _HEADER.size) :]
     return found, False
 
 
 def _listener(body: bytes) -> Listener:
     family, port, address, _, _, _, uid, _ = _MESSAGE.unpack_from(body)
     known = IPv4Address(address[:4]) if family == socket.AF_INET else IPv6Address(address)
-    groups = (value for kind, value in _attributes(body[_MESSAGE.size :]) if kind == _INET_DIAG_CGROUP_ID)
+    groups = (value for kind, value in attributes(body[_MESSAGE.size :]) if kind == _INET_DIAG_CGROUP_ID)
     return Listener(known, int.from_bytes(port, "big"), uid, next((_CGROUP.unpack(group)[0] for group in groups), 0))
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        yield kind, data[_ATTRIBUTE.size : length]
-        data = data[max(length + 3 & ~3, _ATTRIBUTE.size) :]

@@ -7,17 +7,15 @@ import os
 import socket
 import struct
 
+from hostmesh.kernel.netlink_wire import ACK, attribute, errors, message
+
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 4 << 8
 _CONFIG = _SUBSYSTEM | 1
-_REQUEST_ACK = 0x5
-_NLMSG_ERROR = 2
 _COMMAND, _MODE, _THRESHOLD = 1, 2, 5
 _BIND = 1
 _COPY_META = 1
-_HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct("!BBH")
-_ATTRIBUTE = struct.Struct("=HH")
 _TIMEOUT = 5.0
 
 
@@ -70,11 +68,8 @@ class Notices:
         self._socket.close()
 
     def _configure(self, kind: int, value: bytes) -> None:
-        attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
-        body = _FAMILY.pack(socket.AF_UNSPEC, 0, self.group) + attribute.ljust(len(attribute) + 3 & ~3, b"\0")
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), _CONFIG, _REQUEST_ACK, 0, 0) + body)
-        answer = self._socket.recv(1 << 16)
-        _, message, *_ = _HEADER.unpack_from(answer)
-        (code,) = struct.unpack_from("=i", answer, _HEADER.size)
-        if message != _NLMSG_ERROR or code != 0:
+        body = _FAMILY.pack(socket.AF_UNSPEC, 0, self.group) + attribute(kind, value)
+        self._socket.send(message(_CONFIG, ACK, body))
+        code = next(errors(self._socket.recv(1 << 16)), -errno.EBADMSG)
+        if code != 0:
             raise OSError(-code, os.strerror(-code))
