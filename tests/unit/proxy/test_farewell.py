@@ -13,7 +13,9 @@ from tests.support.proxy import Mesh, fresh_ip, receive_all, workload
 
 from hostmesh.model.address import SocketAddress
 
-SIZE = 4 << 20
+WINDOW = 4 << 20
+FITS = 256 << 10
+"""What the tunnel's and the kernel's smallest buffers hold while the peer reads nothing."""
 
 
 def test_a_server_that_drains_lets_its_client_read_and_close() -> None:
@@ -22,7 +24,7 @@ def test_a_server_that_drains_lets_its_client_read_and_close() -> None:
 
     def serve(sock: socket.socket) -> None:
         assert sock.recv(1) == b""
-        sock.sendall(bytes(SIZE))
+        sock.sendall(bytes(FITS))
 
     with Mesh() as mesh, mesh.app(serve) as app:
         with dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as peer:
@@ -34,12 +36,12 @@ def test_a_server_that_drains_lets_its_client_read_and_close() -> None:
             mesh.server.main.wait_logs(1)  # all of it has been taken from the application
             mesh.server.call(lambda: mesh.server.server.drain(20.0, drained.set))
             heard = bytearray()
-            while b"\x00\x00\x08\x07" not in heard[-17:] or len(heard) < SIZE:
+            while b"\x00\x00\x08\x07" not in heard[-17:] or len(heard) < FITS:
                 heard += peer.sock.recv(1 << 16)
             peer.sock.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 heard += peer.sock.recv(1) or b"the end"
-            assert len(heard) > SIZE
+            assert len(heard) > FITS
             assert heard[-17:].startswith(b"\x00\x00\x08\x07"), "GOAWAY is its last word"
             assert not drained.is_set()
         assert drained.wait(10)
@@ -56,7 +58,7 @@ def test_an_application_gets_what_came_before_the_tunnel_ended() -> None:
         peer.h2.send_headers(stream, [(":status", "200")])
         peer.flush()
         peer.wait(h2.events.StreamEnded)
-        left = SIZE
+        left = WINDOW
         while left:
             room = min(left, peer.h2.local_flow_control_window(stream), peer.h2.max_outbound_frame_size)
             left -= room
@@ -75,5 +77,5 @@ def test_an_application_gets_what_came_before_the_tunnel_ended() -> None:
             sock.shutdown(socket.SHUT_WR)
             assert gone.wait(10)
             mesh.thread.settle()
-            assert len(receive_all(sock)) == SIZE
+            assert len(receive_all(sock)) == WINDOW
         assert mesh.client.main.wait_logs(1)[0].level == "info"
