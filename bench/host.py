@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hostmesh.daemon.agent  # noqa: F401  for its size in memory
+from hostmesh.daemon.addresses import DOORS
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.frames import MAX_TO_WORKER, FrameReader
-from hostmesh.daemon.listeners import DOORS
 from hostmesh.daemon.logs import LogSink
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
 from hostmesh.kernel.memory import Memory

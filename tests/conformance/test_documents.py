@@ -16,8 +16,8 @@ from hostmesh.control.apply import Input, Refused
 from hostmesh.control.directory import Directory
 from hostmesh.control.documents.read import ObjectKey
 from hostmesh.control.etcd.tree import EtcdTree
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.store import DocumentStore
-from hostmesh.control.translate import MeshConfig
 
 OpenDocuments = Callable[[], DocumentStore]
 

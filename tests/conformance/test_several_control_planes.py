@@ -12,9 +12,9 @@ from tests.conformance.test_documents import live, service
 from hostmesh.control.apply import Input
 from hostmesh.control.etcd.records import EtcdRecords
 from hostmesh.control.etcd.tree import EtcdTree
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenRefusal, TokenRefused, TokenStore
-from hostmesh.control.translate import MeshConfig
 
 
 def at_once(*works: Callable[[], None]) -> None:

@@ -14,7 +14,8 @@ from tests.support.pki import ALICE
 from tests.support.proxy import Mesh, fresh_ip
 from tests.support.waypoint import Client, RunningWaypoint, waypoint
 
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Translation, translate
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
 from hostmesh.model.waypoint import WaypointProgram

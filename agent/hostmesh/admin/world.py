@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from hostmesh.model.address import SocketAddress
+from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity
 from hostmesh.model.network_policy import Membership, NetworkPolicy
+from hostmesh.model.service import Service
 from hostmesh.model.waypoint import WaypointProgram
+from hostmesh.model.workload import Workload
 from hostmesh.state.store import MeshState
 
 
@@ -88,3 +91,17 @@ class World:
     programs: tuple[WaypointProgram, ...] = ()
     attachments: Mapping[str, str] = field(default_factory=dict)
     waypoints: Mapping[str, WaypointView] = field(default_factory=dict)
+
+
+def state_of(
+    workloads: Iterable[Workload], services: Iterable[Service], policies: Iterable[Authorization]
+) -> MeshState:
+    """A store that holds them."""
+    state = MeshState()
+    for workload in workloads:
+        state.upsert_workload(workload)
+    for service in services:
+        state.upsert_service(service)
+    for policy in policies:
+        state.upsert_authorization(policy)
+    return state

@@ -6,14 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import click
-
-from hostmesh.admin.world import World
+from hostmesh.admin.world import World, state_of
 from hostmesh.cli.client import Client
-from hostmesh.cli.files import read_files
 from hostmesh.cli.kinds import DOCUMENTS
-from hostmesh.cli.world import state_of
-from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.cli.objects import read_objects
 from hostmesh.control.documents.authorization_policy import AuthorizationPolicy
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.namespace import Namespace
@@ -21,7 +17,8 @@ from hostmesh.control.documents.network_policy import NetworkPolicyDocument
 from hostmesh.control.documents.peer_authentication import PeerAuthentication
 from hostmesh.control.documents.read import Object, of_kind, read
 from hostmesh.control.documents.workload_entry import WorkloadEntry
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Translation, translate
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.network_policies import from_document, member_of_entry, membership
 from hostmesh.control.translate.waypoints import USE_WAYPOINT
@@ -90,21 +87,6 @@ def _attachments(objects: list[Object[Resource]], told: Translation) -> Mapping[
         if source is not None:
             found[key] = f"{source.key} says so ({source.where})"
     return found
-
-
-def read_objects(names: Iterable[str]) -> list[Object[Resource]]:
-    """Every document of the files.
-
-    Raises:
-        click.ClickException: with every problem, file:line:field.
-    """
-    objects: list[Object[Resource]] = []
-    try:
-        for file in read_files(names):
-            objects += read(file["text"], file["source"])
-    except InvalidYaml as invalid:
-        raise click.ClickException(str(invalid)) from invalid
-    return objects
 
 
 def policy_sources(objects: Iterable[Object[Resource]]) -> Mapping[str, str]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from hostmesh.cli.documents_world import read_objects
 from hostmesh.cli.files import files_option, read_files
+from hostmesh.cli.objects import read_objects
 from hostmesh.cli.status import fetch
 from hostmesh.config.strict_yaml import InvalidYaml, Problem, suggest
 from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
 from hostmesh.control.explain import Unknown, explain
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 from hostmesh.kernel.files import write_atomically
 from hostmesh.xds.compiled_policies import dump_policies
 

@@ -16,7 +16,7 @@ from hostmesh.cli.output import output_option, structured
 from hostmesh.config.agent import DEFAULT_CONFIG, AgentConfig, Settings, load
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.daemon.capture import capture_settings
+from hostmesh.daemon.capture_settings import capture_settings
 from hostmesh.daemon.failsafe import ControlPlaneAddresses
 from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.capture import Capture, Preview

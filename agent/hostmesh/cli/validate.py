@@ -11,7 +11,8 @@ from hostmesh.cli.output import output_option, structured
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, check_together, read
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 
 
 @click.command()

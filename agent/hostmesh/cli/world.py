@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from pydantic import BaseModel
 
-from hostmesh.admin.world import CapturedView, CertificateView, HostView, World
+from hostmesh.admin.world import CapturedView, CertificateView, HostView, World, state_of
 from hostmesh.config.strict_yaml import InvalidYaml
-from hostmesh.model.authorization import Authorization
 from hostmesh.model.identity import Identity, InvalidIdentity
-from hostmesh.model.service import Service
-from hostmesh.model.workload import Workload
-from hostmesh.state.store import MeshState
 from hostmesh.xds.local_file import read_mesh
 from hostmesh.xds.local_shape import LocalPolicy, LocalService, LocalWorkload
 
@@ -53,20 +49,6 @@ def _known(one: Json, shape: type[BaseModel]) -> Json:
     """Without what another version of ztunnel writes beside what decides."""
     names = {field.alias or name for name, field in shape.model_fields.items()}
     return {key: value for key, value in one.items() if key in names and value is not None}
-
-
-def state_of(
-    workloads: Iterable[Workload], services: Iterable[Service], policies: Iterable[Authorization]
-) -> MeshState:
-    """A store that holds them."""
-    state = MeshState()
-    for workload in workloads:
-        state.upsert_workload(workload)
-    for service in services:
-        state.upsert_service(service)
-    for policy in policies:
-        state.upsert_authorization(policy)
-    return state
 
 
 def _host(status: Json) -> HostView:

@@ -10,7 +10,8 @@ from hostmesh.control.documents.namespace import Namespace
 from hostmesh.control.documents.network_policy import NetworkPolicyDocument
 from hostmesh.control.documents.read import Object, of_kind
 from hostmesh.control.documents.workload_entry import WorkloadEntry
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.network_policies import from_document, member_of_entry, membership
 from hostmesh.firewall import names

@@ -10,10 +10,11 @@ from typing import TypeVar
 from hostmesh.config.strict_yaml import Problem
 from hostmesh.control.apply import Input, Result
 from hostmesh.control.documents.read import ObjectKey
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.presence import Presence, Rotation
 from hostmesh.control.snapshot import Snapshot, SnapshotMaker
 from hostmesh.control.store import DocumentSet, DocumentStore
-from hostmesh.control.translate import MeshConfig, Translation
+from hostmesh.control.translate import Translation
 from hostmesh.model.identity import Identity
 
 ResultT = TypeVar("ResultT")

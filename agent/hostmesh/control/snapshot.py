@@ -13,6 +13,7 @@ from hostmesh.control.aliases import Aliases, AliasIndex
 from hostmesh.control.objects import Changes, Objects
 from hostmesh.control.resource_set import Difference, ResourceSet, content_version, difference
 from hostmesh.model.authorization import Authorization
+from hostmesh.model.network_policy import PolicyResource
 from hostmesh.model.service import Service
 from hostmesh.model.waypoint import WaypointProgram
 from hostmesh.model.workload import Workload
@@ -21,7 +22,6 @@ from hostmesh.xds.codec import (
     AUTHORIZATION_TYPE,
     NETWORK_POLICY_TYPE,
     WAYPOINT_TYPE,
-    PolicyResource,
     Rejected,
     decode_address,
     decode_authorization,

@@ -21,8 +21,9 @@ from hostmesh.control.directory import DirectoryUnusable
 from hostmesh.control.document_tree import DocumentTree
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Documents, Object, ObjectKey, check_together, read
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.records import Conflict, Records
-from hostmesh.control.translate import Memo, MeshConfig, Translation, translate
+from hostmesh.control.translate import Memo, Translation, translate
 from hostmesh.control.vip_records import VipRecords
 from hostmesh.kernel.files import write_atomically
 

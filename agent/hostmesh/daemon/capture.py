@@ -9,13 +9,13 @@ from contextlib import closing, suppress
 
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.daemon.capture_settings import capture_settings
 from hostmesh.daemon.failsafe import ControlPlaneAddresses
-from hostmesh.daemon.listeners import SOCKS5
 from hostmesh.daemon.strangers import Strangers
 from hostmesh.enrolment import failsafe
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture import Capture, Captured
-from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
+from hostmesh.enrolment.capture_settings import HostView
 from hostmesh.enrolment.namespaces import Namespaces
 from hostmesh.enrolment.naming import Naming
 from hostmesh.enrolment.numbers import NumbersUnreadable
@@ -228,21 +228,3 @@ class CaptureKeeper:
             _log.warning("rules were not as they should be, and are now: %s", "; ".join(differed))
         if differed or self.host_ports != before:
             changed()
-
-
-def capture_settings(config: AgentConfig) -> CaptureSettings:
-    """What capture needs to know of the settings."""
-    s = config.settings
-    return CaptureSettings(
-        workloads_directory=s.workloads_dir,
-        state_directory=s.state_dir,
-        runtime_directory=s.runtime_dir,
-        trust_domain=s.trust_domain,
-        ssh_ports=s.capture.ssh_ports,
-        excluded_ports=s.capture.excluded_inbound_ports,
-        excluded_networks=s.capture.excluded_outbound_cidrs,
-        backend=s.capture.backend,
-        original_source=s.original_source,
-        socks5=SOCKS5.port if s.socks5 else 0,
-        dns=s.dns.port if s.dns.enabled else 0,
-    )

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from hostmesh.daemon.addresses import DOORS, SOCKS5, Door
 from hostmesh.daemon.workers import Listener
 from hostmesh.kernel import systemd
 from hostmesh.transport.listeners import bind_listener
 
 BACKLOG = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """One listening address; `kind` is what the proxy does with its connections, `name` how it is stored."""
-
-    name: str
-    kind: str
-    address: str
-    port: int
-
-
-DOORS = (
-    # Redirected output arrives on loopback; nobody else has any business there.
-    Door("outbound", "outbound", "127.0.0.1", 15001),
-    Door("outbound-v6", "outbound", "::1", 15001),
-    Door("inbound_plaintext-v6", "inbound_plaintext", "::", 15006),
-    Door("inbound-v6", "inbound", "::", 15008),
-)
-
-SOCKS5 = Door("socks5", "socks5", "127.0.0.1", 15080)
 
 
 def open_listeners(

@@ -10,10 +10,17 @@ from typing import Any
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.enrolment.policing import Isolated, Knowledge
 from hostmesh.firewall.services import Front
-from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
+from hostmesh.model.network_policy import (
+    Direction,
+    Member,
+    Membership,
+    NamespaceLabels,
+    NetworkPolicy,
+    PolicyResource,
+)
 from hostmesh.model.service import Service
 from hostmesh.state.store import MeshState
-from hostmesh.xds.codec import NamespaceLabels, PolicyResource, decode_policy_resource
+from hostmesh.xds.codec import decode_policy_resource
 from hostmesh.xds.held import XdsUpdate
 
 _log = logging.getLogger("hostmesh.networkpolicy")

@@ -176,6 +176,18 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class NamespaceLabels:
+    """Labels of a namespace, besides its name."""
+
+    name: str
+    labels: Mapping[str, str]
+
+
+PolicyResource = NetworkPolicy | Member | NamespaceLabels
+"""What agents are told: policies, and whom they can mean."""
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """Everybody that peers can mean. `namespaces` are labels of namespaces that have any besides their name."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from hostmesh.xds.address_codec import decode_address, encode_service, encode_workload
 from hostmesh.xds.fields import Rejected
 from hostmesh.xds.network_policy_codec import (
-    NamespaceLabels,
-    PolicyResource,
     decode_policy_resource,
     encode_policy_resource,
     resource_name,
@@ -36,8 +34,6 @@ __all__ = [
     "TYPES",
     "WAYPOINT_TYPE",
     "WAYPOINT_TYPES",
-    "NamespaceLabels",
-    "PolicyResource",
     "Rejected",
     "decode_address",
     "decode_authorization",

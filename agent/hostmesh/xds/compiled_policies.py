@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
+from hostmesh.model.network_policy import PolicyResource
 from hostmesh.xds.fields import Rejected
 from hostmesh.xds.network_policy_codec import (
-    PolicyResource,
     decode_policy_resource,
     encode_policy_resource,
     resource_name,

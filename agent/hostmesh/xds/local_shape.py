@@ -85,7 +85,7 @@ Named = Annotated[str, Field(min_length=1)]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Gateway(_Shape):

@@ -5,8 +5,7 @@ Anything that cannot be understood rejects the whole resource: a policy without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from ipaddress import ip_network
 
 from google.protobuf.message import DecodeError
@@ -18,10 +17,12 @@ from hostmesh.model.network_policy import (
     IpBlock,
     Member,
     NamedPort,
+    NamespaceLabels,
     NetworkPolicy,
     Operator,
     Peer,
     PolicyPort,
+    PolicyResource,
     PolicyRule,
     PortRange,
     Protocol,
@@ -42,17 +43,6 @@ _OPERATORS = EnumCodec(
         pb.DOES_NOT_EXIST: Operator.DOES_NOT_EXIST,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NamespaceLabels:
-    """Labels of a namespace, besides its name."""
-
-    name: str
-    labels: Mapping[str, str]
-
-
-PolicyResource = NetworkPolicy | Member | NamespaceLabels
 
 
 def resource_name(resource: PolicyResource) -> str:

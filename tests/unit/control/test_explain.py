@@ -6,7 +6,7 @@ import pytest
 from tests.support.documents import document, objects
 
 from hostmesh.control.explain import Unknown, explain
-from hostmesh.control.translate import MeshConfig
+from hostmesh.control.mesh_config import MeshConfig
 
 WEB = document("WorkloadEntry", "address: 10.0.0.1\nlabels: {app: web}", "name: web, labels: {hostmesh.io/node: mesh1}")
 MESH = MeshConfig()

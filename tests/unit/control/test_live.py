@@ -14,9 +14,9 @@ from hostmesh.control.apply import Input
 from hostmesh.control.directory import Directory
 from hostmesh.control.documents.read import ObjectKey
 from hostmesh.control.live import QUIET_INTERVAL, LiveDocuments
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.snapshot import Snapshot
 from hostmesh.control.store import DocumentStore
-from hostmesh.control.translate import MeshConfig
 from hostmesh.model.identity import Identity
 
 

@@ -20,10 +20,10 @@ from hostmesh.control.audit import AuditLog
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.control.directory import Directory
 from hostmesh.control.enrolment_service import EnrolmentService
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.nodes import NodeRegistry
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore
-from hostmesh.control.translate import MeshConfig
 from hostmesh.wire.proto.enrolment_pb2 import EnrolRequest
 from hostmesh.wire.x509 import new_key_and_csr
 

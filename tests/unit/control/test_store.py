@@ -14,8 +14,8 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.control.apply import Input, Refused
 from hostmesh.control.directory import Directory
 from hostmesh.control.documents.read import ObjectKey
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.store import DocumentStore
-from hostmesh.control.translate import MeshConfig
 
 
 def entry(name: str, address: str = "10.0.0.1") -> str:

@@ -10,7 +10,8 @@ from tests.support.documents import document
 from tests.support.roles import inventory_documents
 
 from hostmesh.control.documents.read import read
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 
 ROOT = Path(__file__).parents[3]
 WAYPOINT = (

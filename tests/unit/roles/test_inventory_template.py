@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.support.roles import inventory_documents
 
 from hostmesh.control.documents.read import check_together, read
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 
 HOSTS = {
     "mesh1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": [{"name": "web", "ports": {"http": 8080}}]},

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.policies import World, worlds
 
+from hostmesh.model.network_policy import NamespaceLabels
 from hostmesh.wire.proto import network_policy_pb2 as pb
 from hostmesh.xds.codec import (
-    NamespaceLabels,
     Rejected,
     decode_policy_resource,
     encode_policy_resource,

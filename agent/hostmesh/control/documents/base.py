@@ -29,7 +29,7 @@ Text = Annotated[str, Field(min_length=1)]
 class Strict(BaseModel):
     """camelCase fields as in YAML, none unknown, no type ever coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel, defer_build=True)
 
 
 class Metadata(Strict):

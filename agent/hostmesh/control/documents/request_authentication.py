@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from joserfc.errors import JoseError
-from joserfc.jwk import JWKRegistry
 from pydantic import Field
 
 from hostmesh.config.durations import parse_duration
@@ -134,6 +132,10 @@ def _check_keys(text: str, path: Path) -> Iterator[Finding]:
 
 
 def _wrong(key: dict[str, Any]) -> str:
+    # Here, since few documents have keys in them, and what checks them is a tenth of every command's start.
+    from joserfc.errors import JoseError
+    from joserfc.jwk import JWKRegistry
+
     curves = _PUBLIC.get(key["kty"])
     if curves and key.get("crv") not in curves:
         return f"the curve {key.get('crv')!r} is not one of {', '.join(curves)}"

@@ -2,6 +2,6 @@
 
 from hostmesh.control.translate.compose import translate
 from hostmesh.control.translate.memo import Memo
-from hostmesh.control.translate.values import MeshConfig, Translation
+from hostmesh.control.translate.values import Translation
 
-__all__ = ["Memo", "MeshConfig", "Translation", "translate"]
+__all__ = ["Memo", "Translation", "translate"]

@@ -15,10 +15,10 @@ from hostmesh.control.documents.tcp_route import TCPRoute
 from hostmesh.control.documents.telemetry import Telemetry
 from hostmesh.control.documents.wasm_plugin import WasmPlugin
 from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.programs import Material
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.telemetry import Levels
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoints import Key, Waypoints
 from hostmesh.model.address import NamespacedHostname
 from hostmesh.model.workload import Workload

@@ -16,6 +16,7 @@ from hostmesh.control.documents.read import Documents, Object, of_kind
 from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.attachment import attach as attach_waypoints
 from hostmesh.control.translate.attachment import material
 from hostmesh.control.translate.loose_ends import loose_ends
@@ -36,7 +37,7 @@ from hostmesh.control.translate.peer_authentication import convert
 from hostmesh.control.translate.policies import authorizations, selections
 from hostmesh.control.translate.programs import programs
 from hostmesh.control.translate.services import derive
-from hostmesh.control.translate.values import MeshConfig, Translation, Vips
+from hostmesh.control.translate.values import Translation, Vips
 from hostmesh.control.translate.waypoints import collect
 from hostmesh.control.translate.workloads import Surroundings, from_service_entry
 from hostmesh.model.address import IPAddress

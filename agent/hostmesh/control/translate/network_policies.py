@@ -27,10 +27,12 @@ from hostmesh.model.network_policy import (
     Member,
     Membership,
     NamedPort,
+    NamespaceLabels,
     NetworkPolicy,
     Operator,
     Peer,
     PolicyPort,
+    PolicyResource,
     PolicyRule,
     PortRange,
     Protocol,
@@ -40,7 +42,6 @@ from hostmesh.model.network_policy import (
 )
 from hostmesh.model.workload import Protocol as Reached
 from hostmesh.model.workload import Workload
-from hostmesh.xds.codec import NamespaceLabels, PolicyResource
 
 PolicyObject = Object[NetworkPolicyDocument]
 

@@ -15,8 +15,8 @@ from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.gateway import NETWORK, SERVICE_ACCOUNT, TRUST_DOMAIN, Gateway, GatewayAddressSpec
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.services import Backed
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, parse_ip
 from hostmesh.model.workload import Protocol, Workload
 

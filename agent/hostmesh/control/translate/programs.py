@@ -17,11 +17,11 @@ from hostmesh.control.documents.service_entry import ServiceEntry
 from hostmesh.control.documents.tcp_route import TCPRoute
 from hostmesh.control.documents.wasm_plugin import WasmPlugin
 from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.http_routes import request_routes
 from hostmesh.control.translate.parents import attached
 from hostmesh.control.translate.services import Backed
 from hostmesh.control.translate.telemetry import Levels
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.wasm_plugins import wasm_plugins
 from hostmesh.control.translate.waypoint_policies import authentications, l7_policies
 from hostmesh.control.translate.waypoints import Key, Waypoints

@@ -11,10 +11,11 @@ from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, ObjectKey
 from hostmesh.control.documents.service import CoreService
 from hostmesh.control.documents.service_entry import ServiceEntry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.balance import of_core_service, of_service_entry
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.policies import network_of
-from hostmesh.control.translate.values import MeshConfig, Vips
+from hostmesh.control.translate.values import Vips
 from hostmesh.control.translate.vips import allocate
 from hostmesh.model.address import IPAddress, NetworkAddress, NetworkCidr, parse_ip
 from hostmesh.model.service import IpFamilies, Service

@@ -13,9 +13,9 @@ from hostmesh.config.strict_yaml import Problem, suggest
 from hostmesh.control.documents import cel
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.telemetry import AccessLogging, Mode, Telemetry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.policies import selected
 from hostmesh.control.translate.services import Backed
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoints import Key
 from hostmesh.model.network_policy import Member
 from hostmesh.model.telemetry import DEFAULT_LOG, AccessLog, MetricChange

@@ -12,7 +12,8 @@ from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
 from itertools import islice
 
-from hostmesh.control.translate.values import MeshConfig, Vips
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate.values import Vips
 from hostmesh.model.address import IPAddress, IPNetwork
 
 

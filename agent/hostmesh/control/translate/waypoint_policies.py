@@ -9,8 +9,8 @@ from hostmesh.control.documents.authorization_policy import AuthorizationPolicy,
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.request_authentication import JwtRuleSpec, RequestAuthentication
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.services import Backed
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.control.translate.waypoints import Key
 from hostmesh.model.waypoint import Fields, JwtRule, L7Action, L7Authentication, L7Policy, L7Rule
 

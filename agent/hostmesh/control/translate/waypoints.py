@@ -15,9 +15,9 @@ from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.gateway import GATEWAY_NAME, HBONE_PORT, Gateway
 from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.workload_entry import WorkloadEntry
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.policies import selected
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.service import WeightedWaypoint

@@ -16,11 +16,11 @@ from hostmesh.control.documents.read import Object
 from hostmesh.control.documents.service_entry import WORKLOAD_DOMAIN, ServiceEntry
 from hostmesh.control.documents.workload_entry import DATAPLANE_MODE, REDIRECTION, TUNNEL, WorkloadEntry
 from hostmesh.control.documents.workload_entry import WorkloadEntrySpec as Endpoint
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.peer_authentication import PeerDemands
 from hostmesh.control.translate.policies import Selection, selected
 from hostmesh.control.translate.services import Backed, Services
-from hostmesh.control.translate.values import MeshConfig
 from hostmesh.model.address import IPAddress, NamespacedHostname, parse_ip
 from hostmesh.model.workload import (
     DEFAULT_SERVICE_ACCOUNT,

@@ -6,7 +6,8 @@ import pytest
 from tests.support.documents import document, objects, refusals
 from tests.unit.control.translate.test_waypoints import GATEWAY, INSTANCE, SERVICE, WEB
 
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 from hostmesh.model.wasm import WasmFailure, WasmPhase, WasmPlugin
 
 TARGET = "targetRefs: [{group: '', kind: Service, name: web}]\n"

@@ -7,7 +7,8 @@ import random
 import pytest
 from tests.support.documents import document, objects
 
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 from hostmesh.model.identity import Identity
 
 MESH = MeshConfig()

@@ -8,7 +8,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from tests.support.documents import document, objects
 
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 from hostmesh.xds.address_codec import encode_service, encode_workload
 
 WORKLOAD = "name: web-1, namespace: shop"

@@ -9,7 +9,8 @@ from tests.support.documents import document
 
 from hostmesh.control.documents.base import Resource
 from hostmesh.control.documents.read import Object, ObjectKey, read
-from hostmesh.control.translate import Memo, MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Memo, translate
 from hostmesh.control.translate import memo as module
 from hostmesh.control.translate.values import Vips
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from tests.support.documents import document, objects
 
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Translation, translate
 from hostmesh.model.authorization import Action, Authorization, Match, ServiceAccountMatch, StringMatch, StringMatchKind
 from hostmesh.model.workload import Workload
 from hostmesh.xds.codec import resource_name

@@ -7,7 +7,8 @@ from ipaddress import ip_network
 import pytest
 from tests.support.documents import document, objects
 
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Translation, translate
 from hostmesh.control.translate.services import PortRule
 from hostmesh.model.address import parse_ip
 from hostmesh.model.service import HealthPolicy, LoadBalancing, LoadBalancingMode, Scope, Service

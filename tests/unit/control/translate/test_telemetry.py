@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.support.documents import document, objects
 from tests.unit.control.translate.test_waypoints import GATEWAY, INSTANCE, SERVICE, WEB
 
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Translation, translate
 from hostmesh.model.telemetry import UNCHANGED, AccessLog, MetricChange, Telemetry
 
 CUSTOM = AccessLog("custom", text="%RESPONSE_CODE%")

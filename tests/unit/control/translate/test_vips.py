@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.control.translate import MeshConfig
+from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate.vips import allocate
 from hostmesh.model.address import IPAddress, parse_ip
 

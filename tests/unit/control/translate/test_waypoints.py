@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.support.documents import document, objects
 
-from hostmesh.control.translate import MeshConfig, Translation, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import Translation, translate
 from hostmesh.model.waypoint import AppProtocol, Backend, ExtAuthz, L7Action, PathKind, WaypointProgram
 
 GATEWAY = document(

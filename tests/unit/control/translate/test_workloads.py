@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.support.documents import document, objects
 
-from hostmesh.control.translate import MeshConfig, translate
+from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.translate import translate
 from hostmesh.model.address import NamespacedHostname, parse_ip
 from hostmesh.model.workload import Locality, Protocol, Workload, WorkloadType
 
