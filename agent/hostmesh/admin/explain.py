@@ -25,7 +25,7 @@ from hostmesh.model.service import Service
 from hostmesh.model.workload import HealthStatus, Protocol, Workload
 from hostmesh.proxy.failure import denied
 from hostmesh.proxy.route import Refused, Route, Unknown, Unresolved, route
-from hostmesh.proxy.upstream import target_port, workload_at
+from hostmesh.proxy.upstream import workload_at
 from hostmesh.rbac.decide import decide, matches
 from hostmesh.telemetry.reasons import Reason, reason_of
 
@@ -110,7 +110,7 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
         return
     found = route(walk.world.state, caller, SocketAddress(target.ip, port), network=walk.world.network, rng=lambda: 0.0)
     if isinstance(found, Refused):
-        yield Step("route", found.reason, "stops", _refusal(walk.world, found, target, port))
+        yield Step("route", found.reason, "stops", reason_of(found.reason))
         return
     if isinstance(found, Unresolved):
         text = f"the destination has the hostname {found.hostname} and no address: the client's agent resolves it"
@@ -194,22 +194,6 @@ def _name(target: Target, port: int) -> Iterator[Step]:
         yield Step("name", f"{target.text} is {where}, {own}")
     elif target.workload is not None:
         yield Step("name", f"{target.text} is workload {target.workload.namespace}/{target.workload.name}, {target.ip}")
-
-
-def _refusal(world: World, refused: Refused, target: Target, port: int) -> Reason:
-    """Why there is no route; the proxy's words are ztunnel's, which join what an operator wants to tell apart."""
-    reason = reason_of(refused.reason)
-    if reason is not Reason.NO_HEALTHY_ENDPOINT:
-        return reason
-    service = target.service or next((one for one in world.state.services() if target.ip in _vips(one)), None)
-    if service is None:
-        return reason
-    listed = [one for one in world.state.workloads() if service.namespaced_hostname in one.services]
-    if not listed:
-        return Reason.NO_ENDPOINT
-    if port not in service.ports or not any(target_port(one, service, port) for one in listed):
-        return Reason.PORT_UNKNOWN
-    return reason
 
 
 def _vips(service: Service) -> list[IPAddress]:

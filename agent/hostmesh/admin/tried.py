@@ -86,8 +86,8 @@ def _made(tried: Tried, *, through: bool) -> Step:
         text = f"{text}: {tried.error}"
     elif tried.outcome is Outcome.REFUSED:
         text = f"{text}, and the agent has not logged it: did it come to the agent? See `hostmesh rules diff`"
-    # 503 is what the last proxy says when its service does not accept; a waypoint says it of much else.
-    if tried.error.startswith("http status: 503") and not through:
+    # 503 is what a stock proxy says when its service does not accept; a waypoint says it of much else.
+    if tried.reason is Reason.PEER_DECLINED and tried.error.startswith("http status: 503") and not through:
         text = f"{text}: its agent could not connect to the service there; is it running, and on that port and address?"
         return Step("try", text, "stops", Reason.APPLICATION_REFUSED)
     return Step("try", text, "stops", tried.reason or Reason.CONNECT_FAILED)

@@ -13,7 +13,8 @@ import click
 
 from hostmesh.admin.explain import Explanation, explain
 from hostmesh.admin.explain_waypoint import Asked
-from hostmesh.admin.parties import NotUnderstood
+from hostmesh.admin.heard import newest, served_here, with_heard
+from hostmesh.admin.parties import NotUnderstood, find_source, find_target
 from hostmesh.admin.steps import Step
 from hostmesh.admin.tried import addresses_of, with_tried
 from hostmesh.admin.world import Reach, World
@@ -21,6 +22,7 @@ from hostmesh.cli.access_line import NoLogLine, parse_line, reason_of_line
 from hostmesh.cli.attempt import attempt
 from hostmesh.cli.client import Client, socket_option
 from hostmesh.cli.dump import load
+from hostmesh.cli.journal import inbound_lines
 from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import AgentUnreachable, fetch, table
 from hostmesh.cli.waypoint_views import waypoint_views
@@ -68,8 +70,8 @@ def explain_command(
 
     SOURCE is a workload (namespace/name), a unit, a SPIFFE id or an address; on its host the agent is asked, the next
     hop is tried, and where nothing is in the way a connection is made as the unit makes it, and closed at once. On the
-    control plane's host, documents and revocations are looked at too. With --file or -f nothing is asked and nothing
-    tried. Where a waypoint is on the way, its L7 rules and routes are looked at on the
+    destination's host its log of the last minutes is looked at, on the control plane's the documents. With --file or -f
+    nothing is asked and nothing tried. Where a waypoint is on the way, its L7 rules and routes are looked at on the
     control plane's host, and with -f; --method, --path, --host and --header say which request is meant.
 
     \b
@@ -96,6 +98,8 @@ def explain_command(
         )
         if may_probe and found.allowed:
             found = _tried(found, world, source, name, number)
+        if live and found.allowed:
+            found = _heard(found, world, source, name)
     except NotUnderstood as error:
         raise click.ClickException(str(error)) from error
     if not structured(output, as_json(found)):
@@ -108,6 +112,18 @@ def _tried(found: Explanation, world: World, source: str, name: str, port: int) 
     """What the decisions do not show: who listens there, what the other side's certificate is, where names lead."""
     made = attempt(world, source, name, port)
     return found if made is None else with_tried(found, made[0], addresses_of(world, made[1]))
+
+
+def _heard(found: Explanation, world: World, source: str, name: str) -> Explanation:
+    """On the destination's host: what its log says of a caller elsewhere."""
+    caller = find_source(world, source)
+    if caller.captured is not None or caller.workload is None:
+        return found
+    target = find_target(world, name, caller.workload.namespace)
+    served = served_here(world, target) if target is not None else ()
+    if not served:
+        return found
+    return with_heard(found, newest(inbound_lines(), caller.workload, served), caller.workload, time.time())
 
 
 def _split(destination: str) -> tuple[str, int]:
@@ -163,7 +179,7 @@ def _joined(world: World, registry: World) -> World:
         sources=registry.sources,
         network_policies=registry.network_policies,
         membership=registry.membership,
-        revoked=registry.revoked,
+        revoked=world.revoked | registry.revoked,
         programs=registry.programs,
         attachments=registry.attachments,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,7 @@ def from_dump(dump: Json, source: str) -> World:
         network=str(config.get("network") or ""),
         host=_host(status) if status else None,
         certificates=_certificates(dump.get("certificates") or [], errors),
+        revoked=frozenset(_identities(dump.get("revokedIdentities") or ())),
     )
 
 
@@ -77,6 +79,12 @@ def _certificates(certificates: list[Json], errors: Mapping[str, str]) -> dict[I
             errors.get(name, ""),
         )
     return found
+
+
+def _identities(names: Iterable[object]) -> Iterator[Identity]:
+    for name in names:
+        with suppress(InvalidIdentity):
+            yield Identity.parse(str(name))
 
 
 def _seconds(text: str | None) -> float | None:

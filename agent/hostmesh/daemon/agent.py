@@ -176,6 +176,7 @@ class Agent:
             self._name_server,
             self._membership,
             self._stopping,
+            self._trust,
             known_before=self._known_before,
             local=local,
         )

@@ -75,6 +75,11 @@ class Trust:
         if self._bundle is not None:
             yield trust_update(replace(self._bundle, roots_pem=b"".join(self._known)))
 
+    @property
+    def revoked(self) -> frozenset[Identity]:
+        """Identities that are revoked whatever certificates they have."""
+        return self._bundle.revoked_identities if self._bundle is not None else frozenset()
+
     def revokes(self, credentials: Credentials) -> bool:
         """Whether a certificate of this host is worth nothing any more."""
         if self._bundle is None:

@@ -31,6 +31,7 @@ from hostmesh.daemon.metrics import own_metrics
 from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
+from hostmesh.daemon.trust import Trust
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.firewall.describe import inside_lines
 from hostmesh.firewall.tunnel import PREFIX
@@ -64,6 +65,7 @@ class View:
         name_server: NameServer,
         membership: Membership | NoMembership,
         stopping: asyncio.Event,
+        trust: Trust,
         *,
         known_before: bool = False,
         local: LocalMesh | None = None,
@@ -79,6 +81,7 @@ class View:
         self._name_server = name_server
         self._membership = membership
         self._stopping = stopping
+        self._trust = trust
         self._known_before = known_before
         self._local = local or LocalMesh()
         self._own_metrics = own_metrics(secrets, xds, workers, membership, policies, name_server)
@@ -116,6 +119,7 @@ class View:
                 certificate_json(str(status.identity), status.state, status.credentials)
                 for status in sorted(self._secrets.statistics(), key=lambda status: str(status.identity))
             ],
+            "revokedIdentities": sorted(map(str, self._trust.revoked)),
             "config": config_json(self._config),
             "settings": {
                 name: {"value": value, "source": source} for name, (value, source) in self._config.effective().items()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.telemetry.labels import NO_FLAGS
+from hostmesh.telemetry.reasons import is_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,10 @@ def http2(reason: str) -> Failure:
     return Failure(f"h2 failed: {reason}", "H2_HANDSHAKE_FAILURE")
 
 
-def http_status(status: int) -> Failure:
-    """Outbound: the peer's proxy refused the CONNECT."""
-    return Failure(f"http status: {status} {_REASONS.get(status, '')}".rstrip(), "CONNECT")
+def http_status(status: int, stated: str = "") -> Failure:
+    """Outbound: the peer's proxy refused the CONNECT, and may have stated the code of its reason."""
+    said = f", the peer says {stated}" if is_refusal(stated) else ""
+    return Failure(f"http status: {status} {_REASONS.get(status, '')}".rstrip() + said, "CONNECT")
 
 
 def no_credentials(reason: str) -> Failure:

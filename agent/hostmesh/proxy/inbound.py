@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import os
+from contextlib import suppress
 from dataclasses import replace
 
 from hostmesh.kernel.sockets import local_address
@@ -20,12 +21,19 @@ from hostmesh.proxy.handshake import Handshake, verified_peer
 from hostmesh.proxy.inbound_stream import InboundStream, Place
 from hostmesh.proxy.locals import Local, Shared
 from hostmesh.proxy.proof import Parties
-from hostmesh.proxy.sockets import DONTWAIT
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import early_failure
 from hostmesh.transport.timers import Timer
 from hostmesh.transport.tls.engine import TlsError
-from hostmesh.wire.client_hello import MAX_CLIENT_HELLO, BadClientHello, Incomplete, peek_server_name
+from hostmesh.wire.client_hello import (
+    CERTIFICATE_UNOBTAINABLE,
+    MAX_CLIENT_HELLO,
+    UNRECOGNIZED_NAME,
+    BadClientHello,
+    Incomplete,
+    peek_server_name,
+)
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.limits import SERVER_LIMITS, Role
 
@@ -205,6 +213,7 @@ class InboundPeer:
         self.local = found
         if found is None:
             asked = f"server name {name}" if name is not None else f"address {self.local_address.ip}"
+            self._say(UNRECOGNIZED_NAME)
             self._refuse(f"no single captured workload of this host has the {asked}")
         else:
             everybody = inbound_identity(context.config.trust_domain, context.config.node)
@@ -216,12 +225,14 @@ class InboundPeer:
         if self._inbound_gone():
             return
         if certificate is None:
-            self._refuse(reason)
+            self._say(CERTIFICATE_UNOBTAINABLE)
+            self._refuse(f"identity error: {reason}")
             return
         try:
             engine = certificate.server().engine()
         except TlsError as error:
-            self._refuse(error.reason)
+            self._say(CERTIFICATE_UNOBTAINABLE)
+            self._refuse(f"tls error: {error.reason}")
             return
         self._certificate = certificate
         self._handshake = Handshake(self.context.loop, self.context.buffers, self._sock, engine, self._secured)
@@ -299,6 +310,11 @@ class InboundPeer:
             self._handshake.cancel("timed out")
         else:
             self._refuse("timed out")
+
+    def _say(self, alert: bytes) -> None:
+        """Tell the peer why there will be no handshake, if its socket takes that much."""
+        with suppress(OSError):
+            self._sock.send(alert, DONTWAIT_NOSIGNAL)
 
     def _refuse(self, reason: str, *, closed: bool = False) -> None:
         """No HTTP has been spoken: the peer sees a close, the log says why."""

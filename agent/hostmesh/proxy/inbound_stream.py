@@ -33,8 +33,16 @@ from hostmesh.rbac.decide import Verdict, decide
 from hostmesh.telemetry.access_log import End, Parties, early_failure
 from hostmesh.telemetry.labels import Peer, traffic_labels
 from hostmesh.telemetry.metrics import Traffic
+from hostmesh.telemetry.reasons import reason_of
 from hostmesh.wire import baggage
-from hostmesh.wire.hbone import BadConnect, ConnectRequest, encode_hosts_port, encode_response, parse_connect
+from hostmesh.wire.hbone import (
+    BadConnect,
+    ConnectRequest,
+    encode_hosts_port,
+    encode_refusal,
+    encode_response,
+    parse_connect,
+)
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 
 MAX_KNOWN = 256
@@ -280,7 +288,8 @@ class InboundStream:
         self._answer_and_end(status, Failure(reason))
 
     def _answer_and_end(self, status: int, failure: Failure, block: bytes | None = None) -> None:
-        self._tunnel.http2.send_headers(self._stream, block or encode_response(status), end=True)
+        block = block or encode_refusal(status, reason_of(failure.error, failure.flags).name)
+        self._tunnel.http2.send_headers(self._stream, block, end=True)
         self._tunnel.abandon(self._stream, ErrorCode.NO_ERROR)
         self._end(0, 0, failure)
 

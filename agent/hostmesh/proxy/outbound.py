@@ -262,7 +262,7 @@ class OutboundConnection:
             if instead is not None:
                 self._go_instead(instead)
             else:
-                self._fail(failures.http_status(status))
+                self._fail(failures.http_status(status, hbone.stated_reason(fields)))
             return
         traffic = self._prepared.traffic
         if self._prepared.beyond is not None:

@@ -29,6 +29,7 @@ from hostmesh.proxy.upstream import (
     draw_ip,
     host_spokesmen,
     is_nobodys,
+    target_port,
     workload_at,
 )
 from hostmesh.state.store import MeshState
@@ -193,10 +194,20 @@ def _select_upstream(call: _Call) -> Upstream | Refused | None:
 
 def _unclaimed(call: _Call, service: Service | None) -> Route | Refused:
     if service is not None and not _passes_through(service):
-        return Refused(f"no healthy upstream: {call.destination}")
+        return Refused(f"no healthy upstream: {call.destination}{_lacking(call, service)}")
     if service is None and call.registry_only:
         return Refused(f"outboundTrafficPolicy is REGISTRY_ONLY, and nobody in the mesh has {call.destination}")
     return Route("passthrough", call.destination)
+
+
+def _lacking(call: _Call, service: Service) -> str:
+    """What is said more of a service that has nobody to send to, and why that is."""
+    endpoints, port = call.state.listed(service), call.destination.port
+    if not endpoints:
+        return f", {service.key} has no endpoints"
+    if port not in service.ports or not any(target_port(one, service, port) for one in endpoints):
+        return f", {service.key} is there and no endpoint of it serves port {port}"
+    return ""
 
 
 def _towards(call: _Call, upstream: Upstream, service: Service | None) -> Route | Refused | Unresolved | Unknown:

@@ -6,7 +6,7 @@ resource holds it without a container, so that 100,000 workloads fit into every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from itertools import chain
 from typing import TypeVar, cast
 
@@ -207,6 +207,10 @@ class MeshState:
         """Workloads that list the service and that its health policy admits."""
         key = service.namespaced_hostname
         return self.derive(("endpoints", key), lambda: self._admitted_endpoints(key))
+
+    def listed(self, service: Service) -> Collection[Workload]:
+        """The same, and those that its health policy does not admit."""
+        return self._endpoints.get(service.namespaced_hostname, {}).values()
 
     # Policies
 

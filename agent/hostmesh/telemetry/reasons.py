@@ -77,6 +77,12 @@ class Reason(Enum):
     OTHER = "The log line says what happened in its own words."
 
 
+_GOOD = frozenset({Reason.MUTUAL_TLS, Reason.THROUGH_WAYPOINT, Reason.PLAINTEXT, Reason.PASSTHROUGH, Reason.OTHER})
+"""What no failure is for."""
+
+_STATED = re.compile(r"http status: [^,]*, the peer says ([a-z_]+)$")
+"""As a client's proxy writes what the server's has answered."""
+
 _TRUST_DOMAIN = re.compile(r"spiffe://([^/]+)/")
 
 _TEXTS: tuple[tuple[str, Reason], ...] = (
@@ -105,6 +111,8 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("ip mismatch", Reason.DESTINATION_MISMATCH),
     ("authority pseudo header", Reason.DESTINATION_MISMATCH),
     ("no single captured workload", Reason.DESTINATION_NOT_CAPTURED),
+    ("does not know the server name", Reason.DESTINATION_NOT_CAPTURED),
+    ("the peer has no certificate", Reason.CERTIFICATE_MISSING),
     ("is not captured any more", Reason.DESTINATION_NOT_CAPTURED),
     ("unknown source", Reason.SOURCE_UNKNOWN),
     ("information about local workload", Reason.SOURCE_UNKNOWN),
@@ -113,6 +121,8 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("subjectaltnames do not say", Reason.NETWORK_UNREACHABLE),
     ("no healthy endpoint", Reason.WAYPOINT_UNHEALTHY),
     ("unknown waypoint", Reason.WAYPOINT_UNKNOWN),
+    ("has no endpoints", Reason.NO_ENDPOINT),
+    ("no endpoint of it serves port", Reason.PORT_UNKNOWN),
     ("no healthy upstream", Reason.NO_HEALTHY_ENDPOINT),
     ("claimed by several workloads", Reason.AMBIGUOUS_ADDRESS),
     ("no ip addresses were resolved", Reason.NO_ADDRESS),
@@ -154,6 +164,11 @@ _FLAGS = {
 }
 
 
+def is_refusal(code: str) -> bool:
+    """Whether a peer may give it as its reason to refuse."""
+    return code in Reason.__members__ and Reason[code] not in _GOOD
+
+
 def reason_of(error: str, flags: str = NO_FLAGS, destination: str = "") -> Reason:
     """The code of a failure.
 
@@ -163,6 +178,8 @@ def reason_of(error: str, flags: str = NO_FLAGS, destination: str = "") -> Reaso
         destination: `dst.addr`, where the connection was made to.
     """
     text = error.lower()
+    if (stated := _STATED.match(text)) is not None and is_refusal(stated[1].upper()):
+        return Reason[stated[1].upper()]
     found = next((reason for part, reason in _TEXTS if part in text), None) or _FLAGS.get(flags, Reason.OTHER)
     if found is Reason.CONNECT_FAILED and "refused" in text and destination.endswith(":15008"):
         return Reason.HBONE_REFUSED

@@ -14,6 +14,10 @@ MAX_CLIENT_HELLO: Final = 1 << 15
 MAX_RECORDS: Final = 64
 """Records that it may be cut into; real clients use one. Every question starts at the first again."""
 
+UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
+CERTIFICATE_UNOBTAINABLE: Final = b"\x15\x03\x03\x00\x02\x02\x6f"
+"""Fatal alerts instead of a ServerHello (RFC 6066 §9): nobody has that name; who has it has no certificate."""
+
 _HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0

@@ -27,6 +27,8 @@ _MAX_SHOWN = 512
 """Of a text that a peer chose; above the longest authority."""
 
 _HOSTS_PORT = (b"x-hostmesh-port", b"host")
+_REASON = b"x-hostmesh-reason"
+_CODE = re.compile(rb"[A-Z_]{1,64}")
 
 _FORWARDED_NAME = encode_integer(0, 0x0F) + encode_string(b"forwarded")
 _TRACEPARENT_NAME = encode_integer(0, 0x0F) + encode_string(b"traceparent")
@@ -165,6 +167,18 @@ def encode_response(status: int, baggage: str = "") -> bytes:
     """An answer's header block; only a 200 says whose it is."""
     block = encode_field(b":status", str(status).encode())
     return block + encode_field(b"baggage", baggage.encode()) if baggage else block
+
+
+@lru_cache(maxsize=256)
+def encode_refusal(status: int, reason: str) -> bytes:
+    """An answer that is none of 200, with the code of its reason. hostmesh's own."""
+    return encode_response(status) + encode_field(_REASON, reason.encode())
+
+
+def stated_reason(fields: Sequence[Field]) -> str:
+    """The code of the reason that a refusal states; any word of that form, or nothing."""
+    found = next((value for name, value in fields if name == _REASON), b"")
+    return found.decode() if _CODE.fullmatch(found) else ""
 
 
 def encode_hosts_port() -> bytes:

@@ -18,7 +18,9 @@ from hostmesh.cli import main
 from hostmesh.cli.client import Client
 from hostmesh.cli.documents_world import from_documents
 from hostmesh.cli.explain import probe
+from hostmesh.cli.journal import inbound_lines
 from hostmesh.model.address import SocketAddress
+from hostmesh.telemetry.reasons import Reason
 
 MESH = "---\n".join(
     [
@@ -87,6 +89,27 @@ def test_a_saved_dump_is_enough(mesh: Path, tmp_path: Path) -> None:
     found = json.loads(result.output)
     assert (found["allowed"], found["reason"]) == (False, "CERTIFICATE_MISSING")
     assert any(f"{mesh}:22" in step["text"] for step in found["steps"])
+
+
+def test_every_host_knows_who_is_revoked(mesh: Path, tmp_path: Path) -> None:
+    """Not only the control plane's: agents are told."""
+    file = tmp_path / "dump.json"
+    dump = {**dump_of(mesh), "revokedIdentities": ["spiffe://cluster.local/ns/prod/sa/web", "nonsense"]}
+    file.write_text(json.dumps(dump), encoding="utf-8")
+    found = json.loads(hostmesh("prod/sleep", "prod/web:80", "--file", str(file), "-o", "json").output)
+    assert (found["allowed"], found["reason"]) == (False, "CERTIFICATE_REVOKED")
+
+
+def test_the_journal_is_read_as_systemd_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first, with its time; what is no line of the access log is passed over."""
+    message = 'connection complete\\tsrc.addr=10.0.0.1:5 direction=\\"inbound\\" error=\\"connection failed: x\\"'
+    lines = [f'{{"MESSAGE": "{message}", "__REALTIME_TIMESTAMP": "5000000"}}', '{"MESSAGE": null}', "{"]
+    (tmp_path / "lines").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\ncat {tmp_path}/lines\n", encoding="utf-8")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (line,) = inbound_lines()
+    assert (line.at, line.fields["src.addr"], line.reason) == (5.0, "10.0.0.1:5", Reason.APPLICATION_REFUSED)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from hostmesh.model.address import NamespacedHostname, NetworkAddress, SocketAdd
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope
 from hostmesh.model.service import Service
 from hostmesh.model.trust import TrustBundle
-from hostmesh.model.workload import GatewayAddress
+from hostmesh.model.workload import GatewayAddress, HealthStatus
 from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED
 from hostmesh.telemetry.records import LogRecord, render_json, render_plain
 
@@ -199,6 +199,35 @@ def empty_service(mesh: Mesh) -> None:
     dial(mesh, VIP, 80)
 
 
+def serving(mesh: Mesh, **changes: object) -> Service:
+    """A service whose only endpoint is the server's workload, as the client knows it."""
+    service = Service("shop", "default", "shop.lab", (NetworkAddress("lab", parse_ip(VIP)),), ports={80: 80})
+    mesh.client.put(service, replace(mesh.bob, services={service.namespaced_hostname: {80: 80}}, **changes))  # type: ignore[arg-type]
+    return service
+
+
+def unknown_port(mesh: Mesh) -> None:
+    serving(mesh)
+    dial(mesh, VIP, 81)
+
+
+def unhealthy(mesh: Mesh) -> None:
+    serving(mesh, status=HealthStatus.UNHEALTHY)
+    dial(mesh, VIP, 80)
+
+
+def server_without_certificate(mesh: Mesh) -> None:
+    mesh.server.main.issue = False
+    call(mesh)
+
+
+def not_captured_there(mesh: Mesh) -> None:
+    """Its host has nobody of that name."""
+    mesh.server.call(lambda: mesh.server.state.remove_address(mesh.bob.uid))
+    mesh.server.call(mesh.server.server.state_changed)
+    call(mesh)
+
+
 def own_port(mesh: Mesh) -> None:
     dial(mesh, "127.0.0.1", 15001)
 
@@ -215,14 +244,16 @@ def application_resets(mesh: Mesh) -> None:
         cut(sock)
 
 
-UNAUTHORIZED = Logged("http status: 401 Unauthorized", "CONNECT", "PEER_DECLINED")
-UNAVAILABLE = Logged("http status: 503 Service Unavailable", "CONNECT", "PEER_DECLINED")
+def declined(status: str, reason: str) -> Logged:
+    """What the client's side says when the server's has answered so: the same code."""
+    return Logged(f"http status: {status}, the peer says {reason}", "CONNECT", reason)
+
 
 ROWS = [
     Row(
         "a DENY policy",
         with_policy(DENY),
-        UNAUTHORIZED,
+        declined("401 Unauthorized", "POLICY_DENIED"),
         Logged(
             "connection closed due to policy rejection: explicitly denied by: default/closed", "DENY", "POLICY_DENIED"
         ),
@@ -230,7 +261,7 @@ ROWS = [
     Row(
         "no ALLOW policy fits",
         with_policy(ALLOW_NOBODY),
-        UNAUTHORIZED,
+        declined("401 Unauthorized", "POLICY_NOT_ALLOWED"),
         Logged(
             rf"{REJECTED}: allow policies exist, but none allowed \(default/picky\)",
             "DENY",
@@ -253,7 +284,7 @@ ROWS = [
     Row(
         "the application does not listen",
         lambda mesh: call(mesh, closed_port(mesh)),
-        UNAVAILABLE,
+        declined("503 Service Unavailable", "APPLICATION_REFUSED"),
         Logged(f"connection failed: {REFUSED}", "CONNECT", "APPLICATION_REFUSED"),
     ),
     Row(
@@ -308,7 +339,29 @@ ROWS = [
     Row(
         "a service without endpoints",
         empty_service,
+        Logged("no healthy upstream: 10.9.9.9:80, default/shop.lab has no endpoints", "", "NO_ENDPOINT", early=True),
+    ),
+    Row(
+        "a port that the service has not",
+        unknown_port,
+        Logged("no healthy upstream: 10.9.9.9:81, .* no endpoint of it serves port 81", "", "PORT_UNKNOWN", early=True),
+    ),
+    Row(
+        "no endpoint is healthy",
+        unhealthy,
         Logged("no healthy upstream: 10.9.9.9:80", "", "NO_HEALTHY_ENDPOINT", early=True),
+    ),
+    Row(
+        "the server has no certificate",
+        server_without_certificate,
+        Logged("io error: the peer has no certificate for the server name", "CONNECT", "CERTIFICATE_MISSING"),
+        Logged(f"tls handshake error: identity error: .*{BOB}", "", "CERTIFICATE_MISSING", early=True),
+    ),
+    Row(
+        "the server is not captured",
+        not_captured_there,
+        Logged("io error: the peer does not know the server name", "CONNECT", "DESTINATION_NOT_CAPTURED"),
+        Logged("tls handshake error: no single captured workload .*", "", "DESTINATION_NOT_CAPTURED", early=True),
     ),
     Row(
         "our own port",

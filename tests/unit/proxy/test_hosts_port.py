@@ -56,7 +56,7 @@ def test_the_hosts_own_port_is_passed_through_to(mesh: Mesh, closed: int) -> Non
 def test_a_port_where_nobody_listens_is_not(mesh: Mesh, closed: int) -> None:
     """An application that restarts must not be called in plaintext meanwhile."""
     assert_reset(lambda: mesh.connect(closed))
-    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable"
+    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable, the peer says APPLICATION_REFUSED"
     assert outcome(mesh)["dst.hbone_addr"] == f"{mesh.ip}:{closed}"
 
 
@@ -92,7 +92,7 @@ def test_but_who_is_denied_never_reaches_the_workload_this_way(mesh: Mesh) -> No
     with mesh.app(echo) as app:
         hosts(mesh, app.port)
         assert_reset(lambda: mesh.connect(app.port))
-        assert outcome(mesh)["error"] == "http status: 401 Unauthorized"
+        assert outcome(mesh)["error"] == "http status: 401 Unauthorized, the peer says POLICY_DENIED"
 
 
 def test_the_workloads_own_port_goes_on_as_ever(mesh: Mesh) -> None:
@@ -159,7 +159,7 @@ def test_when_no_neighbour_gets_there_the_last_refusal_counts(mesh: Mesh, closed
     ]
     mesh.server.call(lambda: mesh.server.server.set_local_workloads(here))
     assert_reset(lambda: mesh.connect(closed))
-    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable"
+    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable, the peer says APPLICATION_REFUSED"
     assert sum(count for _, count in mesh.client.samples(CLOSED)) == 1
 
 
@@ -169,4 +169,4 @@ def test_in_a_network_namespace_of_its_own_a_workload_has_no_neighbours(mesh: Me
     inbound = mesh.server.server._host.inbound
     inbound.context = replace(inbound.context, namespace=1)
     assert_reset(lambda: mesh.connect(closed))
-    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable"
+    assert outcome(mesh)["error"] == "http status: 503 Service Unavailable, the peer says APPLICATION_REFUSED"

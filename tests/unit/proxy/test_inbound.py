@@ -15,6 +15,7 @@ from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, workload
 
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload, server_name
+from hostmesh.wire.client_hello import CERTIFICATE_UNOBTAINABLE
 
 CAROL = Identity("cluster.local", "default", "carol")
 
@@ -154,7 +155,7 @@ def test_the_first_spiffe_name_is_who_the_peer_is(mesh: Mesh) -> None:
 
 
 def test_a_certificate_that_does_not_come_refuses_the_peer() -> None:
-    """No own certificate, no handshake; the reason of the CA is in the log."""
+    """No own certificate, no handshake; the peer is told so, and the reason of the CA is in the log."""
     with Mesh() as mesh:
         mesh.server.main.issue = False
         with socket.create_connection((mesh.ip, 15008), PATIENCE) as sock:
@@ -162,8 +163,12 @@ def test_a_certificate_that_does_not_come_refuses_the_peer() -> None:
             while not mesh.server.main.wanted:
                 mesh.thread.settle()
             mesh.server.call(lambda: mesh.server.server.credentials_failed(BOB, "CA says no"))
-            assert sock.recv(1) == b""
-        assert dict(mesh.server.main.wait_logs(1)[0].fields)["error"] == "tls handshake error: CA says no"
+            assert sock.makefile("rb").read() == CERTIFICATE_UNOBTAINABLE
+        said = dict(mesh.server.main.wait_logs(1)[0].fields)
+        assert (said["error"], said["reason"]) == (
+            "tls handshake error: identity error: CA says no",
+            "CERTIFICATE_MISSING",
+        )
 
 
 def test_a_tunnel_ends_when_a_certificate_expires() -> None:

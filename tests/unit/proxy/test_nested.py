@@ -157,7 +157,7 @@ def test_a_policy_behind_the_gateway_refuses(world: World) -> None:
     deny = Authorization("no", "default", PolicyScope.NAMESPACE, Action.DENY, ((),))
     world.mesh.server.put(deny)
     assert_reset(world.call)
-    assert world.outcome()["error"] == "http status: 401 Unauthorized"
+    assert world.outcome()["error"] == "http status: 401 Unauthorized, the peer says POLICY_DENIED"
     assert world.mesh.client.total(FAILED) == 1
 
 
@@ -180,7 +180,7 @@ def test_a_gateway_whose_inside_is_dead_is_a_failure(world: World) -> None:
     """The outer 503 ends the connection with its reason."""
     world.relay.close()
     assert_reset(world.call)
-    assert world.outcome()["error"] == "http status: 503 Service Unavailable"
+    assert world.outcome()["error"] == "http status: 503 Service Unavailable, the peer says APPLICATION_REFUSED"
 
 
 def test_tunnels_to_the_gateway_are_shared_and_those_inside_are_not(world: World) -> None:

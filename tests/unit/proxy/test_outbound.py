@@ -115,7 +115,7 @@ def test_a_dead_service_is_refused_and_not_bypassed(mesh: Mesh) -> None:
     mesh.client.put(Service("dead", "default", "dead.lab", (vip,), ports={80: 80}))
     mesh.client.destination = SocketAddress.of("10.9.9.8", 80)
     assert_reset(mesh.dial)
-    assert error_of(mesh) == "no healthy upstream: 10.9.9.8:80"
+    assert error_of(mesh) == "no healthy upstream: 10.9.9.8:80, default/dead.lab has no endpoints"
 
 
 def test_a_workload_that_is_described_late_waits(mesh: Mesh) -> None:

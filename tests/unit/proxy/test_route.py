@@ -126,6 +126,8 @@ TO_VIP, TO_SIX = f"{VIP}:80", "[2001:db8::2]:80"
 TO_ONE = "hbone 10.0.0.2:15008 10.0.0.2:8080 =one @api"
 VIA_WAYPOINT = f"hbone 10.0.0.9:15008 {VIP}:80 =waypoint @api"
 UNHEALTHY = f"refused: no healthy upstream: {VIP}:80"
+EMPTY = f"{UNHEALTHY}, shop/api has no endpoints"
+NO_PORT = f"refused: no healthy upstream: {VIP}:81, shop/api is there and no endpoint of it serves port 81"
 NO_WAYPOINT = "refused: unknown waypoint: waypoint infra/waypoint not found"
 NO_WAYPOINT_IP = "refused: unknown waypoint: waypoint /10.0.0.9 not found"
 DEAD_WAYPOINT = "refused: unknown waypoint: waypoint infra/waypoint has no healthy endpoint"
@@ -258,13 +260,13 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "hbone 10.0.0.2:15008 10.0.0.2:1234 =one @api",
     ),
     ("VIP: TCP endpoint", (API, replace(ONE, protocol=Protocol.TCP)), TO_VIP, "tcp 10.0.0.2:8080 =one @api"),
-    ("VIP: undefined port", (API, ONE), f"{VIP}:81", f"refused: no healthy upstream: {VIP}:81"),
-    ("VIP: no endpoints", (API,), TO_VIP, UNHEALTHY),
+    ("VIP: undefined port", (API, ONE), f"{VIP}:81", NO_PORT),
+    ("VIP: no endpoints", (API,), TO_VIP, EMPTY),
     (
         "VIP: port that only an endpoint maps",
         (API, endpoint("one", "10.0.0.2", ports={81: 1})),
         f"{VIP}:81",
-        f"refused: no healthy upstream: {VIP}:81",
+        NO_PORT,
     ),
     (
         "VIP: named port needs the endpoint's",
@@ -714,7 +716,7 @@ def test_an_answer_follows_the_state() -> None:
 
     assert now() == "hbone 10.0.0.2:15008 10.0.0.2:8080 =one @api"
     state.remove_address("one")
-    assert now() == f"refused: no healthy upstream: {VIP}:80"
+    assert now() == EMPTY
     state.upsert_workload(endpoint("two", "10.0.0.3"))
     assert now() == "hbone 10.0.0.3:15008 10.0.0.3:8080 =two @api"
     state.remove_address("shop/api")

@@ -189,7 +189,7 @@ def test_a_refused_port_closes_the_client(mesh: Mesh) -> None:
         port = closed.getsockname()[1]
     assert_reset(lambda: mesh.connect(port))
     (client,), (server,) = mesh.client.main.wait_logs(1), mesh.server.main.wait_logs(1)
-    assert dict(client.fields)["error"] == "http status: 503 Service Unavailable"
+    assert dict(client.fields)["error"] == "http status: 503 Service Unavailable, the peer says APPLICATION_REFUSED"
     assert dict(server.fields)["error"] == "connection failed: Connection refused (os error 111)"
     assert dict(server.fields)["response_flags"] == dict(client.fields)["response_flags"] == "CONNECT"
     for host in (mesh.client, mesh.server):

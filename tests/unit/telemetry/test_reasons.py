@@ -39,6 +39,10 @@ TEXTS = {
     ),
     "tls handshake error: closed by peer before its ClientHello": Reason.TLS_HANDSHAKE,
     "http status: 401 Unauthorized": Reason.PEER_DECLINED,
+    "http status: 401 Unauthorized, the peer says NETWORK_POLICY": Reason.NETWORK_POLICY,
+    "http status: 401 Unauthorized, the peer says MUTUAL_TLS": Reason.PEER_DECLINED,
+    "http status: 401 Unauthorized, the peer says NONSENSE": Reason.PEER_DECLINED,
+    "no healthy upstream: 240.240.0.1:80, prod/web has no endpoints": Reason.NO_ENDPOINT,
     "connection failed: Connection refused (os error 111)": Reason.APPLICATION_REFUSED,
     "attempted recursive call to ourselves": Reason.RECURSIVE_CALL,
     "SOCKS5 is for captured workloads: the caller is none": Reason.NOT_CAPTURED,
@@ -65,7 +69,14 @@ def test_a_refusal_of_15008_is_the_agents() -> None:
 def test_no_failure_is_without_a_code() -> None:
     """Constants and constructors of the proxy's failures, whatever they are made with."""
     made = [one for _, one in inspect.getmembers(failures) if isinstance(one, Failure) and one.error]
-    samples = {"reason": "something", "number": errno.ECONNRESET, "port": 15008, "status": 503, "policies": ("a/b",)}
+    samples = {
+        "reason": "something",
+        "number": errno.ECONNRESET,
+        "port": 15008,
+        "status": 503,
+        "stated": "POLICY_DENIED",
+        "policies": ("a/b",),
+    }
     for _, function in inspect.getmembers(failures, inspect.isfunction):
         if function.__module__ == failures.__name__ and not function.__name__.startswith("_"):
             names = inspect.signature(function).parameters

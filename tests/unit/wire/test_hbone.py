@@ -17,12 +17,14 @@ from hostmesh.wire.hbone import (
     HostPort,
     connect_prefix,
     encode_connect,
+    encode_refusal,
     encode_response,
     forwarded,
     new_traceparent,
     parse_authority,
     parse_connect,
     parse_response,
+    stated_reason,
 )
 from hostmesh.wire.http2.decoder import Decoder
 from hostmesh.wire.http2.events import Field
@@ -210,6 +212,15 @@ def test_a_response_round_trip(status: int) -> None:
     fields = decode(encode_response(status, text))
     assert check_response(fields) == parse_response(fields) == status
     assert fields[1:] == ([(b"baggage", text.encode())] if text else [])
+
+
+def test_a_refusal_states_its_reason() -> None:
+    """Beside the status, for peers that want to know; what is no code is nothing."""
+    fields = decode(encode_refusal(401, "POLICY_DENIED"))
+    assert check_response(fields) == 401
+    assert stated_reason(fields) == "POLICY_DENIED"
+    assert stated_reason(decode(encode_response(401))) == ""
+    assert stated_reason([(b":status", b"401"), (b"x-hostmesh-reason", b"a\x1b[31m")]) == ""
 
 
 @pytest.mark.parametrize(

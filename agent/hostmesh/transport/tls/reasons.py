@@ -22,10 +22,11 @@ _ALERTS: Final = {
     "protocol version": "the peer does not speak TLS 1.3",
     "no application protocol": "the peer does not accept the application protocol h2",
     "handshake failure": "the peer found no common TLS parameters",
-    "unrecognized name": "the peer does not know the server name",
 }
 
 _LOCAL: Final = {
+    "tlsv1 unrecognized name": "the peer does not know the server name",
+    "tlsv1 certificate unobtainable": "the peer has no certificate for the server name",
     "peer did not return a certificate": "the peer sent no certificate",
     "no application protocol": NO_ALPN,
     "unsupported protocol": "the peer does not speak TLS 1.3",

@@ -20,6 +20,7 @@ from hostmesh.transport.tls.reasons import explain
             "",
             "the peer requires a client certificate and got none",
         ),
+        ("TLSV1_UNRECOGNIZED_NAME", 0, "", "the peer does not know the server name"),
         ("tlsv1 alert internal error", 0, "", "the peer ended the TLS connection: internal error"),
         ("certificate verify failed", 10, "whatever", "the peer's certificate has expired"),
         ("CERTIFICATE_VERIFY_FAILED", 23, "", "the peer's certificate is revoked"),
