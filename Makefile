@@ -69,6 +69,11 @@ interop: prerequisites ## Tests against foreign implementations: Envoy, nghttp2,
 	@lab/h2spec.sh $(BIN)/h2spec
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
 
+.PHONY: istiod
+istiod: prerequisites ## Tests against Istio's own control plane, built with Go (root, 1 minute, 15 more and Go 1.26 the first time)
+	@lab/istiod.sh "$(HOME)/.cache/hostmesh/istiod"
+	pytest -q tests/istiod
+
 .PHONY: fuzz
 fuzz: ## Say nonsense to every parser of what strangers send: make fuzz SECONDS=600 for each of them
 	@python -m tests.fuzz $(or $(SECONDS),2)

@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
-from tests.support.agent import RunningAgent, agent, start, until
+from tests.support.agent import agent, start
 from tests.support.control_plane import control_plane
-from tests.support.roles import ROOT, inventory_documents, rendered
+from tests.support.istio_hosts import agents, assert_carries, documents
 
 from hostmesh.model.address import parse_ip
 from hostmesh.model.workload import Protocol, Workload
@@ -26,21 +25,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 PREFIX = "Kubernetes/networking.istio.io/WorkloadEntry/prod"
-
-
-def assert_carries(lab: Lab, client: RunningAgent, server: RunningAgent, account: str) -> None:
-    """Both agents get ready, and the server's says who called: nobody was enrolled for it."""
-    for one in (client, server):
-        until(lambda one=one: json.loads(one.get(15000, "/status"))["ready"])
-    answer = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
-    sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
-    sock.sendall(b"hello")
-    with lab.accept(answer) as served:
-        assert served.recv(5) == b"hello"
-    sock.close()
-    until(lambda: "connection complete" in server.log)
-    assert f'src.identity="spiffe://cluster.local/ns/prod/sa/{account}"' in server.log
-    assert "not enrolled" not in client.log
 
 
 def entry(name: str, address: str) -> Workload:
@@ -83,7 +67,7 @@ def test_agents_live_on_istiod(lab: Lab, tmp_path: Path) -> None:
     """Nobody is enrolled: with their tokens alone, traffic goes through a tunnel under the workloads' identities."""
     with ExitStack() as stack:
         root = stack.enter_context(istiod(lab, tmp_path))
-        agents = []
+        started = []
         for name, where, cgroup in (("w1", lab.host, lab.a), ("w2", lab.peer, lab.b)):
             directory = tmp_path / name
             directory.mkdir()
@@ -103,42 +87,9 @@ def test_agents_live_on_istiod(lab: Lab, tmp_path: Path) -> None:
                 },
             )
             start(made)
-            agents.append(made)
-        client, server = agents
+            started.append(made)
+        client, server = started
         assert_carries(lab, client, server, "w1")
-
-
-INVENTORY = ROOT / "inventories" / "istio"
-HOSTS = ("vm1.example.org", "vm2.example.org")
-
-
-def inventory(lab: Lab) -> dict[str, dict[str, Any]]:
-    """The example's hosts, at the addresses of the lab."""
-    hosts = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"]["children"]["hostmesh_agents"]["hosts"]
-    return {name: {**hosts[name], "ansible_host": at.v4} for name, at in zip(HOSTS, (lab.host, lab.peer), strict=True)}
-
-
-def roll_out(made: RunningAgent, node: str, address: str, root: Path, tokens: Path) -> None:
-    """As the role does with the example's variables, but for places that are this test's."""
-    shared = yaml.safe_load((INVENTORY / "group_vars" / "all" / "mesh.yml").read_text())
-    defaults = yaml.safe_load((ROOT / "roles" / "agent" / "defaults" / "main.yml").read_text())
-    written = {name: value for name, value in {**defaults, **shared}.items() if "{{" not in str(value)}
-    made.configure()
-    own = {**json.loads(made.config.read_text()), "workers": 1}
-    own["control_plane"] = {"root_cert": str(root), "tokens": str(tokens)}
-    variables = {
-        **written,
-        "agent_node": node,
-        "agent_control_plane_address": address,
-        "agent_control_plane_addresses": [],
-        "agent_trust_domain": "cluster.local",
-        "agent_cluster_id": "Kubernetes",
-        "agent_network": "",
-        "agent_settings": own,
-    }
-    made.config.write_text(rendered("agent", "agent.yaml.j2", **variables))
-    check = [sys.executable, "-m", "hostmesh", "agent", "--check", "--config", str(made.config)]
-    subprocess.run(check, check=True, capture_output=True)
 
 
 def test_the_example_inventory_works_on_a_control_plane_that_speaks_as_istiod(lab: Lab, tmp_path: Path) -> None:
@@ -146,26 +97,12 @@ def test_the_example_inventory_works_on_a_control_plane_that_speaks_as_istiod(la
     with ExitStack() as stack:
         (tmp_path / "cp").mkdir()
         plane = stack.enter_context(control_plane(tmp_path / "cp", lab.peer, names=[lab.peer.v4]))
-        hosts = inventory(lab)
-        documents = inventory_documents(hosts, "istio")
-        plane.client.apply([{"source": "mesh.yaml", "text": documents}], dry_run=False)
+        plane.client.apply([{"source": "mesh.yaml", "text": documents(lab)}], dry_run=False)
+
+        def token(namespace: str, account: str) -> str:
+            return str(plane.client.bearer(namespace, account, 3600)["token"])
+
         root = plane.directory / "state" / "ca" / "root-cert.pem"
-        tokens = tmp_path / "tokens"
-        for namespace, account in (("vms", "agent"), ("prod", "ledger"), ("prod", "reports")):
-            path = tokens / namespace / account
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(plane.client.bearer(namespace, account, 3600)["token"])
-        agents = []
-        for node, where, cgroup in zip(HOSTS, (lab.host, lab.peer), (lab.a, lab.b), strict=True):
-            directory = tmp_path / node
-            directory.mkdir()
-            made = stack.enter_context(agent(where, directory, cgroup.path))
-            (made.workloads / "w.yaml").write_text(
-                f"workload: prod/ledger-{node}\nserviceAccount: ledger\ncapture: {{unit: ledger.service}}\n"
-            )
-            roll_out(made, node, f"{lab.peer.v4}:15012", root, tokens)
-            start(made)
-            agents.append(made)
-        client, server = agents
+        client, server = stack.enter_context(agents(lab, tmp_path, root, token))
         assert_carries(lab, client, server, "ledger")
         assert plane.client.status()["nodes"]

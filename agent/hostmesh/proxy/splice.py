@@ -5,8 +5,8 @@ application. Only what the application does not take is copied, bounded by the s
 back after the application has taken the bytes.
 
 An application that resets its connection looks to the other side like one that ended (END_STREAM, then a reset
-without error), as other ambient proxies do it. A tunnel that dies resets the application's connection, so that
-half an answer never looks like a whole one.
+without error), as other ambient proxies do it. A tunnel that dies, and a stream that is reset before it ended (a late
+denial), reset the application's connection, so that half an answer never looks like a whole one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_GATHER = 512
 """Pieces in one sendmsg; the kernel takes 1024."""
 
 _CLEAN = frozenset({ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.STREAM_CLOSED})
-"""Resets that mean no more than `I am done`."""
+"""Resets after END_STREAM that mean no more than `I am done`."""
 
 _READ = READABLE | PEER_SHUT | BROKEN
 
@@ -261,11 +261,11 @@ class Splice:
             self._end_to_app()
 
     def reset(self, code: ErrorCode) -> None:
-        """The peer will neither send nor take anything more."""
-        if code not in _CLEAN:
+        """The peer will neither send nor take anything more; what it had not ended is torn off (RFC 9113 §8.5)."""
+        if not self._peer_ended or code not in _CLEAN:
             self._fail(failures.receive(f"stream error received: {code.name}"))
             return
-        self._app_ended = self._peer_ended = True
+        self._app_ended = True
         if not self._pending:
             self._end_to_app()
 

@@ -171,13 +171,15 @@ def _entry(entry: Object[ServiceEntry], namespaces: Namespaces, mesh: MeshConfig
     )
     selector = spec.workload_selector.labels if spec.workload_selector else {}
     status = entry.resource.status
+    networks = [network_of(text) for text in spec.addresses]
+    single = [network for network in networks if network.num_addresses == 1]
     for host in spec.hosts:
         service = Service(
             name=entry.key.name,
             namespace=entry.key.namespace,
             hostname=host,
-            vips=tuple(NetworkAddress(mesh.network, parse_ip(text)) for text in spec.addresses if "/" not in text),
-            cidr_vips=tuple(NetworkCidr(mesh.network, network_of(text)) for text in spec.addresses if "/" in text),
+            vips=tuple(NetworkAddress(mesh.network, one.network_address) for one in single),
+            cidr_vips=tuple(NetworkCidr(mesh.network, one) for one in networks if one not in single),
             ports={rule.port: rule.target for rule in rules},
             subject_alt_names=tuple(spec.subject_alt_names),
             load_balancing=of_service_entry(entry.resource, namespaces.annotations(entry.key.namespace)),
