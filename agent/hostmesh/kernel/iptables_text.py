@@ -56,7 +56,7 @@ class Command:
 Options = list[tuple[str, tuple[str, ...]]]
 
 _SELECTORS = {"-p": "protocol", "-s": "source", "-d": "destination", "-i": "into", "-o": "out"}
-_ARGUMENTS = {"--tcp-flags": 2, "--syn": 0}
+_ARGUMENTS = {"--tcp-flags": 2, "--syn": 0, "--set": 0}
 _SYN = ("--tcp-flags", ("FIN,SYN,RST,ACK", "SYN"))
 _OF_TCP = frozenset({"--dport", "--sport", "--tcp-flags"})
 
@@ -128,7 +128,9 @@ def _rule(words: list[str], line: str) -> Rule:
                 matches.append(("tcp", tcp))
             if where is None:
                 raise BadRules(f"{line!r}: {option} belongs to no match and no target")
-            where.append((name.removeprefix("--"), (sign + values[0], *values[1:])))
+            if not values and inverted:
+                raise BadRules(f"{line!r}: {option} cannot be inverted")
+            where.append((name.removeprefix("--"), (sign + values[0], *values[1:]) if values else ()))
     return Rule(
         **said,
         matches=tuple(Extension(name, tuple(found)) for name, found in matches),

@@ -2,8 +2,9 @@
 
 What redirect/plan.py says of packet paths holds here, too, with these differences. Inbound, iptables cannot ask which
 cgroup would accept a connection, so ports are captured as the agent sees that they are listened on, within five
-seconds; the guard knows the workload's own ports by the same list. A rule names a cgroup by its path and means the one
-that had it when the rule was made, so a start of a unit inserts a rule of its own (`start_text`).
+seconds; the guard knows the workload's own ports by the same list, and what comes past it is refused by the socket
+(redirect/iptables_past.py). A rule names a cgroup by its path and means the one that had it when the rule was made, so
+a start of a unit inserts rules of its own (`start_text`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from hostmesh.kernel.iptables import Family
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
+from hostmesh.redirect import iptables_past
 from hostmesh.redirect.rules import never_inbound
 from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, CapturedUser, Exclusions, Intent
 
@@ -23,7 +25,7 @@ JUMPS = {
 }
 """By table: the chain of the kernel, and ours, to which its first rule leads. The guard comes before what it guards."""
 STARTED = f"{PREFIX}START"
-"""Units that have started since the agent looked last."""
+"""Units that have started since the agent looked last, in both tables."""
 STRANGERS = f"{PREFIX}STRANGE"
 """Who connects past the mesh, and may meet a workload of this host."""
 
@@ -59,7 +61,8 @@ def compile_tables(intent: Intent, family: Family, running: Collection[str]) -> 
         family: for which addresses.
         running: cgroups that exist; a rule for another cannot be made.
     """
-    subjects: list[Subject] = [*sorted(intent.units, key=lambda unit: -unit.level), *intent.users]
+    units = sorted(intent.units, key=lambda unit: -unit.level)
+    subjects: list[Subject] = [*units, *intent.users]
     subjects += [intent.host] if intent.host is not None else []
     nat: dict[str, Iterable[str]] = {
         JUMPS["nat"]["OUTPUT"]: _outbound(intent, family, running),
@@ -78,7 +81,14 @@ def compile_tables(intent: Intent, family: Family, running: Collection[str]) -> 
     filters: dict[str, Iterable[str]] = {
         JUMPS["filter"]["INPUT"]: _guard(intent),
         JUMPS["filter"]["OUTPUT"]: _leaving(intent, running),
+        STARTED: (),
+        iptables_past.PAST: iptables_past.past(units, running, STARTED),
+        iptables_past.BEGIN: iptables_past.begin(intent, _LOOPBACK[family]),
     }
+    for unit in units:
+        begins = [*_excluded(unit.scope.inbound, family, "-i", "-s", "-j RETURN"), *iptables_past.label(unit)]
+        filters[iptables_past.labelling(unit)] = _named(unit.workload, begins)
+        filters[iptables_past.refusing(unit)] = _named(unit.workload, iptables_past.refuse(unit))
     for user in intent.users:
         filters[f"{PREFIX}U{user.workload.number}"] = _named(user.workload, _answers(user, intent, family))
     return Tables(*({name: tuple(rules) for name, rules in chains.items()} for chains in (nat, filters)))
@@ -87,7 +97,8 @@ def compile_tables(intent: Intent, family: Family, running: Collection[str]) -> 
 def start_text(unit: CapturedUnit) -> str:
     """What a start of the unit gives to iptables-restore before anything of it runs."""
     match = f'-m cgroup --path "{unit.cgroup}"'
-    return f"*nat\n-A {STARTED} {_NEW} {match} -g {PREFIX}O{unit.workload.number}\nCOMMIT\n"
+    captured = f"*nat\n-A {STARTED} {_NEW} {match} -g {PREFIX}O{unit.workload.number}\nCOMMIT\n"
+    return f"{captured}*filter\n-A {STARTED} {match} -g {iptables_past.refusing(unit)}\nCOMMIT\n"
 
 
 def _outbound(intent: Intent, family: Family, running: Collection[str]) -> Iterator[str]:
@@ -144,6 +155,7 @@ def _inbound(intent: Intent) -> Iterator[str]:
 
 
 def _guard(intent: Intent) -> Iterator[str]:
+    yield iptables_past.TO_SOCKETS
     for port in (intent.ports.outbound, intent.ports.inbound_plaintext):
         yield f"{_NEW} --dport {port} -m conntrack ! --ctstate DNAT {_RESET}"
     again = f"{_NEW} --dport {intent.ports.inbound_plaintext} {_REMEMBERED}"
@@ -157,11 +169,15 @@ def _guard(intent: Intent) -> Iterator[str]:
         if intent.host is not None:
             yield f"{mine} -m mark --mark {intent.host.proxy_mark:#x} --dport {port} {_RESET}"
     if intent.host is not None:
-        yield f"{mine} -m mark --mark {intent.host.proxy_mark:#x} -j RETURN"
+        rest = f"{mine} -m mark --mark {intent.host.proxy_mark:#x}"
+        yield f"{rest} {iptables_past.BEGINS}"
+        yield f"{rest} -j RETURN"
     yield f"{mine} {_NUMBERED} {_RESET}"
+    yield f"{_NEW} {iptables_past.BEGINS}"
 
 
 def _leaving(intent: Intent, running: Collection[str]) -> Iterator[str]:
+    yield iptables_past.FROM_SOCKETS
     again = f"{_NEW} --dport {intent.ports.outbound} {_REMEMBERED}"
     if intent.host is not None:
         yield f"{again} -j MARK --set-mark {intent.host.workload.mark:#x}"
