@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,6 +21,7 @@ from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.plan import Options, Subject, SubjectKind, plan
 from hostmesh.firewall.ruleset import TABLE, Ruleset
 from hostmesh.kernel.listeners import receivers
+from hostmesh.kernel.notices import Notices
 from hostmesh.model.address import parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
@@ -37,6 +39,7 @@ from hostmesh.model.network_policy import (
     Selector,
     WorkloadPeer,
 )
+from hostmesh.redirect.rules import NOTICES
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -181,7 +184,7 @@ def test_a_user_as_a_workload(bench: Bench) -> None:
 
 
 def test_datagrams_to_a_user(bench: Bench) -> None:
-    """By the ports that are known; at one that is not, who asks gets no answer."""
+    """By the ports that are known; at one that is not, who asks gets no answer, and the agent hears of it."""
     lab, allowed, stranger = bench.lab, bench.lab.peer.v4, "10.77.0.9"
     sockets = {}
     with lab.host.entered():
@@ -217,7 +220,12 @@ def test_datagrams_to_a_user(bench: Bench) -> None:
     policy = NetworkPolicy("allow", "prod", isolates=frozenset({Direction.INGRESS}), ingress=(rule,))
     user = Subject(bench.a, SubjectKind.USER, uid=USER, datagrams=(8010, 8011))
     bench.apply(bench.plan(policy, subject=user))
-    assert [heard(port, allowed) for port in (8010, 8011, 8012)] == [(True, True), (True, True), (True, False)]
+    with lab.host.entered():
+        notices = lab.stack.enter_context(closing(Notices(NOTICES)))
+    assert [heard(port, allowed) for port in (8010, 8011)] == [(True, True), (True, True)]
+    assert select.select([notices], [], [], 0)[0] == []
+    assert heard(8012, allowed) == (True, False)
+    assert select.select([notices], [], [], 5)[0]
     assert [heard(port, stranger) for port in (8010, 8011, 8012)] == [(False, False), (False, False), (True, False)]
 
 

@@ -50,6 +50,8 @@ _INGRESS, _EGRESS = Direction.INGRESS, Direction.EGRESS
 _HOOKS = {"ingress": "prerouting", "egress": "output", "forward": "forward"}
 _NETWORK = "meta l4proto { icmp, igmp, esp, ah, ipv6-icmp, 89, 112 } accept"
 _OPEN = "ct state established,related accept"
+_NOTICED = "limit rate 12/minute burst 5 packets log group 15006 queue-threshold 1"
+"""By the group of capture (redirect/rules.py); where datagrams to others are many, as often as the agent looks so."""
 _OLDER = "tcp flags & (fin | syn | rst | ack) != syn accept"
 """Connection tracking may begin with these rules; it would take a session that it never saw begin for a new one."""
 _WORD = {4: "ip", 6: "ip6"}
@@ -323,6 +325,8 @@ def _dispatch(
                 taken = f"udp dport @{names.datagrams_set(subject.member)}"
                 yield f"{taken} jump {chains[subject.member.uid]}", "a user"
         yield from ((f"udp dport @{names.datagrams_set(one.member)} accept", "a user") for one in users)
+        if users:
+            yield f"meta l4proto udp ct state new {_NOTICED}", "a user's, perhaps: the agent looks at once"
     if host:
         yield f"goto {host}", "the host"
 
