@@ -145,7 +145,7 @@ def check_network_policy(policy: NetworkPolicyDocument) -> Iterator[Finding]:
 def _check_types(policy: NetworkPolicyDocument) -> Iterator[Finding]:
     spec = policy.spec
     if spec.policy_types is not None and len(set(spec.policy_types)) < len(spec.policy_types):
-        yield Finding(_TYPES, "the same type stands twice; name Ingress, Egress, or each of them once")
+        yield warning(_TYPES, "the same type stands twice: was the other one meant?")
     for direction, field, rules in (
         (Direction.INGRESS, "ingress", spec.ingress),
         (Direction.EGRESS, "egress", spec.egress),
