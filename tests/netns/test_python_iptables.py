@@ -96,6 +96,22 @@ def test_a_cgroup_that_is_gone_is_an_error_and_changes_nothing(tables: PythonIpt
     assert [line for line in rules(Family.V4) if line not in before] == ["-A MINE -j RETURN"]
 
 
+@pytest.mark.usefixtures("host")
+def test_what_the_library_prints_is_kept_for_a_failure(
+    tables: PythonIptables, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It warns with every rule of some kinds, which is nothing for the journal; what ends the process is told."""
+    text = "*filter\n:MINE - [0:0]\n-A MINE -m connlabel --label 99 --set -j RETURN\nCOMMIT\n"
+    for _ in range(3):
+        tables.restore(Family.V4, text)
+        tables.save(Family.V4, "filter")
+    assert capfd.readouterr().err == ""
+    tables.close()
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    with pytest.raises(NetfilterError, match="No module named 'encodings'"):
+        tables.save(Family.V4, "filter")
+
+
 def test_it_waits_for_who_has_the_lock_of_the_tools(tables: PythonIptables, host: Namespace) -> None:
     """Else it would undo what a tool is about to do."""
     tables.save(Family.V4, "nat")

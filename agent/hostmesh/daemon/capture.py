@@ -33,8 +33,8 @@ from hostmesh.rpc.endpoint import Endpoint
 
 _log = logging.getLogger("hostmesh.capture")
 
-REASSERT_INTERVAL = 5.0
-"""How long another tool's flush of our rules can last."""
+REASSERT_INTERVAL = 4.0
+"""With PAUSE, and what a look takes, another tool's flush of our rules lasts less than five seconds."""
 PAUSE = 0.5
 """Between looks, however often a stranger knocks."""
 

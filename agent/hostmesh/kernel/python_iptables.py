@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import select
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from hostmesh.kernel.iptables import Family
 from hostmesh.kernel.netfilter import NetfilterError, NetfilterUnavailable, NoSuchCgroup
 
 _TIMEOUT = 30.0
+_REMEMBERED = 2000
+"""Bytes of what a process printed that a failure quotes: the library warns with every rule of some kinds."""
 
 
 class PythonIptables:
@@ -20,6 +24,7 @@ class PythonIptables:
 
     def __init__(self) -> None:
         self._helpers: dict[Family, subprocess.Popen[bytes]] = {}
+        self._murmurs = -1
 
     def restore(self, family: Family, text: str) -> None:
         """As Iptables's.
@@ -50,13 +55,17 @@ class PythonIptables:
             with helper:
                 helper.kill()
         self._helpers.clear()
+        if self._murmurs >= 0:
+            os.close(self._murmurs)
+            self._murmurs = -1
 
     def _ask(self, family: Family, verb: str, argument: str) -> str:
         answer = self._exchange(family, json.dumps({verb: argument}).encode() + b"\n")
+        murmured = self._murmured()
         if not answer:
             self.close()
             raise NetfilterError(
-                f"python-iptables ended, or said nothing for {_TIMEOUT:.0f} s, at: {verb} {family.value}"
+                f"python-iptables ended, or said nothing for {_TIMEOUT:.0f} s, at: {verb} {family.value}. {murmured}"
             )
         said = json.loads(answer)
         if "ok" in said:
@@ -79,10 +88,22 @@ class PythonIptables:
         ready, _, _ = select.select([helper.stdout], [], [], _TIMEOUT)
         return helper.stdout.readline() if ready else b""
 
+    def _murmured(self) -> str:
+        """The end of what the processes have printed beside their answers, and no longer keep."""
+        size = os.fstat(self._murmurs).st_size
+        said = os.pread(self._murmurs, _REMEMBERED, max(0, size - _REMEMBERED))
+        os.ftruncate(self._murmurs, 0)
+        return said.decode(errors="replace").strip()
+
     def _helper(self, family: Family) -> subprocess.Popen[bytes]:
         helper = self._helpers.get(family)
         if helper is None or helper.poll() is not None:
             command = [sys.executable, "-m", "hostmesh.kernel.iptables_helper", family.value]
-            helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ours
+            if self._murmurs < 0:
+                self._murmurs = os.memfd_create("python-iptables")
+                fcntl.fcntl(self._murmurs, fcntl.F_SETFL, os.O_APPEND)
+            helper = subprocess.Popen(  # noqa: S603 - ours
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._murmurs
+            )
             self._helpers[family] = helper
         return helper

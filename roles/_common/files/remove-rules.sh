@@ -4,7 +4,7 @@
 set -eu
 removed=''
 case "$(cat /var/lib/hostmesh/backend 2>/dev/null)" in
-iptables-*) "$(dirname "$(readlink -f "$0")")/bin/hostmesh" rules remove >/dev/null && removed=yes ;;
+iptables-* | python-iptables) "$(dirname "$(readlink -f "$0")")/bin/hostmesh" rules remove >/dev/null && removed=yes ;;
 esac
 rm -f /var/lib/hostmesh/backend
 for table in "inet hostmesh" "inet hostmesh_firewall" "inet hostmesh_dns" "inet hostmesh_probes" "bridge hostmesh_probes"; do

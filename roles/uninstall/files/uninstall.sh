@@ -21,6 +21,8 @@ for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf; do
   remove "$drop_in"
   rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true
 done
+remove /etc/systemd/system/hostmesh-agent.service.d/60-hostmesh-iptables.conf
+rmdir --ignore-fail-on-non-empty /etc/systemd/system/hostmesh-agent.service.d 2>/dev/null || true
 # Whatever was told to ask the agent for names; the unit that does so may never have run.
 /usr/local/bin/hostmesh dns remove >/dev/null 2>&1 || true
 for unit in "$units"/hostmesh[-.]*; do
