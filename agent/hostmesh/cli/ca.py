@@ -49,7 +49,7 @@ def ca() -> None:
 @output_option
 @socket_option
 def status(output: str, path: Path) -> None:
-    """Show who signs, whom the mesh trusts, and which agents have not heard of it."""
+    """Show who signs, whom the mesh trusts, and who has not heard."""
     found = Client(path).ca()
     if structured(output, found):
         return
@@ -69,7 +69,7 @@ def status(output: str, path: Path) -> None:
 @click.option("--reason", type=click.Choice(_REASONS), default="unspecified", show_default=True, help="For the CRL.")
 @socket_option
 def revoke(subject: str | None, identity: str, serial: str, reason: str, path: Path) -> None:
-    """Take back an identity with all its certificates, or one certificate.
+    """Take back an identity with its certificates, or one of them.
 
     SUBJECT is either: spiffe://<trust domain>/ns/../sa/.., or a serial number.
 
@@ -138,7 +138,10 @@ def rotate() -> None:
 @rotate.command("start")
 @socket_option
 def rotate_start(path: Path) -> None:
-    """Make a new root and tell every agent; the switch follows by itself."""
+    """Make a new root and tell every agent.
+
+    The switch follows by itself.
+    """
     _step(path, "start", force=False)
 
 
@@ -160,7 +163,10 @@ def rotate_status(output: str, path: Path) -> None:
 @_force
 @socket_option
 def rotate_switch(force: bool, path: Path) -> None:
-    """Let the new root sign now; needed only to overrule what the rotation waits for."""
+    """Let the new root sign now.
+
+    Needed only to overrule what the rotation waits for.
+    """
     _step(path, "switch", force=force)
 
 
@@ -168,14 +174,20 @@ def rotate_switch(force: bool, path: Path) -> None:
 @_force
 @socket_option
 def rotate_finish(force: bool, path: Path) -> None:
-    """Dismiss the root that does not sign; refused while anybody may live on it."""
+    """Dismiss the root that does not sign.
+
+    Refused while anybody may live on it.
+    """
     _step(path, "finish", force=force)
 
 
 @rotate.command("abort")
 @socket_option
 def rotate_abort(path: Path) -> None:
-    """Stay with the old root; after the switch it signs again, and `finish` dismisses the new one."""
+    """Stay with the old root.
+
+    After the switch it signs again, and `finish` dismisses the new one.
+    """
     _step(path, "abort", force=False)
 
 

@@ -36,7 +36,9 @@ def dns() -> None:
 @click.option("--config", default=DEFAULT_CONFIG, type=click.Path(path_type=Path), help="The agent's settings.")
 @_ROOT
 def integrate(resolver: str, config: Path, root: Path) -> None:
-    """Send names of the mesh's domains to the agent; ordinary names go where they went.
+    """Send names of the mesh's domains to the agent.
+
+    Ordinary names go where they went.
 
     Says `changed` or `unchanged`. With the agent stopped ordinary names go on resolving.
     """

@@ -35,7 +35,7 @@ _ipv6 = click.option("--ipv6", is_flag=True, help=f"Health probes come over IPv6
 @click.option("--in-place", "-i", is_flag=True, help="Write the files instead of printing them.")
 @click.option("--diff", is_flag=True, help="Print only what changes.")
 def adapt_command(names: tuple[str, ...], ipv6: bool, in_place: bool, diff: bool) -> None:
-    """Add what ambient traffic needs to NetworkPolicies, and nothing else.
+    """Add to NetworkPolicies what ambient traffic needs.
 
     TCP port 15008 wherever a rule admits TCP, and the address of health probes. Comments and order stay.
     """
@@ -84,7 +84,7 @@ def check_command(names: tuple[str, ...], ipv6: bool) -> None:
 @click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path), help="The file to write.")
 @click.option("--dry-run", is_flag=True, help="Only say whether the file would change.")
 def compile_command(names: tuple[str, ...], target: Path, dry_run: bool) -> None:
-    """Compile policies, and whom they can mean, for an agent without a control plane.
+    """Compile policies for an agent without a control plane.
 
     The files are NetworkPolicies, WorkloadEntries and Namespaces. What is wrong is named with file, line and field, and
     nothing is written. Says `changed` or `unchanged`.
@@ -104,7 +104,9 @@ def compile_command(names: tuple[str, ...], target: Path, dry_run: bool) -> None
 @click.option("-f", "--filename", "names", multiple=True, metavar="FILE", help="A YAML file, or a directory of them.")
 @click.option("--port", default=15000, show_default=True, help="The agent's admin port.")
 def explain_command(workload: str, names: tuple[str, ...], port: int) -> None:
-    """Show what holds for WORKLOAD (namespace/name): rules of its host, and the policy inside tunnels.
+    """Show what holds for WORKLOAD (namespace/name).
+
+    Rules of its host, and the policy inside tunnels.
 
     Without files the agent of this host is asked what it enforces, and whether the kernel has it. With files (the
     mesh's documents: workloads, namespaces and policies; on the control plane's host -f /etc/hostmesh/documents) it is

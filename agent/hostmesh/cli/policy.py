@@ -127,7 +127,7 @@ def _judge(world: World, case: _Case, where: str, *, verbose: bool) -> bool:
     help="The same as LOGS.",
 )
 def suggest_command(logs: tuple[Path, ...], more: tuple[Path, ...]) -> None:
-    """Suggest AuthorizationPolicies that allow what access logs show, and nothing else.
+    """Suggest policies that allow what access logs show, and no more.
 
     LOGS are files or - for standard input. What failed, and what had no identity, is left out. Look through the result,
     apply it with the annotation istio.io/dry-run first, and take the annotation away when nothing is refused any more.

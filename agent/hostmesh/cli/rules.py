@@ -130,7 +130,7 @@ def apply(config: Path, confirm_within: str | None, force: bool) -> None:
 @click.option("--confirm-within", metavar="TIME", default="30s", show_default=True)
 @click.pass_obj
 def hold(config: Path, confirm_within: str) -> None:
-    """Keep agent.yaml and workloads.d as they are now, before you change them.
+    """Remember agent.yaml and workloads.d before you change them.
 
     They come back, and the agent is told, unless `hostmesh rules confirm` comes in time.
     """
@@ -144,7 +144,10 @@ def hold(config: Path, confirm_within: str) -> None:
 @rules.command()
 @click.pass_obj
 def confirm(config: Path) -> None:
-    """Keep the change that waits; over a connection that is newer than it."""
+    """Keep the change that waits.
+
+    Over a connection that is newer than it.
+    """
     with _said():
         _confirmation(_load(config), config).confirm(_session())
     click.echo("confirmed")
@@ -181,7 +184,10 @@ def remove(config: Path) -> None:
 @rules.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def start(file: Path) -> None:
-    """What a service's start does with python-iptables: give the rules of FILE to both families. For its drop-in."""
+    """Lay out the rules of FILE as a service starts.
+
+    With python-iptables, for both families; for its drop-in.
+    """
     with _said(), closing(PythonIptables()) as tables:
         text = file.read_text()
         for family in Family:

@@ -33,7 +33,8 @@ def fetch(port: int, path: str) -> dict[str, Any]:
             document: dict[str, Any] = json.load(response)
             return document
     except (urllib.error.URLError, OSError) as error:
-        why = getattr(error, "reason", error)
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or reason
         raise AgentUnreachable(
             f"the agent does not answer on {url}: {why}; see `systemctl status hostmesh-agent`"
         ) from error

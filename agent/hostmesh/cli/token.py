@@ -91,7 +91,10 @@ def create(
 @token.command()
 @socket_option
 def jwks(path: Path) -> None:
-    """Show the keys that verify tokens of --jwt, as another verifier takes them (istiod's JWT_RULE)."""
+    """Show the keys that verify tokens of --jwt.
+
+    As another verifier takes them (istiod's JWT_RULE).
+    """
     click.echo(json.dumps(Client(path).jwks()))
 
 
@@ -112,7 +115,10 @@ def list_(output: str, path: Path) -> None:
 @click.argument("identifier", metavar="ID")
 @socket_option
 def revoke(identifier: str, path: Path) -> None:
-    """Make a join token unusable; ID is what stands before the dot, as `hostmesh token list` shows it."""
+    """Make the join token ID unusable.
+
+    ID is what stands before the dot, as `hostmesh token list` shows it.
+    """
     record = Client(path).token_revoke(identifier.partition(".")[0])
     click.echo(f"token {record['id']} of node {record['node']} is {record['state']}")
 

@@ -89,7 +89,10 @@ def run(
 @click.option("--runtime-dir", type=click.Path(path_type=Path), help="As `run` was told.  [default: below /run]")
 @output_option
 def status(gateway: str | None, runtime_dir: Path | None, output: str) -> None:
-    """Show the waypoint of GATEWAY on this host, or all of them; exit status 1 if one is not ready."""
+    """Show the waypoint of GATEWAY on this host, or all of them.
+
+    Exit status 1 if one is not ready.
+    """
     names = [gateway] if gateway is not None else here()
     if not names:
         raise click.ClickException(f"no waypoint has run on this host: {RUNTIME} is empty")

@@ -20,7 +20,7 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.model.health import Check
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect import choose
-from hostmesh.redirect.choose import AnyRedirector
+from hostmesh.redirect.choose import AnyRedirector, Backend
 from hostmesh.redirect.failsafe import lockouts
 from hostmesh.redirect.plan import Ruleset, compile_intent
 from hostmesh.redirect.probes import ProbeRedirector
@@ -100,7 +100,12 @@ class Capture:
         self._routing = routing
         self._settings = settings
         self._cgroups = cgroups or cgroup.find_root()
-        self._redirector = redirector or self._chosen()
+        self._record = settings.state_directory / choose.FILE
+        self._backend: Backend | None = None
+        if redirector is None:
+            self._backend = choose.choose(self._record, settings.backend)
+            redirector = choose.redirector(self._backend, self._cgroups, settings.runtime_directory)
+        self._redirector = redirector
         self._view = view or HostView()
         self._namespaces = namespaces or Namespaces(
             NetnsHelper(), settings.ports, settings.socks5, original_source=settings.original_source
@@ -111,11 +116,6 @@ class Capture:
         self._wanted: Reading | None = None
         self.attachments = Attachments(settings.state_directory / FILE)
         self._reader = Reader(settings, self._cgroups, self._view, self.attachments)
-
-    def _chosen(self) -> AnyRedirector:
-        s = self._settings
-        backend = choose.choose(s.state_directory / choose.FILE, s.backend)
-        return choose.redirector(backend, self._cgroups, s.runtime_directory)
 
     @property
     def host_ports(self) -> frozenset[int]:
@@ -149,6 +149,8 @@ class Capture:
         ruleset = compile_intent(self._reader.complete(reading.intent))
         # files first: a unit that starts meanwhile finds its own, and fails closed while the table is not there
         self._wanted = reading
+        if self._backend is not None:
+            choose.remember(self._record, self._backend)
         self._write_unit_files(ruleset)
         changes = self._redirector.apply(ruleset)
         changes += self._route_replies()

@@ -51,7 +51,7 @@ def tools(backend: Backend) -> Tools:
 
 
 def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] = works) -> Backend:
-    """The backend of this host.
+    """The backend of this host; changes nothing.
 
     Args:
         record: the file that says what was chosen.
@@ -61,7 +61,6 @@ def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] 
     Raises:
         CaptureFailed: another one is recorded: its rules must go first.
         NetfilterUnavailable: none works.
-        OSError: the record cannot be written.
     """
     recorded = record.read_text().strip() if record.exists() else ""
     if recorded:
@@ -77,8 +76,17 @@ def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] 
         raise NetfilterUnavailable(
             f"none of {', '.join(one.value for one in candidates)} can be used here; next: apt install nftables"
         )
-    write_atomically(record, f"{found.value}\n".encode(), 0o644)
     return found
+
+
+def remember(record: Path, backend: Backend) -> None:
+    """Write down what was chosen, before any rule of it is laid out.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    if not record.exists():
+        write_atomically(record, f"{backend.value}\n".encode(), 0o644)
 
 
 def redirector(backend: Backend, cgroups: CgroupRoot, runtime: Path) -> AnyRedirector:

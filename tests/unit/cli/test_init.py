@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,14 @@ def test_an_unknown_verb_is_a_usage_error() -> None:
 def test_help_has_no_traces_of_how_it_is_written(command: tuple[str, ...]) -> None:
     r"""Examples stand on lines of their own: click's mark for that (\b) is a character, not two."""
     assert "\\b" not in CliRunner().invoke(main, [*command, "--help"]).output
+
+
+@pytest.mark.parametrize("command", sorted(path for path in commands(main, ()) if len(path) > 1))
+def test_the_first_sentence_of_a_command_fits_the_list_of_its_group(command: tuple[str, ...]) -> None:
+    """On a terminal of 80 columns nobody is left with an ellipsis."""
+    assert not re.search(
+        rf"^  {command[-1]} .*\.\.\.$", CliRunner().invoke(main, [*command[:-1], "-h"]).output, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("statu", "status"), ("workloadz", "workloads"), ("certz", "certs")])

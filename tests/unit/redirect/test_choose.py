@@ -9,7 +9,7 @@ import pytest
 
 from hostmesh.kernel.netfilter import NetfilterUnavailable
 from hostmesh.redirect.apply import CaptureFailed
-from hostmesh.redirect.choose import Backend, choose
+from hostmesh.redirect.choose import Backend, choose, remember
 
 
 def only(*working: Backend) -> Callable[[Backend], bool]:
@@ -30,13 +30,15 @@ def test_first_that_works(tmp_path: Path, wanted: str, working: tuple[Backend, .
     """Native nft first; and it stays chosen, whatever works later."""
     record = tmp_path / "backend"
     assert choose(record, wanted, only(*working)) is chosen
+    assert not record.exists(), "a look changes nothing"
+    remember(record, chosen)
     assert choose(record, "auto", only(*Backend)) is chosen
 
 
 def test_never_mixed(tmp_path: Path) -> None:
     """Another one has to wait until the rules of this one are gone."""
     record = tmp_path / "backend"
-    choose(record, "auto", only(*Backend))
+    remember(record, Backend.NFT)
     with pytest.raises(
         CaptureFailed, match="this host's rules are nft's, and backends are never mixed; next: hostmesh"
     ):
