@@ -177,7 +177,10 @@ def _certificate(identity: Identity, view: CertificateView, now: float) -> Step:
         skewed = reason_of(view.error) is Reason.CLOCK_SKEW if view.error else False
         text = f"the certificate of {identity} expired {late}{f': {view.error}' if view.error else ''}"
         return Step("", text, "stops", Reason.CLOCK_SKEW if skewed else Reason.CERTIFICATE_EXPIRED)
-    left = f"valid for another {(view.not_after - now) / 3600:.1f} h"
+    seconds = view.not_after - now
+    left = (
+        f"valid for another {seconds / 3600:.1f} h" if seconds >= 3600 else f"valid for another {seconds / 60:.0f} min"
+    )
     if view.error:
         text = f"{identity}, {left}, but its renewal fails: {view.error}"
         return Step("", text, "odd", reason_of(f"identity error: {view.error}"))

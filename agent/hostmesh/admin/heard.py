@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from hostmesh.admin.explain import Explanation
@@ -52,18 +52,18 @@ def served_here(world: World, target: Target) -> tuple[Workload, ...]:
 def newest(lines: Iterable[Heard], caller: Workload, served: Iterable[Workload]) -> Heard | None:
     """The first line of those, the newest first, that is about this caller and one of these destinations.
 
-    Who failed before anybody knew who it was is known by the address alone.
+    Who failed before anybody knew who it was is known by the address alone. Plaintext is of some process of the host: it
+    counts only where the caller has not shown itself.
     """
-    callers, destinations = {caller.name, caller.canonical_name}, {one.name for one in served}
+    destinations = {one.name for one in served}
+    plaintext = None
     for line in lines:
-        fields = line.fields
-        if fields.get("direction") != "inbound" or not _is_from(fields.get("src.addr", ""), caller):
+        if not _is_about(line.fields, caller, destinations):
             continue
-        if fields.get("src.workload", caller.name) not in callers:
-            continue
-        if "dst.workload" not in fields or fields["dst.workload"] in destinations:
+        if not _is_plaintext(line.fields):
             return line
-    return None
+        plaintext = plaintext or line
+    return plaintext
 
 
 def with_heard(found: Explanation, line: Heard | None, caller: Workload, now: float) -> Explanation:
@@ -87,17 +87,30 @@ def _step(line: Heard | None, caller: Workload, now: float) -> Step:
     who = f"{caller.namespace}/{caller.name}"
     if line is None:
         return Step("log", f"no connection of {who} has come here lately")
-    came = f"the last connection of {who} came {max(0, now - line.at):.0f} s ago"
     fields, error = line.fields, line.fields.get("error", "")
-    if "src.workload" in fields and "src.identity" not in fields and caller.protocol is Protocol.HBONE:
-        host = caller.node or "its host"
-        text = f"{came} in plaintext: {host} does not capture it, or not all of its processes"
+    whose = who if "src.workload" in fields else f"the host of {who}"
+    came = f"the last connection of {whose} came {max(0, now - line.at):.0f} s ago"
+    if _is_plaintext(fields) and caller.protocol is Protocol.HBONE:
+        text = f"{came} in plaintext: {caller.node or 'its host'} does not capture it, or not all of its processes"
         return Step("log", text, "stops" if error else "odd", Reason.NOT_CAPTURED)
     if not error:
         return Step("log", f"{came}, as {fields.get('src.identity', 'nobody')}")
     if line.reason is None or line.reason in SHOWN_BETTER:
         return Step("log", f"{came} and ended so: {error}")
     return Step("log", f"{came} and failed: {error}", "stops", line.reason)
+
+
+def _is_about(fields: Mapping[str, str], caller: Workload, destinations: Collection[str]) -> bool:
+    return (
+        fields.get("direction") == "inbound"
+        and _is_from(fields.get("src.addr", ""), caller)
+        and fields.get("src.workload", caller.name) in (caller.name, caller.canonical_name)
+        and ("dst.workload" not in fields or fields["dst.workload"] in destinations)
+    )
+
+
+def _is_plaintext(fields: Mapping[str, str]) -> bool:
+    return "dst.workload" in fields and "src.identity" not in fields
 
 
 def _is_from(address: str, caller: Workload) -> bool:

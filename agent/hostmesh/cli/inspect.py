@@ -38,7 +38,7 @@ def workloads(
             and (address is None or address in one["workloadIps"])
         )
 
-    _mesh("workloads", "workloads", file, port, output, wanted, again=watch)
+    _mesh("workloads", "workloads", file, port, output, wanted, again=_again(file, watch=watch))
 
 
 @click.command()
@@ -48,7 +48,7 @@ def workloads(
 @click.option("-n", "--namespace", "--service-namespace", help="Only this namespace.")
 def services(file: Path | None, port: int, output: str, watch: bool, namespace: str | None) -> None:
     """Show the services that this host's agent knows."""
-    _mesh("services", "meshservices", file, port, output, _in(namespace), again=watch)
+    _mesh("services", "meshservices", file, port, output, _in(namespace), again=_again(file, watch=watch))
 
 
 @click.command()
@@ -58,7 +58,7 @@ def services(file: Path | None, port: int, output: str, watch: bool, namespace: 
 @click.option("-n", "--namespace", "--policy-namespace", help="Only this namespace.")
 def policies(file: Path | None, port: int, output: str, watch: bool, namespace: str | None) -> None:
     """Show the policies that this host's agent holds."""
-    _mesh("policies", "policies", file, port, output, _in(namespace), again=watch)
+    _mesh("policies", "policies", file, port, output, _in(namespace), again=_again(file, watch=watch))
 
 
 @click.command()
@@ -71,7 +71,7 @@ def certificates(file: Path | None, port: int, output: str, watch: bool) -> None
         output,
         lambda: list(load(file, port)["certificates"]),
         lambda found: certificate_rows(found, time.time()),
-        again=watch,
+        again=_again(file, watch=watch),
     )
 
 
@@ -103,7 +103,7 @@ def connections(
         names = str if raw else address_names(dump["workloads"], dump["services"])
         return [states, names]
 
-    if watch:
+    if _again(file, watch=watch):
         show_or_watch(output, look, lambda found: connection_rows(found[0], found[1], direction), again=True)
         return
     states, names = look()
@@ -132,6 +132,12 @@ def everything(file: Path | None, port: int, output: str) -> None:
         click.echo(f"------ {title} INFO ------")
         show("table", [], partial(list, rows))
         click.echo()
+
+
+def _again(file: Path | None, *, watch: bool) -> bool:
+    if watch and file is not None:
+        raise click.UsageError("--watch looks at the agent again and again: without --file")
+    return watch
 
 
 def _in(namespace: str | None) -> Callable[[Json], bool]:

@@ -8,7 +8,8 @@ import urllib.request
 
 import click
 
-from hostmesh.cli.status import AgentUnreachable
+from hostmesh.cli.status import AgentUnreachable, why
+from hostmesh.telemetry.logs import InvalidLevels, parse_levels
 
 
 @click.command()
@@ -17,6 +18,10 @@ from hostmesh.cli.status import AgentUnreachable
 @click.option("--port", "--proxy-admin-port", default=15000, show_default=True, help="The agent's admin port.")
 def log(level: str, reset: bool, port: int) -> None:
     """Show or change the log levels of this host's agent, without a restart."""
+    try:
+        parse_levels(level)
+    except InvalidLevels as error:
+        raise click.BadParameter(str(error), param_hint="'--level'") from error
     query = urllib.parse.urlencode({**({"level": level} if level else {}), **({"reset": ""} if reset else {})})
     url = f"http://127.0.0.1:{port}/logging"
     request = urllib.request.Request(f"{url}?{query}" if query else url, method="POST")  # noqa: S310 # http only
@@ -27,7 +32,6 @@ def log(level: str, reset: bool, port: int) -> None:
         with error:
             raise click.ClickException(error.read().decode().strip()) from error
     except OSError as error:
-        why = getattr(error, "reason", error)
         raise AgentUnreachable(
-            f"the agent does not answer on {url}: {why}; see `systemctl status hostmesh-agent`"
+            f"the agent does not answer on {url}: {why(error)}; see `systemctl status hostmesh-agent`"
         ) from error

@@ -33,11 +33,15 @@ def fetch(port: int, path: str) -> dict[str, Any]:
             document: dict[str, Any] = json.load(response)
             return document
     except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        why = getattr(reason, "strerror", None) or reason
         raise AgentUnreachable(
-            f"the agent does not answer on {url}: {why}; see `systemctl status hostmesh-agent`"
+            f"the agent does not answer on {url}: {why(error)}; see `systemctl status hostmesh-agent`"
         ) from error
+
+
+def why(error: OSError) -> object:
+    """What the system says, without its number."""
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or reason
 
 
 @click.command()
@@ -76,7 +80,11 @@ def _saved(file: TextIO) -> dict[str, Any]:
         facts: dict[str, Any] = json.load(file)
         render(facts, 0)
     except (ValueError, KeyError, TypeError) as error:
-        raise click.ClickException(f"{file.name}: not what `hostmesh status -o json` prints: {error!r}") from error
+        lacking = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise click.ClickException(
+            f"{file.name}: not what `hostmesh status -o json` prints: {lacking}; "
+            "a config dump is shown by `hostmesh all --file`"
+        ) from error
     return facts
 
 

@@ -206,7 +206,7 @@ def _lacking(call: _Call, service: Service) -> str:
     if not endpoints:
         return f", {service.key} has no endpoints"
     if port not in service.ports or not any(target_port(one, service, port) for one in endpoints):
-        return f", {service.key} is there and no endpoint of it serves port {port}"
+        return f", no endpoint of {service.key} serves port {port}"
     return ""
 
 

@@ -122,7 +122,7 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("no healthy endpoint", Reason.WAYPOINT_UNHEALTHY),
     ("unknown waypoint", Reason.WAYPOINT_UNKNOWN),
     ("has no endpoints", Reason.NO_ENDPOINT),
-    ("no endpoint of it serves port", Reason.PORT_UNKNOWN),
+    ("no endpoint of ", Reason.PORT_UNKNOWN),
     ("no healthy upstream", Reason.NO_HEALTHY_ENDPOINT),
     ("claimed by several workloads", Reason.AMBIGUOUS_ADDRESS),
     ("no ip addresses were resolved", Reason.NO_ADDRESS),

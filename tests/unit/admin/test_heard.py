@@ -23,7 +23,7 @@ KNOWN = {
     "direction": "inbound",
 }
 EARLY = {"src.addr": "10.0.0.1:40000", "direction": "inbound", "error": "tls handshake error: something"}
-PLAIN = {key: value for key, value in KNOWN.items() if key != "src.identity"}
+PLAIN = {key: value for key, value in KNOWN.items() if key not in ("src.identity", "src.workload")}
 
 
 def on_webs_host() -> tuple[Workload, tuple[Workload, ...]]:
@@ -86,6 +86,14 @@ def test_lines_about_others_are_passed_over(other: dict[str, str]) -> None:
     """Another caller, another destination, another way."""
     caller, served = on_webs_host()
     assert newest([Heard(NOW, other), Heard(NOW - 1, EARLY)], caller, served) == Heard(NOW - 1, EARLY)
+
+
+def test_plaintext_of_its_host_counts_only_if_the_caller_has_not_come_itself() -> None:
+    """Hosts share their address: somebody else there may be outside the mesh."""
+    caller, served = on_webs_host()
+    plain, known = Heard(NOW, PLAIN), Heard(NOW - 60, KNOWN)
+    assert newest([plain, known], caller, served) is known
+    assert newest([plain], caller, served) is plain
 
 
 def test_a_host_that_serves_nobody_of_them_has_no_say() -> None:

@@ -176,6 +176,14 @@ def test_a_file_that_is_no_dump_is_refused(text: str, why: str) -> None:
     assert result.exit_code == (1 if why else 0)
 
 
+@pytest.mark.parametrize("command", ["workloads", "services", "policies", "certificates", "connections"])
+def test_a_file_is_not_watched(saved: Path, command: str) -> None:
+    """It stays what it is."""
+    result = CliRunner().invoke(main, [command, "--watch", "--file", str(saved)])
+    assert result.exit_code == 2
+    assert "without --file" in result.output
+
+
 def test_colours_are_for_terminals(saved: Path) -> None:
     """What goes into a pipe has none."""
     command = ["certificates", "-f", str(saved)]

@@ -52,6 +52,7 @@ def test_levels_are_asked_of_the_agent(port: int, options: tuple[str, ...], aske
 
 
 def test_a_wrong_level_is_the_users_mistake(port: int) -> None:
-    """The agent's own words, status 1."""
+    """Before the agent is asked: wrong use, with what is right."""
     result = CliRunner().invoke(main, ["log", "--port", str(port), "--level", "nonsense"])
-    assert (result.exit_code, result.output) == (1, "Error: Invalid level provided: nonsense\n")
+    assert result.exit_code == 2
+    assert "'nonsense' is not a log level; use [target=]trace|debug" in result.output

@@ -119,7 +119,7 @@ def test_a_saved_status_is_as_good_as_the_agents(tmp_path: Path) -> None:
     saved.write_text("{}", encoding="utf-8")
     refused = CliRunner().invoke(status, ["--file", str(saved)])
     assert refused.exit_code == 1
-    assert "not what `hostmesh status -o json` prints" in refused.output
+    assert "not what `hostmesh status -o json` prints: it has no 'ready'; a config dump is shown by" in refused.output
 
 
 def test_watching_is_for_people() -> None:

@@ -344,7 +344,12 @@ ROWS = [
     Row(
         "a port that the service has not",
         unknown_port,
-        Logged("no healthy upstream: 10.9.9.9:81, .* no endpoint of it serves port 81", "", "PORT_UNKNOWN", early=True),
+        Logged(
+            "no healthy upstream: 10.9.9.9:81, no endpoint of default/shop.lab serves port 81",
+            "",
+            "PORT_UNKNOWN",
+            early=True,
+        ),
     ),
     Row(
         "no endpoint is healthy",
