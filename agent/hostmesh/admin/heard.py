@@ -52,8 +52,8 @@ def served_here(world: World, target: Target) -> tuple[Workload, ...]:
 def newest(lines: Iterable[Heard], caller: Workload, served: Iterable[Workload]) -> Heard | None:
     """The first line of those, the newest first, that is about this caller and one of these destinations.
 
-    Who failed before anybody knew who it was is known by the address alone. Plaintext is of some process of the host: it
-    counts only where the caller has not shown itself.
+    Who failed before anybody knew who it was is known by the address alone. Plaintext is of some process of the host,
+    and counts only where the caller has not shown itself.
     """
     destinations = {one.name for one in served}
     plaintext = None
