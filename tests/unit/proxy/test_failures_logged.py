@@ -271,7 +271,7 @@ ROWS = [
     Row(
         "a policy comes later",
         policy_comes,
-        None,
+        Logged("receive: stream error received: CANCEL", "CONNECT", "INTERRUPTED"),
         Logged("connection closed due to policy change", "DENY", "POLICY_CHANGED"),
     ),
     Row(
