@@ -6,6 +6,7 @@ The picture is made from that: lines come from below at the times of the run, lo
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
@@ -33,10 +34,11 @@ STYLE = (
 def record(command: list[str]) -> list[tuple[float, str]]:
     """Run a command in a terminal; what it printed and when, in seconds."""
     began, events = time.monotonic(), []
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a read may end within a character
 
     def read(descriptor: int) -> bytes:
         data = os.read(descriptor, 65536)
-        events.append((round(time.monotonic() - began, 3), data.decode(errors="replace")))
+        events.append((round(time.monotonic() - began, 3), decode(data)))
         return data
 
     os.environ |= {"COLUMNS": str(COLUMNS), "LINES": str(ROWS), "TERM": "xterm"}
