@@ -44,6 +44,7 @@ def test_plan_diff_apply_remove(lab: Lab, tmp_path: Path) -> None:
             {"workload": "prod/w1", "unit": "a.service", "cgroup": lab.a.path}
         ]
         assert rules("plan", "--check-lockout") == (0, "nobody is locked out\n")
+        assert json.loads(rules("diff", "-o", "json")[1])["differences"]
         status, text = rules("diff")
         assert status == 1
         assert "table inet hostmesh is not there" in text

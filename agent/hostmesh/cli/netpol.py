@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 from hostmesh.cli.files import files_option, read_files
 from hostmesh.cli.objects import read_objects
+from hostmesh.cli.output import output_option, structured
 from hostmesh.cli.status import fetch
 from hostmesh.config.strict_yaml import InvalidYaml, Problem, suggest
 from hostmesh.control.documents.adapt import PROBE4, PROBE6, adapt, lacks
@@ -57,7 +59,8 @@ def adapt_command(names: tuple[str, ...], ipv6: bool, in_place: bool, diff: bool
 @netpol.command("check")
 @files_option
 @_ipv6
-def check_command(names: tuple[str, ...], ipv6: bool) -> None:
+@output_option
+def check_command(names: tuple[str, ...], ipv6: bool, output: str) -> None:
     """Say what NetworkPolicies would cut in the mesh.
 
     Exit status 1 if anything.
@@ -69,14 +72,16 @@ def check_command(names: tuple[str, ...], ipv6: bool) -> None:
             missing += [lack.problem for lack in lacks(file["text"], file["source"], _probes(ipv6=ipv6))]
         except InvalidYaml as invalid:
             broken += invalid.problems
-    problems = broken + missing
-    for problem in problems:
-        click.echo(str(problem), err=True)
-    if missing:
-        click.echo("`hostmesh netpol adapt` adds what is missing", err=True)
-    if problems:
+    found = {"problems": [asdict(one) for one in broken], "missing": [asdict(one) for one in missing]}
+    if not structured(output, found):
+        for problem in broken + missing:
+            click.echo(str(problem), err=True)
+        if missing:
+            click.echo("`hostmesh netpol adapt` adds what is missing", err=True)
+        if not broken and not missing:
+            click.echo("nothing of the mesh is cut")
+    if broken or missing:
         raise SystemExit(1)
-    click.echo("nothing of the mesh is cut")
 
 
 @netpol.command("compile")

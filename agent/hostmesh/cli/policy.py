@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +12,13 @@ import click
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from hostmesh.admin.explain import explain
+from hostmesh.admin.explain import Explanation, explain
 from hostmesh.admin.parties import NotUnderstood
 from hostmesh.admin.world import World
 from hostmesh.cli.access_line import NoLogLine, parse_line
 from hostmesh.cli.documents_world import from_documents
-from hostmesh.cli.explain import render
+from hostmesh.cli.explain import as_json, render
+from hostmesh.cli.output import output_option, structured
 from hostmesh.config.strict_yaml import Document, InvalidYaml, load_documents, parse, suggest
 from hostmesh.model.identity import Identity, InvalidIdentity
 from hostmesh.telemetry.reasons import Reason
@@ -55,6 +57,24 @@ class _Cases(BaseModel):
     cases: list[_Case] = Field(min_length=1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A case, where it is written, and what would happen; None if nobody can tell, and `error` says why."""
+
+    case: _Case
+    where: str
+    found: Explanation | None
+    error: str = ""
+
+    @property
+    def right(self) -> bool:
+        """Whether it is as the case says."""
+        found, case = self.found, self.case
+        if found is None:
+            return False
+        return found.allowed == (case.expect == "allow") and case.reason in (None, found.reason.name)
+
+
 @click.group()
 def policy() -> None:
     """Test policies before they are live, and suggest them from what was seen."""
@@ -63,7 +83,8 @@ def policy() -> None:
 @policy.command("test")
 @click.option("-f", "--filename", "names", required=True, multiple=True, metavar="FILE", help="Cases; may be repeated.")
 @click.option("-v", "--verbose", is_flag=True, help="Explain every case, not only those that fail.")
-def test_command(names: tuple[str, ...], verbose: bool) -> None:
+@output_option
+def test_command(names: tuple[str, ...], verbose: bool, output: str) -> None:
     """Judge cases by the mesh's documents; needs no mesh.
 
     \b
@@ -74,16 +95,18 @@ def test_command(names: tuple[str, ...], verbose: bool) -> None:
 
     Exit status 1 if a case is not as it says.
     """  # noqa: D301 - what click takes for "as written"
-    failed = count = 0
+    judged: list[_Judged] = []
     for name in names:
         document, cases = _read(Path(name))
         world = from_documents(str(Path(name).parent / one) for one in cases.documents)
         for number, case in enumerate(cases.cases):
-            count += 1
-            where = f"{name}:{document.line(('cases', number))}"
-            failed += not _judge(world, case, where, verbose=verbose)
-    click.echo(f"{count - failed} of {count} cases are as they should be")
-    if failed:
+            judged.append(_judge(world, case, f"{name}:{document.line(('cases', number))}"))
+    right = sum(one.right for one in judged)
+    if not structured(output, {"right": right, "cases": [_json(one) for one in judged]}):
+        for one in judged:
+            click.echo(_text(one, verbose=verbose), nl=False)
+        click.echo(f"{right} of {len(judged)} cases are as they should be")
+    if right < len(judged):
         raise SystemExit(1)
 
 
@@ -100,20 +123,30 @@ def _read(path: Path) -> tuple[Document, _Cases]:
     return documents[0], cases
 
 
-def _judge(world: World, case: _Case, where: str, *, verbose: bool) -> bool:
+def _judge(world: World, case: _Case, where: str) -> _Judged:
     host, _, port = case.to.rpartition(":")
-    label = case.name or f"{case.source} -> {case.to}"
     try:
         found = explain(world, case.source, host, int(port), time.time())
     except NotUnderstood as error:
-        click.echo(f"FAIL  {where}: {label}: {error}")
-        return False
-    right = found.allowed == (case.expect == "allow") and case.reason in (None, found.reason.name)
-    word = "ok  " if right else "FAIL"
-    click.echo(f"{word}  {where}: {label}: {'allow' if found.allowed else 'deny'} ({found.reason.name})")
-    if verbose or not right:
-        click.echo("".join(f"        {line}\n" for line in render(found).splitlines()), nl=False)
-    return right
+        return _Judged(case, where, None, str(error))
+    return _Judged(case, where, found)
+
+
+def _text(one: _Judged, *, verbose: bool) -> str:
+    found = one.found
+    label = one.case.name or f"{one.case.source} -> {one.case.to}"
+    if found is None:
+        return f"FAIL  {one.where}: {label}: {one.error}\n"
+    word, decision = "ok  " if one.right else "FAIL", "allow" if found.allowed else "deny"
+    lines = [f"{word}  {one.where}: {label}: {decision} ({found.reason.name})"]
+    if verbose or not one.right:
+        lines += [f"        {line}" for line in render(found).splitlines()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _json(one: _Judged) -> dict[str, Any]:
+    said = {"where": one.where, **one.case.model_dump(by_alias=True, exclude_none=True), "right": one.right}
+    return {**said, "found": as_json(one.found) if one.found is not None else {"error": one.error}}
 
 
 @policy.command("suggest")

@@ -76,19 +76,22 @@ def plan(config: Path, workloads_dir: Path | None, check_lockout: bool, output: 
 
 @rules.command()
 @_workloads_dir
+@output_option
 @click.pass_obj
-def diff(config: Path, workloads_dir: Path | None) -> None:
+def diff(config: Path, workloads_dir: Path | None, output: str) -> None:
     """Show how the kernel differs from workloads.d. Changes nothing.
 
     Exit status 1 if it does.
     """
     with _said():
         preview = _capture(_load(config), workloads_dir).preview()
-    for line in preview.differences:
-        click.echo(line)
+    if not structured(output, {"differences": list(preview.differences)}):
+        for line in preview.differences:
+            click.echo(line)
+        if not preview.differences:
+            click.echo("no difference: the kernel has what workloads.d asks for", err=True)
     if preview.differences:
         sys.exit(1)
-    click.echo("no difference: the kernel has what workloads.d asks for", err=True)
 
 
 @rules.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -47,6 +48,7 @@ def test_check_adapt_check(tmp_path: Path) -> None:
     """What check complains about, adapt adds; then check is content, and adapting again changes nothing."""
     path = written(tmp_path, POLICY)
     said = run("check", "-f", path, status=1)
+    assert len(json.loads(run("check", "-f", path, "-o", "json", status=1))["missing"]) == len(said.splitlines()) - 1
     assert f"{path}:8: spec.ingress[0].ports: connections of the mesh arrive at TCP port 15008" in said
     assert "169.254.7.127/32" in said
     printed = run("adapt", "-f", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_a_case_that_does_not_hold_is_explained(folder: Path) -> None:
     assert f"FAIL  {folder}/cases.yaml:3: sleep is a stranger: deny (POLICY_NOT_ALLOWED)" in result.output
     assert "ALLOW prod/batch-only" in result.output
     assert result.output.splitlines()[-1] == "1 of 2 cases are as they should be"
+
+
+def test_a_pipeline_reads_the_same_as_json(folder: Path) -> None:
+    """Each case with its place, what it wants and what was found; the status is the same."""
+    result = run(folder, CASES.replace("expect: deny}", "expect: allow}"), "-o", "json")
+    said = json.loads(result.output)
+    assert (result.exit_code, said["right"], len(said["cases"])) == (1, 1, 2)
+    wrong = said["cases"][0]
+    assert (wrong["where"], wrong["expect"], wrong["right"]) == (f"{folder}/cases.yaml:3", "allow", False)
+    assert (wrong["found"]["allowed"], wrong["found"]["reason"]) == (False, "POLICY_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize(
