@@ -211,6 +211,31 @@ def explained(host: str = "mesh2") -> str:
 
 
 @pytest.mark.usefixtures("estate")
+@pytest.mark.parametrize("backend", ["iptables-legacy", "python-iptables"])
+def test_the_old_kind_of_iptables(backend: str) -> None:
+    """With the role's drop-in, though root's tools have made their lock for root alone; removal leaves nothing."""
+    drop_in = "/etc/systemd/system/hostmesh-agent.service.d/60-hostmesh-iptables.conf"
+    setting = "/etc/hostmesh/conf.d/backend.yaml"
+    again = "systemctl stop hostmesh-agent; /opt/hostmesh/current/remove-rules; "
+    fresh = "rm -f /run/xtables.lock; iptables-legacy --wait --list >/dev/null; systemctl daemon-reload; "
+    try:
+        run("mesh2", "mkdir", "-p", str(Path(drop_in).parent))
+        run("mesh2", "tee", drop_in, stdin=(ROOT / "roles/agent/files" / Path(drop_in).name).read_bytes())
+        run("mesh2", "tee", setting, stdin=f"capture: {{backend: {backend}}}\n".encode())
+        run("mesh2", "sh", "-c", again + fresh + "systemctl start hostmesh-agent")
+        wait_until(lambda: status("mesh2").get("ready") and capture_of("mesh2", "eager") == "captured")
+        assert run("mesh2", "cat", "/var/lib/hostmesh/backend") == f"{backend}\n"
+        assert run("mesh2", "sh", "-c", "systemctl start eager && echo fine") == "fine\n"
+        assert "HOSTMESH-OUT" in run("mesh2", "iptables-legacy-save")
+    finally:
+        run("mesh2", "sh", "-c", again + f"rm -f {drop_in} {setting}; systemctl daemon-reload")
+        left = run("mesh2", "iptables-legacy-save")
+        run("mesh2", "systemctl", "start", "hostmesh-agent")
+    assert "HOSTMESH" not in left
+    wait_until(lambda: capture_of("mesh2", "sleep") == "captured")
+
+
+@pytest.mark.usefixtures("estate")
 def test_explain_finds_what_no_document_shows() -> None:
     """A service that does not run, and a name that leads elsewhere: by a connection that it makes itself.
 
