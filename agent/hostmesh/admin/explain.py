@@ -93,6 +93,7 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
     yield (capture := _capture(walk))
     if capture.weight == "stops":
         return
+    yield from _silence(walk)
     host = walk.world.host
     if host is not None and host.error:
         text = f"{host.node} has lost its control plane, what it knows may be old: {host.error}"
@@ -110,6 +111,7 @@ def _steps(walk: _Walk, destination: str, port: int) -> Iterator[Step]:
         return
     found = route(walk.world.state, caller, SocketAddress(target.ip, port), network=walk.world.network, rng=lambda: 0.0)
     if isinstance(found, Refused):
+        yield from _out_of_rotation(walk.world, target)
         yield Step("route", found.reason, "stops", reason_of(found.reason))
         return
     if isinstance(found, Unresolved):
@@ -150,6 +152,15 @@ def _capture(walk: _Walk) -> Step:
     if host is not None and workload.node == host.node:
         return Step("capture", f"{who} belongs to {host.node}, which does not capture it", "odd", Reason.NOT_CAPTURED)
     return Step("capture", f"{who} is taken to be captured on {workload.node or 'its host'}, which was not asked")
+
+
+def _silence(walk: _Walk) -> Iterator[Step]:
+    """What the control plane knows of the caller's host, which was not asked."""
+    caller, host = walk.source.workload, walk.world.host
+    if caller is not None and caller.node in walk.world.gone and (host is None or host.node != caller.node):
+        silent = (walk.now - walk.world.gone[caller.node]) / 60
+        text = f"the agent of {caller.node} has not been heard of for {silent:.0f} min: see `hostmesh status` there"
+        yield Step("capture", text, "odd", Reason.AGENT_NOT_READY)
 
 
 def _certificates(walk: _Walk, caller: Workload, found: Route) -> Iterator[Step]:
@@ -199,6 +210,20 @@ def _name(target: Target, port: int) -> Iterator[Step]:
         yield Step("name", f"{target.text} is workload {target.workload.namespace}/{target.workload.name}, {target.ip}")
 
 
+def _out_of_rotation(world: World, target: Target) -> Iterator[Step]:
+    """Who would serve it, and why they do not."""
+    for one in world.state.listed(target.service) if target.service is not None else ():
+        if one.status is HealthStatus.UNHEALTHY:
+            yield Step("endpoint", f"{one.namespace}/{one.name} is not in rotation: {_ailment(world, one)}", "odd")
+
+
+def _ailment(world: World, workload: Workload) -> str:
+    if workload.node in world.gone:
+        return f"the agent of {workload.node} has not been heard of"
+    why = world.unhealthy.get(f"{workload.namespace}/{workload.name}")
+    return why or "its probe fails, or its host has not been heard of (`hostmesh get leases` on the control plane)"
+
+
 def _vips(service: Service) -> list[IPAddress]:
     return [vip.ip for vip in service.vips]
 
@@ -241,7 +266,8 @@ def _way(walk: _Walk, caller: Workload, found: Route) -> Iterator[Step]:
         text = f"{caller.identity} calls {workload.identity}: another trust domain"
         yield Step("identity", text, "stops", Reason.TRUST_DOMAIN_MISMATCH)
     if workload.status is HealthStatus.UNHEALTHY:
-        yield Step("endpoint", f"{who} is unhealthy", "odd", Reason.NO_HEALTHY_ENDPOINT)
+        text = f"{who} is not in rotation: {_ailment(walk.world, workload)}"
+        yield Step("endpoint", text, "odd", Reason.NO_HEALTHY_ENDPOINT)
     yield from _network_policy(walk, workload, found.connect)
     refused = Reason.WAYPOINT_UNHEALTHY if through else Reason.HBONE_REFUSED
     yield from _reach(walk, found.connect, refused, Reason.HBONE_BLOCKED)

@@ -77,7 +77,8 @@ class World:
     `host` and `certificates` are None where no agent was asked; `sources` are `file:line` of policies by their keys;
     `network_policies` are those of the documents; `revoked` identities have been taken back. `programs` are what
     waypoints are told; `attachments` say why a service (`namespace/name`) or workload (uid) has one, and `waypoints`
-    how those of this host are.
+    how those of this host are. `gone` are hosts whose agents have been silent, and since when; `unhealthy` says why a
+    workload (`namespace/name`) is, as its host reports it.
     """
 
     state: MeshState
@@ -91,6 +92,8 @@ class World:
     programs: tuple[WaypointProgram, ...] = ()
     attachments: Mapping[str, str] = field(default_factory=dict)
     waypoints: Mapping[str, WaypointView] = field(default_factory=dict)
+    gone: Mapping[str, float] = field(default_factory=dict)
+    unhealthy: Mapping[str, str] = field(default_factory=dict)
 
 
 def state_of(

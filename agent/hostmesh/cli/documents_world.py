@@ -18,11 +18,15 @@ from hostmesh.control.documents.peer_authentication import PeerAuthentication
 from hostmesh.control.documents.read import Object, of_kind, read
 from hostmesh.control.documents.workload_entry import WorkloadEntry
 from hostmesh.control.mesh_config import MeshConfig
+from hostmesh.control.presence import Presence, Rotation
 from hostmesh.control.translate import Translation, translate
 from hostmesh.control.translate.namespaces import Namespaces
 from hostmesh.control.translate.network_policies import from_document, member_of_entry, membership
 from hostmesh.control.translate.waypoints import USE_WAYPOINT
 from hostmesh.model.identity import Identity
+
+EVERYBODY = Presence()
+"""Documents alone say of nobody that he is away."""
 
 
 def from_documents(names: Iterable[str], mesh: MeshConfig | None = None) -> World:
@@ -51,11 +55,16 @@ def from_control_plane(client: Client) -> World:
     status = client.status()
     mesh = MeshConfig(trust_domain=status["trustDomain"], cluster_id=status["clusterId"])
     revoked = frozenset(Identity.parse(one["identity"]) for one in client.ca_revoked()["identities"])
-    return replace(_translated(objects, mesh), sources=sources, revoked=revoked)
+    leases = status["registry"]["leases"]
+    gone = {str(one["name"]): float(one["goneSince"]) for one in leases if one["goneSince"]}
+    presence = Presence(frozenset(gone), {str(one["name"]): frozenset(one["unhealthy"]) for one in leases})
+    unhealthy = {str(key): str(why) for one in leases for key, why in one["unhealthy"].items()}
+    world = _translated(objects, mesh, presence)
+    return replace(world, sources=sources, revoked=revoked, gone=gone, unhealthy=unhealthy)
 
 
-def _translated(objects: list[Object[Resource]], mesh: MeshConfig) -> World:
-    told = translate(objects, mesh)
+def _translated(objects: list[Object[Resource]], mesh: MeshConfig, presence: Presence = EVERYBODY) -> World:
+    told = Rotation().told(translate(objects, mesh), presence)
     workloads = {workload.uid: workload for workload in told.workloads}
     members = [
         member_of_entry(entry, workload)

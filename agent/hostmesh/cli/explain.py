@@ -182,6 +182,8 @@ def _joined(world: World, registry: World) -> World:
         revoked=world.revoked | registry.revoked,
         programs=registry.programs,
         attachments=registry.attachments,
+        gone=registry.gone,
+        unhealthy=registry.unhealthy,
     )
 
 

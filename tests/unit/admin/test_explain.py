@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -194,6 +194,11 @@ FAULTS = {
     "the agent is not enrolled": Fault(
         Reason.AGENT_NOT_READY, change=with_host(pending=("certificates", "enrolment"), error="TOKEN_EXPIRED")
     ),
+    "the client's agent is silent, as the control plane says": Fault(
+        Reason.AGENT_NOT_READY,
+        change=lambda w: replace(w, host=None, certificates=None, gone={"app1": NOW - 600}),
+        allowed=True,
+    ),
     "the CA refuses the workload": Fault(
         Reason.CERTIFICATE_MISSING, change=with_certificate(CertificateView("Unavailable: not registered on app1"))
     ),
@@ -285,6 +290,21 @@ def test_the_way_is_told_from_the_name_to_the_tunnel() -> None:
     ]
     assert texts(found, "identity") == ["spiffe://cluster.local/ns/prod/sa/sleep, valid for another 1.0 h"]
     assert texts(found, "policy") == ["allowed: no allow policies exist"]
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        ({}, "its probe fails, or its host has not been heard of"),
+        ({"unhealthy": {"prod/web": "port 8080 does not answer"}}, "port 8080 does not answer"),
+        ({"gone": {"app2": NOW - 60}}, "the agent of app2 has not been heard of"),
+    ],
+)
+def test_who_is_not_in_rotation_is_named_with_why(known: dict[str, Mapping[str, object]], why: str) -> None:
+    """As far as it is known where one asks."""
+    sick = with_workload("web", status=HealthStatus.UNHEALTHY)(replace(world(*GOOD), **known))  # type: ignore[arg-type]
+    found = explain(sick, "prod/sleep", "web", 80, NOW)
+    assert texts(found, "endpoint")[0].startswith(f"prod/web is not in rotation: {why}")
 
 
 def test_what_is_probed_is_the_next_hop() -> None:
