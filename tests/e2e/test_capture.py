@@ -211,8 +211,26 @@ def explained(host: str = "mesh2") -> str:
 
 
 @pytest.mark.usefixtures("estate")
-@pytest.mark.parametrize("backend", ["iptables-legacy", "python-iptables"])
-def test_the_old_kind_of_iptables(backend: str) -> None:
+def test_a_reload_that_names_nobody_is_refused() -> None:
+    """A unit or a user that the host does not have fails `systemctl reload` itself, with where it is written."""
+    file = "/etc/hostmesh/workloads.d/wrong.yaml"
+    before = run("mesh2", "hostmesh", "rules", "plan")
+    try:
+        for capture in ("unit: nobody.service", "user: nobody-here"):
+            run(
+                "mesh2", "tee", file, stdin=f"workload: default/x\nserviceAccount: x\ncapture: {{{capture}}}\n".encode()
+            )
+            assert run("mesh2", "sh", "-c", "systemctl reload hostmesh-agent || echo refused") == "refused\n"
+            said = run("mesh2", "journalctl", "--unit=hostmesh-agent", "--lines=20", "--output=cat")
+            assert f"{file}:3: capture.{capture.split(':')[0]}: " in said
+    finally:
+        run("mesh2", "rm", "-f", file)
+    assert run("mesh2", "sh", "-c", "systemctl reload hostmesh-agent && echo taken") == "taken\n"
+    assert run("mesh2", "hostmesh", "rules", "plan") == before
+
+
+@pytest.mark.usefixtures("estate")
+def test_the_old_kind_of_iptables() -> None:
     """With the role's drop-in, though root's tools have made their lock for root alone; removal leaves nothing."""
     drop_in = "/etc/systemd/system/hostmesh-agent.service.d/60-hostmesh-iptables.conf"
     setting = "/etc/hostmesh/conf.d/backend.yaml"
@@ -221,10 +239,10 @@ def test_the_old_kind_of_iptables(backend: str) -> None:
     try:
         run("mesh2", "mkdir", "-p", str(Path(drop_in).parent))
         run("mesh2", "tee", drop_in, stdin=(ROOT / "roles/agent/files" / Path(drop_in).name).read_bytes())
-        run("mesh2", "tee", setting, stdin=f"capture: {{backend: {backend}}}\n".encode())
+        run("mesh2", "tee", setting, stdin=b"capture: {backend: python-iptables}\n")
         run("mesh2", "sh", "-c", again + fresh + "systemctl start hostmesh-agent")
         wait_until(lambda: status("mesh2").get("ready") and capture_of("mesh2", "eager") == "captured")
-        assert run("mesh2", "cat", "/var/lib/hostmesh/backend") == f"{backend}\n"
+        assert run("mesh2", "cat", "/var/lib/hostmesh/backend") == "python-iptables\n"
         assert run("mesh2", "sh", "-c", "systemctl start eager && echo fine") == "fine\n"
         assert "HOSTMESH-OUT" in run("mesh2", "iptables-legacy-save")
     finally:

@@ -27,7 +27,8 @@ _USER_ERRORS = (InvalidYaml, NumbersUnreadable, NodeStoreBroken, BindFailed, OSE
     "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Configuration file."
 )
 @click.option("--check", is_flag=True, help="Read the configuration and workloads.d, say what is wrong, and end.")
-def agent(config: Path, check: bool) -> None:
+@click.option("--host", is_flag=True, help="With --check: ask this host, too, whether it has the units and users.")
+def agent(config: Path, check: bool, host: bool) -> None:
     """Run this host's agent: capture, proxy, certificates.
 
     Exit status 1 if the configuration is wrong or the host cannot do what it says.
@@ -43,14 +44,19 @@ def agent(config: Path, check: bool) -> None:
     from hostmesh.daemon.logs import LogSink
     from hostmesh.daemon.reload import ReloadJudge
     from hostmesh.enrolment import workloads_d
+    from hostmesh.enrolment.capture_settings import HostView
+    from hostmesh.enrolment.reading import ask_host
     from hostmesh.kernel.memory import use_one_arena
     from hostmesh.kernel.program import Program
+    from hostmesh.kernel.units import SystemdUnavailable
 
     if check:
         try:
-            workloads_d.read(settings.settings.workloads_dir)
+            enrolled = workloads_d.read(settings.settings.workloads_dir)
             local_mesh(settings)
-        except InvalidYaml as error:
+            if host:
+                ask_host(enrolled, settings.settings.trust_domain, HostView())
+        except (InvalidYaml, SystemdUnavailable) as error:
             raise click.ClickException(str(error)) from error
         click.echo("the configuration is right")
         return

@@ -43,6 +43,22 @@ class Reading:
     checks: Mapping[str, Check] = field(default_factory=dict)
 
 
+def ask_host(enrolled: Iterable[workloads_d.Enrolled], trust_domain: str, view: HostView) -> None:
+    """Whether this host has the units and users that workloads.d names, each once; changes nothing.
+
+    Raises:
+        InvalidYaml: it has not.
+        SystemdUnavailable: systemd does not answer.
+    """
+    everybody = tuple(enrolled)
+    numbers = {one.key: number for number, one in enumerate(everybody, 1)}
+    units = [one for one in everybody if one.unit]
+    located = enrolled_units.locate(units, numbers, trust_domain, view.show, view.uid)
+    others = subjects(everybody, numbers, trust_domain, view.uid)
+    if mistakes := (*located.mistakes, *others.mistakes):
+        raise InvalidYaml(mistakes)
+
+
 class Reader:
     """Blocking, as Capture.
 

@@ -13,7 +13,7 @@ from hostmesh.kernel.iptables import Family, Iptables
 from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.kernel.python_iptables import PythonIptables
 from hostmesh.redirect.apply import FWMARK_ACCEPT, CaptureFailed
-from hostmesh.redirect.iptables_plan import JUMPS, PREFIX, Tables, compile_tables, start_text
+from hostmesh.redirect.iptables_plan import JUMPS, PREFIX, STARTED, Tables, compile_tables, start_text
 from hostmesh.redirect.plan import Ruleset
 from hostmesh.redirect.subjects import CapturedUnit
 
@@ -110,7 +110,7 @@ class IptablesRedirector:
             yield f"{FWMARK_ACCEPT} is not 1"
         remembered = self._remembered()
         if remembered.get("digest") != self._digest(ruleset):
-            yield "iptables has rules of another plan, or of none"
+            yield "iptables has rules of another plan, of units that have started since, or none"
             return
         for family in Family:
             for table in JUMPS:
@@ -172,6 +172,8 @@ class IptablesRedirector:
         """Our chains, and the first rule of each chain that must lead to them."""
         lines = self._tools.save(family, table).splitlines()
         own = [line for line in lines if line.startswith((f":{PREFIX}", f"-A {PREFIX}"))]
+        # a start of a unit is no change by somebody: the digest tells, by its new cgroup
+        own = [line for line in own if not line.startswith(f"-A {STARTED} ")]
         own = [line.partition(" [")[0] for line in own]
         firsts = {hook: next((line for line in lines if line.startswith(f"-A {hook} ")), "") for hook in JUMPS[table]}
         return [

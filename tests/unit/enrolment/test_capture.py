@@ -12,8 +12,10 @@ import pytest
 from tests.support.netfilter import FakeNetfilter, Observed
 
 from hostmesh.config.strict_yaml import InvalidYaml
+from hostmesh.enrolment import workloads_d
 from hostmesh.enrolment.capture import Capture
 from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
+from hostmesh.enrolment.reading import ask_host
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
 from hostmesh.kernel.units import Unit
@@ -188,6 +190,8 @@ def test_what_the_host_does_not_know_changes_nothing(host: Host, capture: str, c
     (host.settings.workloads_directory / "x.yaml").write_text(f"workload: prod/x\ncapture: {{{capture}}}\n")
     with pytest.raises(InvalidYaml, match=re.escape(complaint)):
         agent.refresh(strict=True)
+    with pytest.raises(InvalidYaml, match=re.escape(complaint)):  # which is what fails `systemctl reload`
+        ask_host(workloads_d.read(host.settings.workloads_directory), "cluster.local", host.view)
     assert (host.marks, host.unit_files) == ({0x1000}, ["a.service.nft"])
     assert any(complaint in str(problem) for problem in host.agent().refresh().problems)
     assert 0x1000 in host.marks
