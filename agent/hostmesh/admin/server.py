@@ -125,6 +125,9 @@ class _Door:
             reader, writer = await asyncio.open_connection(sock=sock)
             try:
                 await self._converse(_Peer(reader, writer))
+            except BaseException:
+                writer.transport.abort()  # what it does not read is kept no longer
+                raise
             finally:
                 writer.close()
         except (OSError, TimeoutError):
@@ -222,6 +225,7 @@ class _Peer:
 
     async def _first(self) -> h11.Request | None:
         """The head of the next request: its first byte may take long, its last one may not."""
+        begun = False
         async with asyncio.timeout(IDLE_TIMEOUT) as limit:
             while True:
                 event = self._http.next_event()
@@ -230,7 +234,8 @@ class _Peer:
                 if event is not h11.NEED_DATA:
                     return None
                 data = await self._reader.read(_READ)
-                if data:
+                if data and not begun:
+                    begun = True
                     limit.reschedule(asyncio.get_running_loop().time() + HEAD_TIMEOUT)
                 self._http.receive_data(data)
 
