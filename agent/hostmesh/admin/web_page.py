@@ -35,10 +35,13 @@ def page(name: str = "page.html") -> Response:
 
 
 def only_from_here(request: Request) -> Response | None:
-    """Refuse requests that a page of somebody else makes a browser send under another name (DNS rebinding)."""
-    if request.host in LOOPBACK:
-        return None
-    return Response(f"the admin port answers to {', '.join(sorted(LOOPBACK))} only\n", 421)
+    """Refuse what a page of somebody else makes a browser send: under another name (DNS rebinding), or by a form."""
+    if request.host not in LOOPBACK:
+        return Response(f"the admin port answers to {', '.join(sorted(LOOPBACK))} only\n", 421)
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        return Response(f"the admin port takes nothing from pages of {origin}\n", 403)
+    return None
 
 
 def routes() -> list[Route]:

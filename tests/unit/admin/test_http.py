@@ -170,3 +170,15 @@ def test_other_pages_cannot_make_a_browser_ask() -> None:
     for host in ("localhost:15000", "127.0.0.1:15000", "[::1]:15000"):
         ((status, _),) = ask(admin_app(Agent()), ("GET", "/status"), headers={"Host": host})
         assert status == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:3000", "null", ""])
+def test_other_pages_cannot_send_a_form(origin: str) -> None:
+    """A browser lets any page post to loopback, and only says whose page it is."""
+    agent, host = Agent(), "localhost:15000"
+    ((status, text),) = ask(admin_app(agent), ("POST", "/quitquitquit"), headers={"Host": host, "Origin": origin})
+    assert (status, "takes nothing from pages" in text, agent.stopped) == (403, True, False)
+    ((status, _),) = ask(
+        admin_app(agent), ("POST", "/quitquitquit"), headers={"Host": host, "Origin": f"http://{host}"}
+    )
+    assert (status, agent.stopped) == (200, True)
