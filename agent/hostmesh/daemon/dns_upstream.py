@@ -13,7 +13,17 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from hostmesh.model.address import IPAddress, SocketAddress
-from hostmesh.wire.dns import MAX_MESSAGE, Query, answers, truncated, with_id
+from hostmesh.wire.dns import (
+    MAX_MESSAGE,
+    NOTIMP,
+    REFUSED,
+    SERVFAIL,
+    Query,
+    answers,
+    outcome,
+    truncated,
+    with_id,
+)
 
 _log = logging.getLogger("hostmesh.dns")
 
@@ -23,6 +33,8 @@ UPLINKS = Path("/run/systemd/resolve/resolv.conf")
 TIMEOUT = 5.0
 """Seconds for one server, as resolv.conf has it."""
 ATTEMPTS = 2
+FAILURES = frozenset({SERVFAIL, NOTIMP, REFUSED})
+"""After which the next server is asked, as the C library does."""
 
 
 class Unanswered(Exception):
@@ -88,6 +100,7 @@ class Upstream:
             Unanswered: nobody answers, or there is nobody to ask.
         """
         servers = self._fixed or await asyncio.to_thread(self._conf.servers)
+        failure = b""
         why = "there is no name server but this one in resolv.conf"
         for _ in range(ATTEMPTS):
             for server in servers:
@@ -101,7 +114,12 @@ class Upstream:
                     why = f"{server}: {error}"
                     continue
                 whole = with_id(answer, query.message.id)
-                return whole if tcp else truncated(query, whole)
+                whole = whole if tcp else truncated(query, whole)
+                if outcome(whole)[0] not in FAILURES:
+                    return whole
+                failure = failure or whole
+            if failure:
+                return failure
         raise Unanswered(why)
 
     async def _over_udp(self, query: Query, server: SocketAddress) -> bytes:

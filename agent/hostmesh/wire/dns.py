@@ -27,6 +27,7 @@ MAX_RECORDS = 2000
 TTL = 30
 A, AAAA = int(dns.rdatatype.A), int(dns.rdatatype.AAAA)
 NOERROR, SERVFAIL, NXDOMAIN = int(dns.rcode.NOERROR), int(dns.rcode.SERVFAIL), int(dns.rcode.NXDOMAIN)
+NOTIMP, REFUSED = int(dns.rcode.NOTIMP), int(dns.rcode.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""The agent's DNS server and its questions to others, over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import dns.message
+import dns.rcode
+import pytest
+from tests.support.mesh import background, until
+
+from hostmesh.daemon import dns as server
+from hostmesh.daemon.dns import DnsServer, DnsSettings
+from hostmesh.daemon.dns_metrics import DnsMetrics
+from hostmesh.daemon.dns_upstream import Unanswered, Upstream
+from hostmesh.dns.answer import Client
+from hostmesh.model.address import SocketAddress
+from hostmesh.state.store import MeshState
+from hostmesh.wire.dns import Query, parse_query
+
+LOOPBACK = ip_address("127.0.0.1")
+QUESTION = dns.message.make_query("example.org", "A")
+
+
+class Resolver(asyncio.DatagramProtocol):
+    """Answers everything in one way; one without an answer stays silent."""
+
+    def __init__(self, rcode: str) -> None:
+        self.rcode = rcode
+        self.asked = 0
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.asked += 1
+        if self.rcode:
+            response = dns.message.make_response(dns.message.from_wire(data))
+            response.set_rcode(dns.rcode.from_text(self.rcode))
+            self.transport.sendto(response.to_wire(), addr)
+
+
+@asynccontextmanager
+async def resolvers(rcodes: Sequence[str]) -> AsyncIterator[tuple[list[Resolver], list[SocketAddress]]]:
+    loop, made, at = asyncio.get_running_loop(), [], []
+    for rcode in rcodes:
+        transport, resolver = await loop.create_datagram_endpoint(
+            lambda rcode=rcode: Resolver(rcode),  # type: ignore[misc]
+            ("127.0.0.1", 0),
+        )
+        made.append(resolver)
+        at.append(SocketAddress(LOOPBACK, transport.get_extra_info("sockname")[1]))
+    try:
+        yield made, at
+    finally:
+        for resolver in made:
+            resolver.transport.close()
+
+
+def question() -> Query:
+    query = parse_query(QUESTION.to_wire())
+    assert isinstance(query, Query)
+    return query
+
+
+@pytest.mark.parametrize(
+    ("says", "answer", "asked"),
+    [
+        (("NOERROR", "NOERROR"), "NOERROR", [1, 0]),
+        (("NXDOMAIN", "NOERROR"), "NXDOMAIN", [1, 0]),
+        (("SERVFAIL", "NOERROR"), "NOERROR", [1, 1]),
+        (("REFUSED", "NOTIMP", "NXDOMAIN"), "NXDOMAIN", [1, 1, 1]),
+        (("REFUSED", "SERVFAIL"), "REFUSED", [1, 1]),
+        (("", "NOERROR"), "NOERROR", [1, 1]),
+        (("", "SERVFAIL"), "SERVFAIL", [1, 1]),
+        (("", ""), "", [2, 2]),
+    ],
+)
+def test_the_next_server_is_asked_where_one_does_not_answer_or_cannot(
+    says: tuple[str, ...], answer: str, asked: list[int]
+) -> None:
+    """As the C library would, whose own attempts all come to the first server while they are captured."""
+
+    async def run() -> str:
+        async with resolvers(says) as (made, at):
+            try:
+                whole = await Upstream(at, timeout=0.3).ask(question(), tcp=False)
+            except Unanswered:
+                found = ""
+            else:
+                found = dns.rcode.to_text(dns.message.from_wire(whole).rcode())
+                assert whole[:2] == QUESTION.to_wire()[:2]
+            assert [resolver.asked for resolver in made] == asked
+            return found
+
+    assert asyncio.run(run()) == answer
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_client_that_asks_and_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its socket, whatever was written for it."""
+    monkeypatch.setattr(server, "IDLE", 0.2)
+    port, data = free_port(), QUESTION.to_wire()
+    asked = (len(data).to_bytes(2, "big") + data) * 1000
+
+    class Long(Upstream):
+        async def ask(self, query: Query, *, tcp: bool) -> bytes:
+            assert tcp
+            return query.data[:2] + bytes(60_000)
+
+    async def run() -> None:
+        dns_server = DnsServer(MeshState(), Long(), DnsMetrics(), DnsSettings(port=port), Client("default"))
+        async with background(dns_server.run([LOOPBACK])):
+            await until(lambda: dns_server._doors)
+            before = descriptors()
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setblocking(False)
+                client.send(asked)
+                await until(lambda: descriptors() > before + 1)
+                await until(lambda: descriptors() == before + 1)
+
+    asyncio.run(run())
