@@ -260,9 +260,10 @@ class DnsServer:
             self._connections -= 1
             return
         try:
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                while await self._exchange(reader, writer, client):
-                    pass
+            while await self._exchange(reader, writer, client):
+                pass
+        except (OSError, asyncio.IncompleteReadError):
+            writer.transport.abort()  # what it does not read is kept no longer
         finally:
             writer.close()
             self._connections -= 1
