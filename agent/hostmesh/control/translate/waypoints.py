@@ -119,7 +119,7 @@ class Waypoints:
         why = found if isinstance(found, str) else ""
         if key == primary.gateway:
             why = f"{name} is the waypoint itself"
-        elif not (text.isascii() and text.isdecimal() and int(text) <= 100):
+        elif not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= 100):
             why = f"the annotation {CANARY_WEIGHT} is {text!r}, not a number from 0 to 100"
         if why or isinstance(found, str):
             problem = item.document.problem(("metadata", "labels", CANARY), f"{why}: the canary gets nothing")
@@ -146,12 +146,16 @@ class Waypoints:
         return None
 
     def missing(self) -> list[Problem]:
-        """What is wrong with the objects seen so far, and namespaces that name a waypoint which is not there."""
+        """What is wrong with the objects seen so far, and namespaces that name a waypoint which they cannot use."""
         found = list(self.warnings)
         for item in self.namespaces.objects:
             name, where, _ = self._named(item.key.name, {})
-            if name not in ("", "none") and (where, name) not in self.gateways:
-                found.append(_problem(item, f"there is no waypoint {where}/{name}"))
+            if name in ("", "none"):
+                continue
+            gateway = self.gateways.get((where, name))
+            why = self._found((where, name), item.key.name, gateway.resource.traffic if gateway else "")
+            if isinstance(why, str):
+                found.append(_problem(item, why))
         return found
 
     def _named(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, str, bool]:

@@ -93,6 +93,29 @@ def test_a_namespace_speaks_for_its_objects_which_may_opt_out() -> None:
     assert [one.address for one in made.workloads] == ["10.0.0.1"]
 
 
+@pytest.mark.parametrize(
+    ("gateway", "why"),
+    [
+        ("", "there is no waypoint infra/wp"),
+        (FOR_ALL, "the waypoint infra/wp does not admit the namespace default (allowedRoutes)"),
+        (
+            FOR_ALL.replace("protocol: HBONE", "protocol: HBONE, allowedRoutes: {namespaces: {from: All}}"),
+            "the waypoint infra/wp has no address yet",
+        ),
+    ],
+)
+def test_a_namespace_that_cannot_use_its_waypoint_is_told_once(gateway: str, why: str) -> None:
+    """Everything in it is refused, so its author must hear of it."""
+    labels = "labels: {istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: infra}"
+    texts = [document("Namespace", "", f"name: default, {labels}"), WEB, SERVICE.replace(f", {USES}", "")]
+    if gateway:
+        texts.append(gateway.replace("name: wp,", "name: wp, namespace: infra,"))
+    found = told(*texts)
+    assert ["waypoint.hostmesh.internal" in str(one.waypoint) for one in found.services] == [True]
+    (warning,) = found.warnings
+    assert why in str(warning)
+
+
 ROUTE = document(
     "HTTPRoute",
     """
@@ -298,6 +321,7 @@ def test_a_canary_gets_its_share() -> None:
     [
         ("'10'", "'101'", "is '101', not a number from 0 to 100"),
         ("'10'", "ten", "is 'ten', not a number from 0 to 100"),
+        ("'10'", f"'{'1' * 5000}'", "11', not a number from 0 to 100"),
         ("canary: new", "canary: wp", "wp is the waypoint itself"),
         ("canary: new", "canary: old", "there is no waypoint default/old"),
     ],
