@@ -100,10 +100,12 @@ class Publisher:
             self._news.clear()
             if self._program is None or self._credentials is None:
                 continue
+            program, credentials = self._program, self._credentials
             try:
-                await self._publish(self._program, self._credentials)
-            except Refused as error:
-                await self._keep_the_last_good(error, self._program, self._credentials)
+                try:
+                    await self._publish(program, credentials)
+                except Refused as error:
+                    await self._keep_the_last_good(error, program, credentials)
             except OSError as error:
                 self._failed(f"its files cannot be written: {error.strerror or error}")
                 asyncio.get_running_loop().call_later(RETRY, self._news.set)

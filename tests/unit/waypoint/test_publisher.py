@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from hostmesh.model.waypoint import (
     WaypointProgram,
     WaypointService,
 )
+from hostmesh.waypoint import publisher as publishing
 from hostmesh.waypoint.envoy import Refused
 from hostmesh.waypoint.generations import Generations
 from hostmesh.waypoint.publisher import Publisher
@@ -68,6 +71,36 @@ def test_a_refused_program_leaves_the_last_good_one_in_force_with_new_certificat
             publisher.set_program(replace(PROGRAM, port=15009))
             await until(lambda: not publisher.status.error)
             assert '"port_value": 15009' in (current / "lds.json").read_text()
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_tried_again_also_while_a_program_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The waypoint goes on with what it has."""
+    monkeypatch.setattr(publishing, "RETRY", 0.05)
+
+    class Disk(Generations):
+        full = False
+
+        def publish(self, files: Mapping[str, Json]) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().publish(files)
+
+    async def main() -> None:
+        disk, authority = Disk(tmp_path), Authority()
+        publisher = Publisher(disk, "127.0.0.1", Envoy().validate)
+        async with background(publisher.run()):
+            publisher.set_program(PROGRAM)
+            publisher.set_credentials(authority.issue(WAYPOINT))
+            await until(lambda: publisher.status.published == 1)
+            disk.full = True
+            publisher.set_program(replace(PROGRAM, port=1))
+            await until(lambda: "No space left" in publisher.status.error)
+            disk.full = False
+            await until(lambda: publisher.status.published == 2)
 
     asyncio.run(main())
 
