@@ -78,13 +78,19 @@ def find_target(world: World, text: str, namespace: str) -> Target | None:
 
 
 def _services(world: World, text: str, namespace: str) -> Iterator[Service]:
-    """By hostname, then as `namespace/name`, `name.namespace` and `name`, as clients shorten them."""
+    """By hostname, then as `namespace/name`, `name.namespace` and `name`, as clients shorten them.
+
+    Who is of no namespace means by a name the only service that is called so.
+    """
     yield from world.state.services_by_host(text, namespace)
     wanted = {tuple(text.split("/", 1))} if "/" in text else {(namespace, text)}
     if "." in text:
         name, rest = text.split(".", 1)
         wanted.add((rest.removesuffix(".svc"), name))
     yield from (one for one in world.state.services() if (one.namespace, one.name) in wanted)
+    called = [one for one in world.state.services() if one.name == text] if not namespace else []
+    if len(called) == 1:
+        yield called[0]
 
 
 def _captured(world: World, text: str) -> CapturedView | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,13 +52,14 @@ def _page(context: click.Context) -> str:
         ".SH SYNOPSIS",
         f"\\fB{_text(path)}\\fR {_text(usage)}",
         ".SH DESCRIPTION",
-        *_paragraphs(command.help or ""),
+        *_paragraphs(inspect.cleandoc(command.help or "")),
     ]
-    options = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    options = [record for record in records if record is not None and record[1]]
     if options:
         lines.append(".SH OPTIONS")
         for flags, text in options:
-            lines += [".TP", f"\\fB{_text(flags)}\\fR", _text(text) or "\\&"]
+            lines += [".TP", f"\\fB{_text(flags)}\\fR", _text(text)]
     below = _below(context)
     if below:
         lines.append(".SH COMMANDS")

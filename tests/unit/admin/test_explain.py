@@ -331,6 +331,13 @@ def test_a_service_has_the_names_that_clients_use(word: str) -> None:
     assert explain(world(*GOOD), "prod/sleep", word, 80, NOW).reason is Reason.MUTUAL_TLS
 
 
+def test_a_stranger_means_the_only_service_of_a_name() -> None:
+    """He has no namespace that would tell which one."""
+    found = explain(world(*GOOD), "192.0.2.9", "web", 80, NOW)
+    assert found.reason is Reason.NOT_CAPTURED
+    assert "leads nowhere without capture" in texts(found, "route")[0]
+
+
 def test_nobody_is_said_with_who_there_is() -> None:
     """A misspelt source is the user's mistake, not an answer."""
     with pytest.raises(NotUnderstood, match="no workload, unit or address 'slep'; known are prod/sleep, prod/web"):

@@ -21,6 +21,13 @@ def test_every_command_has_a_page(tmp_path: Path) -> None:
     assert page.startswith('.TH "HOSTMESH-WORKLOADS" "1"')
 
 
+def test_a_description_is_not_indented_as_its_source_is(tmp_path: Path) -> None:
+    """A line that begins with a space is a paragraph of its own for roff."""
+    CliRunner().invoke(main, ["manual", str(tmp_path)])
+    for page in tmp_path.iterdir():
+        assert [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    ")] == [], page
+
+
 def test_pages_are_roff_without_a_complaint(tmp_path: Path) -> None:
     """By groff's own judgement."""
     groff = shutil.which("groff")
