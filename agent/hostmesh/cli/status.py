@@ -138,10 +138,11 @@ def _policies(policies: dict[str, Any]) -> list[str]:
 
 
 def _troubles(facts: dict[str, Any]) -> list[str]:
-    """A line for each identity whose last renewal failed."""
+    """A line for what of workloads.d is not so, and for each identity whose last renewal failed."""
     certificates = [(f"node {facts['node']}", facts["nodeCertificate"])]
     certificates += [(f"{w['namespace']}/{w['name']}", w["certificate"]) for w in facts["workloads"]]
-    lines = [f"WARNING  certificate of {whose}: {c['lastError']}" for whose, c in certificates if c["lastError"]]
+    lines = [f"WARNING  {problem}" for problem in facts.get("captureProblems", ())]
+    lines += [f"WARNING  certificate of {whose}: {c['lastError']}" for whose, c in certificates if c["lastError"]]
     return ["", *lines] if lines else []
 
 

@@ -114,6 +114,11 @@ class CaptureKeeper:
         """Whether the kernel is as planned."""
         return not self._error
 
+    @property
+    def problems(self) -> list[str]:
+        """What of workloads.d could not be done, or not as it may be thought, with file and line."""
+        return [str(problem) for problem in self._captured.problems]
+
     def describe(self, workload: LocalWorkload) -> str:
         """One word or two for `hostmesh status`."""
         if self._error:

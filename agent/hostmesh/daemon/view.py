@@ -175,6 +175,7 @@ class View:
             "node": self._config.node,
             "version": __version__,
             "installation": INSTALLATION,
+            "captureProblems": self._capture.problems,
             "ready": not pending,
             "pending": pending,
             "controlPlane": {

@@ -66,11 +66,13 @@ def test_what_is_wrong_stands_in_capitals() -> None:
         "ready": False,
         "pending": ["certificates", "state manager"],
         "controlPlane": {"address": "a:1", "connected": False, "error": "unreachable"},
+        "captureProblems": ["w.yaml:3: capture.unit: inbound is not captured"],
     }
     screen = render(facts, 1000.0 + 4 * 3600)
     assert "NOT READY, pending: certificates, state manager" in screen
     assert "NOT CONNECTED (unreachable)" in screen
     assert "Available, expired" in screen
+    assert "\nWARNING  w.yaml:3: capture.unit: inbound is not captured" in screen
 
 
 def test_a_renewal_that_fails_is_shown_long_before_it_hurts() -> None:
