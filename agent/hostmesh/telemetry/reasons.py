@@ -85,6 +85,9 @@ _STATED = re.compile(r"http status: [^,]*, the peer says ([a-z_]+)$")
 
 _TRUST_DOMAIN = re.compile(r"spiffe://([^/]+)/")
 
+_IDENTITY = re.compile(r"spiffe://[^\s\"',)]+")
+"""Names that are not for reading a code from: a service account may be called `revoked`."""
+
 _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("policy change", Reason.POLICY_CHANGED),
     ("istio_converted_static_strict", Reason.PLAINTEXT_REFUSED),
@@ -96,18 +99,8 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("connection drain", Reason.DRAINED),
     ("maybe a networkpolicy", Reason.HBONE_BLOCKED),
     ("recursive call", Reason.RECURSIVE_CALL),
-    ("revoked", Reason.CERTIFICATE_REVOKED),
-    ("trusts the peer's issuer no more", Reason.CERTIFICATE_REVOKED),
     ("not of trust domain", Reason.TRUST_DOMAIN_MISMATCH),
-    ("not yet valid", Reason.CLOCK_SKEW),
-    ("not valid yet", Reason.CLOCK_SKEW),
-    ("clock", Reason.CLOCK_SKEW),
-    ("expired", Reason.CERTIFICATE_EXPIRED),
-    ("unknown issuer", Reason.UNTRUSTED_ISSUER),
-    ("unknownissuer", Reason.UNTRUSTED_ISSUER),
     ("identity verification error", Reason.IDENTITY_MISMATCH),
-    ("identity error", Reason.CERTIFICATE_MISSING),
-    ("tls error", Reason.CERTIFICATE_UNUSABLE),
     ("ip mismatch", Reason.DESTINATION_MISMATCH),
     ("authority pseudo header", Reason.DESTINATION_MISMATCH),
     ("no single captured workload", Reason.DESTINATION_NOT_CAPTURED),
@@ -138,6 +131,16 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("is on network", Reason.NETWORK_UNREACHABLE),
     ("no service or workload for hostname", Reason.NAME_UNKNOWN),
     ("cannot resolve port", Reason.PORT_UNKNOWN),
+    ("revoked", Reason.CERTIFICATE_REVOKED),
+    ("trusts the peer's issuer no more", Reason.CERTIFICATE_REVOKED),
+    ("not yet valid", Reason.CLOCK_SKEW),
+    ("not valid yet", Reason.CLOCK_SKEW),
+    ("clock", Reason.CLOCK_SKEW),
+    ("expired", Reason.CERTIFICATE_EXPIRED),
+    ("unknown issuer", Reason.UNTRUSTED_ISSUER),
+    ("unknownissuer", Reason.UNTRUSTED_ISSUER),
+    ("identity error", Reason.CERTIFICATE_MISSING),
+    ("tls error", Reason.CERTIFICATE_UNUSABLE),
     ("wait for a tunnel", Reason.TUNNEL_OVERLOAD),
     ("too many handshakes", Reason.TUNNEL_OVERLOAD),
     ("http status", Reason.PEER_DECLINED),
@@ -151,7 +154,11 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("os error", Reason.CONNECT_FAILED),
     ("io error", Reason.CONNECT_FAILED),
 )
-"""What a failure's text contains, in lower case; the first that fits counts."""
+"""What a failure's text contains, in lower case; the first that fits counts.
+
+Names of services, workloads and hosts have no spaces: what several words say comes before what one word says, for that
+could be a name (a service `clock`, a host `expired.example`).
+"""
 
 _FLAGS = {
     "DENY": Reason.POLICY_DENIED,
@@ -180,7 +187,8 @@ def reason_of(error: str, flags: str = NO_FLAGS, destination: str = "") -> Reaso
     text = error.lower()
     if (stated := _STATED.match(text)) is not None and is_refusal(stated[1].upper()):
         return Reason[stated[1].upper()]
-    found = next((reason for part, reason in _TEXTS if part in text), None) or _FLAGS.get(flags, Reason.OTHER)
+    said = _IDENTITY.sub("", text)
+    found = next((reason for part, reason in _TEXTS if part in said), None) or _FLAGS.get(flags, Reason.OTHER)
     if found is Reason.CONNECT_FAILED and "refused" in text and destination.endswith(":15008"):
         return Reason.HBONE_REFUSED
     if found is Reason.IDENTITY_MISMATCH:

@@ -16,8 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
+from h2.errors import ErrorCodes
+from tests.support.hbone_peer import Peer
+from tests.support.hbone_peer import dial as dial_peer
 from tests.support.pki import ALICE, BOB, Authority
-from tests.support.proxy import CONFIG, Mesh, echo, fresh_ip, receive_all, workload
+from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, fresh_ip, receive_all, workload
 
 from hostmesh.model.address import NamespacedHostname, NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope
@@ -228,6 +231,36 @@ def not_captured_there(mesh: Mesh) -> None:
     call(mesh)
 
 
+def hostname_without_address(mesh: Mesh) -> None:
+    """The only endpoint of a service is known by a hostname that nobody resolves."""
+    mesh.client.main.names["gone.example"] = ()
+    serving(mesh, addresses=(), hostname="gone.example")
+    dial(mesh, VIP, 80)
+
+
+def socks_name_without_address(mesh: Mesh) -> None:
+    mesh.client.main.names["gone.example"] = ()
+    listener = mesh.client.listen("socks5", "127.0.0.1")
+    with socket.create_connection((str(listener.ip), listener.port), timeout=PATIENCE) as sock:
+        sock.sendall(b"\x05\x01\x00\x05\x01\x00\x03\x0cgone.example\x00\x50")
+        while sock.recv(64):
+            continue
+
+
+def stream_is_reset(mesh: Mesh) -> None:
+    """A peer of the mesh gives one stream up; its tunnel goes on."""
+    with mesh.app(echo) as app, peer_of(mesh) as peer:
+        stream = peer.connect(f"{mesh.ip}:{app.port}")
+        assert peer.answer(stream)[":status"] == "200"
+        peer.h2.reset_stream(stream, ErrorCodes.INTERNAL_ERROR)
+        peer.flush()
+        mesh.server.main.wait_logs(1)
+
+
+def peer_of(mesh: Mesh) -> Peer:
+    return dial_peer((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem)
+
+
 def own_port(mesh: Mesh) -> None:
     dial(mesh, "127.0.0.1", 15001)
 
@@ -367,6 +400,22 @@ ROWS = [
         not_captured_there,
         Logged("io error: the peer does not know the server name", "CONNECT", "DESTINATION_NOT_CAPTURED"),
         Logged("tls handshake error: no single captured workload .*", "", "DESTINATION_NOT_CAPTURED", early=True),
+    ),
+    Row(
+        "a hostname without an address",
+        hostname_without_address,
+        Logged("no ip addresses were resolved for workload: gone.example: no such name", "", "NO_ADDRESS", early=True),
+    ),
+    Row(
+        "a name said by SOCKS that nobody has",
+        socks_name_without_address,
+        Logged("dns lookup: .*no such name", "", "NO_ADDRESS", early=True),
+    ),
+    Row(
+        "the peer resets a stream",
+        stream_is_reset,
+        None,
+        Logged("receive: stream error received: INTERNAL_ERROR", "CONNECT", "INTERRUPTED"),
     ),
     Row(
         "our own port",

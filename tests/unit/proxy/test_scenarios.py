@@ -120,10 +120,9 @@ def test_a_service_is_reached_through_its_waypoint(of: str, named: str) -> None:
 def test_every_scenario_names_a_test_that_exists() -> None:
     """The table of scenarios is kept: a test that is renamed or removed is missed there."""
     root = TABLE.parents[1]
-    rows = [
-        row for row in TABLE.read_text().splitlines() if row.startswith("|") and row[2] in "`abcdefghijklmnopqrstuvwxyz"
-    ]
-    assert len(rows) > 100
+    heads = ("| Scenario |", "| Rule |", "| Input |", "|---|")
+    rows = [row for row in TABLE.read_text().splitlines() if row.startswith("|") and not row.startswith(heads)]
+    assert len(rows) > 150
     for row in rows:
         tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
         assert tests or "Left out: " in row, row

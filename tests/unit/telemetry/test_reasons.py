@@ -59,6 +59,29 @@ def test_a_text_has_its_code(text: str) -> None:
     assert reason_of(text) is TEXTS[text]
 
 
+@pytest.mark.parametrize("name", ["clock", "expired", "revoked", "tls", "certificate", "unknownissuer", "clienthello"])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("no healthy upstream: 10.9.9.9:80, default/{} has no endpoints", Reason.NO_ENDPOINT),
+        ("no healthy upstream: 10.9.9.9:81, no endpoint of default/{} serves port 81", Reason.PORT_UNKNOWN),
+        ("unknown waypoint: default/{}", Reason.WAYPOINT_UNKNOWN),
+        ("no service or workload for hostname: {}", Reason.NAME_UNKNOWN),
+        ("no ip addresses were resolved for workload: {}.example: no such name", Reason.NO_ADDRESS),
+        ("dns lookup: {}.example: no such name", Reason.NO_ADDRESS),
+        ("failed to fetch information about local workload: default/{}", Reason.SOURCE_UNKNOWN),
+        (
+            "io error: identity verification error: expected spiffe://a/ns/{0}/sa/{0}, got spiffe://a/ns/{0}/sa/x",
+            Reason.IDENTITY_MISMATCH,
+        ),
+        ("identity error: no certificate came for spiffe://a/ns/{0}/sa/{0}", Reason.CERTIFICATE_MISSING),
+    ],
+)
+def test_a_name_is_not_read_as_a_cause(text: str, reason: Reason, name: str) -> None:
+    """A service may be called `clock`: what is the matter with it is not the time."""
+    assert reason_of(text.format(name)) is reason
+
+
 def test_a_refusal_of_15008_is_the_agents() -> None:
     """The text is the same for every port."""
     refused = failures.hbone_connect(errno.ECONNREFUSED, 15008)
