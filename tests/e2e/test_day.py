@@ -278,14 +278,14 @@ def test_a_restart_refuses_nobody(watch: Watch) -> None:
         watch.accepted(f"restart on {host}")
 
 
-@pytest.mark.parametrize(("victim", "limit"), [("worker", 5), ("main", 10)])
-def test_a_crash_is_over_in_seconds(watch: Watch, victim: str, limit: float) -> None:
-    """What was under way is lost; everything else is answered. A new main costs a second of two idle processors."""
+@pytest.mark.parametrize("victim", ["worker", "main"])
+def test_a_crash_is_over_in_five_seconds(watch: Watch, victim: str) -> None:
+    """What was under way is lost; everything else is answered."""
     main = HOSTS.shows("mesh2", AGENT, "MainPID")
     pid = main if victim == "main" else str(HOSTS.status("mesh2")["workers"][0]["pid"])
     before = traffic()
     HOSTS.must("mesh2", "kill", "-KILL", pid)
-    took = seconds_until(lambda: traffic().answered > before.tried + 5, limit)
+    took = seconds_until(lambda: traffic().answered > before.tried + 5, 5)
     say(f"kill -9 of {victim}: new connections are answered after {took:.1f} s")
     watch.recovered()
 
