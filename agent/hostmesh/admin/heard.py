@@ -86,7 +86,7 @@ _PLAIN = frozenset({Reason.MUTUAL_TLS, Reason.PLAINTEXT})
 def _step(line: Heard | None, caller: Workload, now: float) -> Step:
     who = f"{caller.namespace}/{caller.name}"
     if line is None:
-        return Step("log", f"no connection of {who} has come here lately")
+        return Step("log", f"the log of this host has no connection of {who} in the last minutes")
     fields, error = line.fields, line.fields.get("error", "")
     whose = who if "src.workload" in fields else f"the host of {who}"
     came = f"the last connection of {whose} came {max(0, now - line.at):.0f} s ago"
