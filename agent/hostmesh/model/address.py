@@ -27,12 +27,19 @@ def canonical(ip: IPAddress) -> IPAddress:
     return ip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class SocketAddress:
-    """`ip:port`; IPv6 is always printed in brackets."""
+    """`ip:port`; IPv6 is always printed in brackets.
+
+    Its constructor is written out because that of `dataclass` stays interpreted, and every connection makes some.
+    """
 
     ip: IPAddress
     port: int
+
+    def __init__(self, ip: IPAddress, port: int) -> None:
+        object.__setattr__(self, "ip", ip)
+        object.__setattr__(self, "port", port)
 
     @classmethod
     def of(cls, ip: str, port: int) -> SocketAddress:

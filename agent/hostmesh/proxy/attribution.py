@@ -14,12 +14,19 @@ from hostmesh.model.address import SocketAddress
 from hostmesh.model.local import MARK_SHIFT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Attributed:
-    """`number` is the local workload's, 0 for a socket without a mark."""
+    """`number` is the local workload's, 0 for a socket without a mark.
+
+    Not frozen, and with a constructor of its own, because every connection has one: see `wire.http2.events`.
+    """
 
     number: int
     destination: SocketAddress
+
+    def __init__(self, number: int, destination: SocketAddress) -> None:
+        self.number = number
+        self.destination = destination
 
 
 Attribution = Callable[[_socket.socket], Attributed]

@@ -65,22 +65,32 @@ class Parties:
         return cls(before, after, f" {render_fields(before)}" if before else "", f" {render_fields(after)}", logged)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Outcome:
     """How a connection ended. Bytes are seen by the reporter's own workload; `duration` is in seconds."""
 
     bytes_sent: int
     bytes_received: int
     duration: float
-    error: str = ""
-    flags: str = "-"
+    error: str
+    flags: str
+
+    def __init__(
+        self, bytes_sent: int, bytes_received: int, duration: float, error: str = "", flags: str = "-"
+    ) -> None:
+        self.bytes_sent = bytes_sent
+        self.bytes_received = bytes_received
+        self.duration = duration
+        self.error = error
+        self.flags = flags
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Completion:
     """A `Record`: `connection complete`. Fields or text are made when somebody writes them, and only those.
 
-    Not frozen, because there is one for each connection and freezing costs three times the construction.
+    Not frozen, and with a constructor of its own, as `Outcome`: there is one of both for each connection, and what
+    `dataclass` writes stays interpreted.
 
     Args:
         parties: what the route's connections share.
@@ -95,6 +105,13 @@ class Completion:
     destination: str
     hbone: str
     outcome: Outcome
+
+    def __init__(self, parties: Parties, source: str, destination: str, hbone: str, outcome: Outcome) -> None:
+        self.parties = parties
+        self.source = source
+        self.destination = destination
+        self.hbone = hbone
+        self.outcome = outcome
 
     @property
     def level(self) -> str:

@@ -58,20 +58,38 @@ class HostPort:
         return f"{self.hostname}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class ConnectRequest:
     """A CONNECT as received; only `authority` was checked, all else is what the peer says.
 
     `baggage` is "" where absent or not printable ASCII; several lines are joined by commas. `forwarded_for` is as
     written, quotes removed, or "". `traceparent` is "" unless valid. `network` is None without x-forwarded-network.
+
+    Not frozen, and with a constructor of its own, because every connection has one: see `wire.http2.events`.
     """
 
     authority: str
-    baggage: str = ""
-    forwarded_for: str = ""
-    forwarded_host: str | None = None
-    traceparent: str = ""
-    network: str | None = None
+    baggage: str
+    forwarded_for: str
+    forwarded_host: str | None
+    traceparent: str
+    network: str | None
+
+    def __init__(
+        self,
+        authority: str,
+        baggage: str = "",
+        forwarded_for: str = "",
+        forwarded_host: str | None = None,
+        traceparent: str = "",
+        network: str | None = None,
+    ) -> None:
+        self.authority = authority
+        self.baggage = baggage
+        self.forwarded_for = forwarded_for
+        self.forwarded_host = forwarded_host
+        self.traceparent = traceparent
+        self.network = network
 
     @property
     def target(self) -> SocketAddress | HostPort:
