@@ -112,6 +112,11 @@ def receive(reason: str) -> Failure:
     return Failure(f"receive: {reason}", "CONNECT")
 
 
+def relayed(number: int, *, upwards: bool) -> Failure:
+    """One of two joined connections broke, on the way to the server or from it, and its peer has not said so."""
+    return Failure(f"{'send' if upwards else 'receive'}: io error: {_io(number)}", "CONNECT")
+
+
 _REASONS = {
     400: "Bad Request",
     401: "Unauthorized",

@@ -338,9 +338,9 @@ class OutboundConnection:
         self._relay = Relay(self._context.loop, self._sock, connect.sock, self._relayed, traffic.received, traffic.sent)
         self._relay.start()
 
-    def _relayed(self) -> None:
+    def _relayed(self, failure: Failure | None) -> None:
         assert self._relay is not None
-        self._end(self._relay.bytes_up, self._relay.bytes_down, None)
+        self._end(self._relay.bytes_up, self._relay.bytes_down, failure)
 
     # Ends
 

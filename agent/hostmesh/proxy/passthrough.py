@@ -150,9 +150,9 @@ class PlaintextConnection:
         self._relay = Relay(self._context.loop, self._sock, connect.sock, self._relayed, traffic.received, traffic.sent)
         self._relay.start()
 
-    def _relayed(self) -> None:
+    def _relayed(self, failure: Failure | None) -> None:
         assert self._relay is not None
-        self._end(self._relay.bytes_down, self._relay.bytes_up, None)
+        self._end(self._relay.bytes_down, self._relay.bytes_up, failure)
 
     def _refuse(self, reason: str) -> None:
         """Nothing is known that could be counted: only the log says it."""

@@ -1,13 +1,16 @@
 """Relay: two plain TCP connections joined (passthrough, and plaintext that arrives at a captured workload).
 
 Each direction ends on its own: FIN goes on as FIN, a reset goes on as FIN as well, as other ambient proxies do it.
+What breaks in another way (a peer that is gone without a word) resets both: half an answer must not look like a whole.
 """
 
 from __future__ import annotations
 
 import _socket
+import errno
 from collections.abc import Callable
 
+from hostmesh.proxy.failure import Failure, relayed
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
@@ -19,6 +22,9 @@ CHUNK = 1 << 18
 MOVES_PER_EVENT = 16
 """Chunks moved in one direction before other connections get their turn."""
 
+_GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
+"""A reset by the peer, or what it leaves behind for who writes."""
+
 _READ = READABLE | PEER_SHUT | BROKEN
 _scratch = shared(CHUNK)
 
@@ -26,7 +32,7 @@ _scratch = shared(CHUNK)
 class _Direction:
     """Bytes from `source` to `sink`."""
 
-    __slots__ = ("counter", "ended", "moved", "pending", "sink", "source")
+    __slots__ = ("broken", "counter", "ended", "moved", "pending", "sink", "source")
 
     def __init__(self, source: _socket.socket, sink: _socket.socket, counter: Counter | None) -> None:
         self.source = source
@@ -35,6 +41,8 @@ class _Direction:
         self.moved = 0
         self.pending: memoryview | None = None
         self.ended = False
+        self.broken = 0
+        """The error that is neither an end nor a reset."""
 
     def pump(self) -> bool:
         """Move what can be moved; False when more may be there, because a turn's share is used up."""
@@ -48,7 +56,9 @@ class _Direction:
                     n = self.source.recv_into(_scratch, 0, DONTWAIT)
                 except BlockingIOError:
                     return True
-                except OSError:
+                except OSError as error:
+                    if self._is_broken(error):
+                        return True
                     n = 0
                 if not n:
                     self._end()
@@ -64,7 +74,8 @@ class _Direction:
             n = self.sink.send(data, DONTWAIT_NOSIGNAL)
         except BlockingIOError:
             n = 0
-        except OSError:
+        except OSError as error:
+            self._is_broken(error)
             self.pending = None
             self.ended = True  # nobody is there to read; the other direction finds out by itself
             return True
@@ -76,6 +87,12 @@ class _Direction:
             return True
         self.pending = data[n:] if self.pending is not None else memoryview(bytes(data[n:]))
         return False
+
+    def _is_broken(self, error: OSError) -> bool:
+        if error.errno is not None and error.errno not in _GONE:
+            self.ended = True
+            self.broken = error.errno
+        return self.broken != 0
 
     def _end(self) -> None:
         self.ended = True
@@ -92,7 +109,7 @@ class Relay:
         loop: the worker's.
         client: who connected; not registered yet.
         server: who was connected to; registered by the connect, watched for writing.
-        done: called once when both sockets are closed.
+        done: called once when both sockets are closed, with what went wrong.
         from_client: counts bytes.
         to_client: counts bytes.
     """
@@ -104,14 +121,14 @@ class Relay:
         loop: Loop,
         client: _socket.socket,
         server: _socket.socket,
-        done: Callable[[], None],
+        done: Callable[[Failure | None], None],
         from_client: Counter | None = None,
         to_client: Counter | None = None,
     ) -> None:
         self._loop = loop
         self._client = client
         self._server = server
-        self._done: Callable[[], None] | None = done
+        self._done: Callable[[Failure | None], None] | None = done
         self._up = _Direction(client, server, from_client)
         self._down = _Direction(server, client, to_client)
 
@@ -134,10 +151,13 @@ class Relay:
 
     def abort(self) -> None:
         """End it now, both ways, visibly."""
+        self._cut(None)
+
+    def _cut(self, failure: Failure | None) -> None:
         if self._done is not None:
             reset(self._loop, self._client)
             reset(self._loop, self._server)
-            self._finish()
+            self._finish(failure)
 
     def _client_ready(self, mask: int) -> None:
         self._move(self._up, self._down, mask)
@@ -161,6 +181,8 @@ class Relay:
             return
         if not direction.pump():
             self._loop.call_later(0, lambda: self._pump(direction))
+        elif direction.broken:
+            self._cut(relayed(direction.broken, upwards=direction is self._up))
         elif direction.pending is not None:
             self._loop.watch_writable(direction.sink.fileno())
         self._close_if_done()
@@ -169,9 +191,9 @@ class Relay:
         if self._done is not None and self._up.ended and self._down.ended:
             self._loop.close_later(self._client)
             self._loop.close_later(self._server)
-            self._finish()
+            self._finish(None)
 
-    def _finish(self) -> None:
+    def _finish(self, failure: Failure | None) -> None:
         done, self._done = self._done, None
         if done is not None:
-            done()
+            done(failure)

@@ -151,6 +151,7 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("clienthello", Reason.TLS_HANDSHAKE),
     ("connection failed", Reason.APPLICATION_REFUSED),
     ("receive:", Reason.INTERRUPTED),
+    ("send:", Reason.INTERRUPTED),
     ("os error", Reason.CONNECT_FAILED),
     ("io error", Reason.CONNECT_FAILED),
 )

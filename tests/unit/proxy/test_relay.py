@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import queue
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from tests.support.proxy import PATIENCE, LoopThread, pattern, send_until_blocked
+from tests.support.proxy import PATIENCE, LoopThread, pattern, receive_all, send_until_blocked
 
+from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.relay import Relay
 from hostmesh.telemetry.metrics import Counter
+from hostmesh.telemetry.reasons import Reason, reason_of
 
 SIZE = 16 << 20
 
@@ -25,6 +30,7 @@ class Joined:
     server: socket.socket
     relay: Relay
     done: threading.Event
+    failures: list[Failure | None]
     up: Counter = field(default_factory=Counter)
 
 
@@ -42,14 +48,19 @@ def joined() -> Iterator[Joined]:
     client, left = pair()
     server, right = pair()
     done, up = threading.Event(), Counter()
+    failures: list[Failure | None] = []
+
+    def finish(failure: Failure | None) -> None:
+        failures.append(failure)
+        done.set()
 
     def start() -> Relay:
         thread.loop.register(right.fileno(), lambda _: None, writable=True)
-        relay = Relay(thread.loop, left, right, done.set, up)
+        relay = Relay(thread.loop, left, right, finish, up)
         relay.start()
         return relay
 
-    made = Joined(client, server, thread.call(start), done, up)
+    made = Joined(client, server, thread.call(start), done, failures, up)
     yield made
     client.close()
     server.close()
@@ -105,6 +116,70 @@ def test_a_reset_becomes_an_end(joined: Joined) -> None:
     assert joined.server.recv(1) == b""
     joined.server.close()
     assert joined.done.wait(PATIENCE)
+    assert joined.failures == [None]
+
+
+def send_for_ever(sock: socket.socket) -> None:
+    while True:
+        sock.sendall(bytes(1 << 20))
+
+
+def test_a_peer_that_is_gone_without_a_word_is_a_failure_and_no_end() -> None:
+    """What a timeout breaks off looks broken off to the other side, and the log says what it was."""
+    thread = LoopThread()
+    client, left = pair()
+    server, right = pair()
+    right.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50)
+    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
+
+    def start() -> None:
+        thread.loop.register(right.fileno(), lambda _: None, writable=True)
+        Relay(thread.loop, left, right, done.put).start()
+
+    with client, server:
+        thread.call(start)
+        with pytest.raises(ConnectionError):  # the server takes nothing: to its sender it is as good as gone
+            send_for_ever(client)
+        failure = done.get(timeout=PATIENCE)
+        assert failure == Failure("send: io error: Connection timed out (os error 110)", "CONNECT")
+        assert reason_of(failure.error, failure.flags) is Reason.INTERRUPTED
+    thread.settle()
+    thread.stop()
+
+
+class Silent(socket.socket):
+    """A connection whose keepalive gets no answer any more, once it has given what was there."""
+
+    def recv_into(self, *args: Any) -> int:
+        """See `socket`."""
+        try:
+            return super().recv_into(*args)
+        except BlockingIOError:
+            raise TimeoutError(errno.ETIMEDOUT, "Connection timed out") from None
+
+
+def test_half_an_answer_does_not_look_like_a_whole_one() -> None:
+    """The client's connection is reset, as the server has not ended."""
+    thread = LoopThread()
+    client, left = pair()
+    server, right = pair()
+    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
+    server.sendall(b"half")
+
+    def start() -> None:
+        silent = Silent(fileno=right.detach())
+        thread.loop.register(silent.fileno(), lambda _: None, writable=True)
+        Relay(thread.loop, left, silent, done.put).start()
+
+    with client, server:
+        thread.call(start)
+        with pytest.raises(ConnectionResetError):
+            receive_all(client)
+        assert done.get(timeout=PATIENCE) == Failure(
+            "receive: io error: Connection timed out (os error 110)", "CONNECT"
+        )
+    thread.settle()
+    thread.stop()
 
 
 def test_a_reader_that_sleeps_stops_the_writer(joined: Joined) -> None:

@@ -96,6 +96,7 @@ def test_no_failure_is_without_a_code() -> None:
         "reason": "something",
         "number": errno.ECONNRESET,
         "port": 15008,
+        "upwards": True,
         "status": 503,
         "stated": "POLICY_DENIED",
         "policies": ("a/b",),
