@@ -19,7 +19,7 @@ import dns.query
 import dns.rcode
 import pytest
 from click.testing import CliRunner
-from tests.netns.test_local_mode import put_certificate
+from tests.netns.two_hosts import put_certificate
 from tests.support.agent import RunningAgent, agent, start, until
 from tests.support.netns import Namespace
 from tests.support.pki import Authority

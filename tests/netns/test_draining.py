@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.netns.test_local_mode import MESH, put_certificate
+from tests.netns.two_hosts import MESH, put_certificate
 from tests.support.agent import RunningAgent, agent, start, until
 from tests.support.pki import Authority
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.netns.test_local_mode import MESH, put_certificate
-from tests.support.agent import agent, start, until
-from tests.support.pki import Authority
+from tests.netns.two_hosts import local_agents
+from tests.support.agent import until
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -28,33 +25,10 @@ def is_cut(sock: socket.socket) -> bool:
 
 def test_a_workload_and_its_hosts_other_services(lab: Lab, tmp_path: Path) -> None:
     """Ssh passes through, whatever policies the workload has; the workload's unregistered port does not."""
-    authority = Authority()
-    mesh = tmp_path / "mesh.yaml"
-    mesh.write_text(MESH.replace("CLIENT", lab.host.v4).replace("SERVER", lab.peer.v4))
     ssh = lab.listen(lab.peer, "0.0.0.0", 2222, lab.other)
     app = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
     lab.listen(lab.peer, lab.peer.v4, 9090, lab.b)
-    with ExitStack() as stack:
-        agents = []
-        for name, where, cgroup, node in (("w1", lab.host, lab.a, "host1"), ("w2", lab.peer, lab.b, "host2")):
-            directory = tmp_path / name
-            directory.mkdir()
-            made = stack.enter_context(agent(where, directory, cgroup.path))
-            put_certificate(directory / "certificates", authority, name)
-            (made.workloads / "w.yaml").write_text(
-                f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
-            )
-            made.configure(
-                node=node,
-                workers=1,
-                local_xds_path=str(mesh),
-                certificates={"directory": str(directory / "certificates")},
-            )
-            start(made)
-            agents.append(made)
-        client = agents[0]
-        until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
-
+    with local_agents(lab, tmp_path) as (client, _):
         sock = lab.connect(lab.host, (lab.peer.v4, 2222), lab.a)
         sock.sendall(b"SSH-2.0")
         with lab.accept(ssh) as served:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.agent import RunningAgent, agent, start, until
+from tests.netns.two_hosts import enrolled_agents
+from tests.support.agent import RunningAgent, start, until
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import document
 
@@ -98,33 +99,19 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
             ],
             dry_run=False,
         )
-        agents = []
-        for name, where, cgroup, node in (("web", lab.host, lab.a, "host1"), ("client", lab.peer, lab.b, "host2")):
-            directory = tmp_path / name
-            directory.mkdir()
-            made = stack.enter_context(agent(where, directory, cgroup.path))
-            (directory / "join-token").write_text(plane.client.token(node, 600)["token"])
-            (made.workloads / "w.yaml").write_text(
-                f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
-                f"probes: [{{port: 8080, from: [{PROBER}/32]}}]\n"
+        agents = stack.enter_context(
+            enrolled_agents(
+                lab,
+                plane,
+                tmp_path,
+                ("web", "client"),
+                lambda name: {"workers": 1, "network_policy": {"enforce": name == "web"}},
+                f"probes: [{{port: 8080, from: [{PROBER}/32]}}]\n",
             )
-            made.configure(
-                node=node,
-                workers=1,
-                control_plane={
-                    "address": f"{lab.peer.v4}:15012",
-                    "server_name": "localhost",
-                    "root_cert": str(plane.directory / "state" / "ca" / "root-cert.pem"),
-                },
-                network_policy={"enforce": name == "web"},
-            )
-            start(made)
-            agents.append(made)
+        )
         for port in (8080, 9090):
             _serve(lab, lab.listen(lab.host, "::", port, lab.a), stack)
-        found = Mesh(lab, plane, *agents)
-        until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
-        yield found
+        yield Mesh(lab, plane, *agents)
 
 
 def _serve(lab: Lab, listener: socket.socket, stack: ExitStack) -> None:

@@ -15,7 +15,8 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from tests.support.agent import RunningAgent, agent, start, until
+from tests.netns.two_hosts import enrolled_agents
+from tests.support.agent import RunningAgent, until
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import document
 
@@ -73,29 +74,8 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
             document("ServiceEntry", f"{shop}workloadSelector: {{labels: {{app: web}}}}", "name: shop, namespace: prod")
         )
         plane.client.apply([{"source": "mesh.yaml", "text": text} for text in texts], dry_run=False)
-        agents = []
-        for name, where, cgroup, node in (("client", lab.host, lab.a, "host1"), ("web", lab.peer, lab.b, "host2")):
-            directory = tmp_path / name
-            directory.mkdir()
-            made = stack.enter_context(agent(where, directory, cgroup.path))
-            (directory / "join-token").write_text(plane.client.token(node, 600)["token"])
-            (made.workloads / "w.yaml").write_text(
-                f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
-            )
-            made.configure(
-                node=node,
-                workers=2,
-                xds_on_demand=True,
-                dns={"enabled": True, "domains": ["lab"]},
-                control_plane={
-                    "address": f"{lab.peer.v4}:15012",
-                    "server_name": "localhost",
-                    "root_cert": str(plane.directory / "state" / "ca" / "root-cert.pem"),
-                },
-            )
-            start(made)
-            agents.append(made)
-        until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
+        settings = {"workers": 2, "xds_on_demand": True, "dns": {"enabled": True, "domains": ["lab"]}}
+        agents = stack.enter_context(enrolled_agents(lab, plane, tmp_path, ("client", "web"), lambda _: settings))
         yield Mesh(lab, plane, *agents)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
-from tests.netns.test_local_mode import MESH, put_certificate
-from tests.support.agent import agent, start, until
-from tests.support.pki import Authority
+from tests.netns.two_hosts import MESH, local_agents, local_settings
+from tests.support.agent import until
 
 from hostmesh.kernel import source_routing
 from hostmesh.kernel.sockets import bind_as
@@ -121,30 +119,7 @@ def test_never_half(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_through_two_agents(lab: Lab, tmp_path: Path) -> None:
     """The server sees its client's address, whether it comes by HBONE or in plaintext, and answers it."""
-    authority = Authority()
-    mesh = tmp_path / "mesh.yaml"
-    everybody = MESH.partition("policies:")[0]
-    mesh.write_text(everybody.replace("CLIENT", lab.host.v4).replace("SERVER", lab.peer.v4))
-    with ExitStack() as stack:
-        agents = []
-        for name, where, cgroup, node in (("w1", lab.host, lab.a, "host1"), ("w2", lab.peer, lab.b, "host2")):
-            directory = tmp_path / name
-            directory.mkdir()
-            made = stack.enter_context(agent(where, directory, cgroup.path))
-            put_certificate(directory / "certificates", authority, name)
-            (made.workloads / "w.yaml").write_text(
-                f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n"
-            )
-            made.configure(
-                node=node,
-                workers=1,
-                original_source=True,
-                local_xds_path=str(mesh),
-                certificates={"directory": str(directory / "certificates")},
-            )
-            start(made)
-            agents.append(made)
-        until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
+    with local_agents(lab, tmp_path, MESH.partition("policies:")[0], original_source=True) as (_, server):
         listener = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
         for caller in (lab.a, None):
             sock = lab.connect(lab.host, (lab.peer.v4, 8080), caller)
@@ -156,13 +131,11 @@ def test_through_two_agents(lab: Lab, tmp_path: Path) -> None:
             served.sendall(b"y" * 100_000)
             served.close()
             assert received(sock) == 100_000
-        until(lambda: agents[1].log.count("connection complete") == 2)
-        assert 'src.identity="spiffe://cluster.local/ns/prod/sa/w1"' in agents[1].log
-        agents[1].configure(
+        until(lambda: server.log.count("connection complete") == 2)
+        assert 'src.identity="spiffe://cluster.local/ns/prod/sa/w1"' in server.log
+        server.configure(
             node="host2",
-            workers=1,
-            local_xds_path=str(mesh),
-            certificates={"directory": str(tmp_path / "w2" / "certificates")},
+            **local_settings(server, tmp_path / "mesh.yaml"),
         )
-        agents[1].reload()
+        server.reload()
         assert "15007" not in lab.peer.run("ip", "rule")

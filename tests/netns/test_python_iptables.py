@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.netns.conftest import captured, workload
-from tests.netns.test_local_mode import MESH, put_certificate
+from tests.netns.two_hosts import MESH, put_certificate
 from tests.support.agent import agent, start, until
 from tests.support.netns import Cgroup, Namespace, namespace, slice_of_cgroups
 from tests.support.pki import Authority
