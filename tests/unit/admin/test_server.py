@@ -205,6 +205,29 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(run())
 
 
+def test_an_answer_on_its_way_is_finished_and_not_waited_for_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A door that closes lets go as soon as nobody is being answered."""
+    monkeypatch.setattr(server, "LAST_ANSWERS", 60.0)
+    asked = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        asked.set()
+        await asyncio.sleep(0.1)
+        return Response("done\n")
+
+    async def run() -> bytes:
+        async with asyncio.timeout(20):
+            async with serving(App(Route("/", GET, slow)), ["127.0.0.1"], 0, "test") as port:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await asked.wait()
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert asyncio.run(run()).endswith(b"done\n")
+
+
 def test_only_a_target_is_parsed() -> None:
     """An IPv6 host keeps no brackets, and a port is no part of it."""
     request = parse("GET", "/a%2Fb?reset&level=a=b", {"host": "[::1]:15000"})
