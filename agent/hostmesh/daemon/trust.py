@@ -55,7 +55,6 @@ class Trust:
         self._bundle = decode_trust(encoded)
         told = dict.fromkeys(split_pem(self._bundle.roots_pem))
         self._dismissed |= self._known.keys() - told.keys()
-        self._dismissed -= told.keys()
         if told != self._known:
             _log.info("the mesh has %d root certificates now", len(told))
         self._known = told
