@@ -72,3 +72,10 @@ def test_asked_for_again_once_when_a_workload_is_registered() -> None:
         assert asked.empty()
 
     asyncio.run(main())
+
+
+def test_running_workers_keep_it_where_it_was_switched_off() -> None:
+    """They would have nothing to show to whoever names no server; everything else that is gone they lose."""
+    secrets = cast("SecretManager", None)
+    for enabled, lost in ((True, (SHARED, ALICE)), (False, (ALICE,))):
+        assert SharedInbound(config(enabled=enabled), secrets, lambda _: True).to_lose((SHARED, ALICE)) == lost

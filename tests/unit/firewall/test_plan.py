@@ -142,6 +142,17 @@ def test_units_have_policies_of_their_own() -> None:
     assert not model(host, policies=(deny_host,)).passes("ingress", replace(IN, dport=15008))
 
 
+def test_users_have_policies_of_their_own() -> None:
+    """The host's policy does not cut a user whom nothing isolates: before it comes into question, all is accepted."""
+    host = Subject(replace(HOST, namespace="infra"))
+    user = Subject(WEB, SubjectKind.USER, uid=1234, ports=(80,))
+    rules = plan((replace(DENY, namespace="infra"),), Membership((WEB, HOST)), (host, user)).rules.splitlines()
+    for base, match in (("ingress", "tcp dport @t.prod.web"), ("egress", "meta skuid 1234")):
+        said = [rule.partition(f"hostmesh_firewall {base} ")[2].partition(" comment")[0] for rule in rules]
+        to_the_host = next(number for number, rule in enumerate(said) if rule.startswith("goto "))
+        assert said.index(f"{match} accept") < to_the_host
+
+
 def test_deepest_cgroup_decides() -> None:
     """A template instance in a slice of its own is found at its depth."""
     deep = Subject(WEB, SubjectKind.UNIT, "system.slice/app.slice/app@1.service")
