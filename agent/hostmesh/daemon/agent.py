@@ -7,16 +7,14 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
 
-from hostmesh.admin.http import admin_app, readiness_app, stats_app
-from hostmesh.admin.server import serving
 from hostmesh.config.agent import AgentConfig
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.cni_host import CniHost, DescriptorStore, kept_namespaces
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import Handover, leave, take_back
+from hostmesh.daemon.http_doors import http_doors
 from hostmesh.daemon.idling import Idling
 from hostmesh.daemon.istiod_mode import istiod_access
 from hostmesh.daemon.lease import LeaseClient
@@ -48,6 +46,7 @@ from hostmesh.kernel import systemd
 from hostmesh.kernel.memory import Memory
 from hostmesh.kernel.process import check_user, may_change_user
 from hostmesh.kernel.program import SIGNALS
+from hostmesh.kernel.watchdog import feed_watchdog
 from hostmesh.model.identity import Credentials, Identity, InvalidIdentity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.roots import Roots
@@ -196,31 +195,29 @@ class Agent:
         self._cni.read_notes()
         await self._capture.refresh()
         await self._workers.adopt(self._before.workers, self._before.retired, self._before.worker_restarts)
-        async with AsyncExitStack() as doors:
-            await self._open_doors(doors)
-            async with asyncio.TaskGroup() as tasks:
-                parts = [
-                    tasks.create_task(self._workers.run(), name="proxy workers"),
-                    tasks.create_task(self._capture.run(self._follow_workloads), name="capture"),
-                    tasks.create_task(self._policies.run(), name="NetworkPolicies"),
-                    tasks.create_task(self._name_server.run(), name="DNS"),
-                    tasks.create_task(self._quarters.run(), name="network namespaces"),
-                    tasks.create_task(self._cni.run(), name="CNI"),
-                    tasks.create_task(self._secrets.run(), name="certificates"),
-                    tasks.create_task(self._names.run(), name="names"),
-                    tasks.create_task(self._health.run(), name="health"),
-                    tasks.create_task(_feed_watchdog(), name="watchdog"),
-                    tasks.create_task(self._reload_on_hangup(tasks), name="reload"),
-                ]
-                self._joined = tasks.create_task(self._join_mesh(), name="mesh")
-                self._follow_workloads()
-                memory = Memory()
-                memory.settle()
-                Idling(loop, [memory.give_back]).start()
-                await self._stopping.wait()
-                await self._stop()
-                for part in (*parts, self._joined):
-                    part.cancel()
+        async with http_doors(self._view, self._config.settings, self._http), asyncio.TaskGroup() as tasks:
+            parts = [
+                tasks.create_task(self._workers.run(), name="proxy workers"),
+                tasks.create_task(self._capture.run(self._follow_workloads), name="capture"),
+                tasks.create_task(self._policies.run(), name="NetworkPolicies"),
+                tasks.create_task(self._name_server.run(), name="DNS"),
+                tasks.create_task(self._quarters.run(), name="network namespaces"),
+                tasks.create_task(self._cni.run(), name="CNI"),
+                tasks.create_task(self._secrets.run(), name="certificates"),
+                tasks.create_task(self._names.run(), name="names"),
+                tasks.create_task(self._health.run(), name="health"),
+                tasks.create_task(feed_watchdog(), name="watchdog"),
+                tasks.create_task(self._reload_on_hangup(tasks), name="reload"),
+            ]
+            self._joined = tasks.create_task(self._join_mesh(), name="mesh")
+            self._follow_workloads()
+            memory = Memory()
+            memory.settle()
+            Idling(loop, [memory.give_back]).start()
+            await self._stopping.wait()
+            await self._stop()
+            for part in (*parts, self._joined):
+                part.cancel()
 
     def _interrupt(self) -> None:
         """SIGINT stops like SIGTERM; a second one waits for nobody."""
@@ -234,20 +231,6 @@ class Agent:
         systemd.extend_timeout(deadline + 30)
         self._workers.broadcast(pb.ToWorker(drain=pb.Drain(deadline_seconds=deadline)))
         await self._workers.drained(deadline + 1)
-
-    async def _open_doors(self, doors: AsyncExitStack) -> None:
-        ports = self._config.settings.ports
-        families = slice(None if self._config.settings.ipv6 else 1)
-        everywhere, loopback = ["0.0.0.0", "::"][families], ["127.0.0.1", "::1"][families]
-        for app, hosts, port, purpose in (
-            (admin_app(self._view), loopback, ports.admin, "admin"),
-            (stats_app(self._view), everywhere, ports.stats, "stats"),
-            (readiness_app(self._view), everywhere, ports.readiness, "readiness"),
-        ):
-            await doors.enter_async_context(serving(app, hosts, port, purpose, self._http))
-        wanted = {str(port) for port in (ports.admin, ports.stats, ports.readiness)}
-        for name in [name for name in self._http if name.rpartition(":")[2] not in wanted]:
-            self._http.pop(name).close()
 
     async def _join_mesh(self) -> None:
         """Enrol if need be, then follow the control plane and renew this node's own certificate."""
@@ -409,13 +392,3 @@ class Agent:
 
     def _want_name(self, hostname: str) -> None:
         self._names.want(hostname)
-
-
-async def _feed_watchdog() -> None:
-    """Tell systemd that the loop turns; returns at once where nobody watches."""
-    interval = systemd.watchdog_interval()
-    if interval is None:
-        return
-    while True:
-        systemd.notify_watchdog()
-        await asyncio.sleep(interval / 3)

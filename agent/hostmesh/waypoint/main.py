@@ -21,6 +21,7 @@ from hostmesh.identity.manager import SecretManager
 from hostmesh.identity.node import NodeStore
 from hostmesh.kernel import systemd
 from hostmesh.kernel.program import SIGNALS, Program
+from hostmesh.kernel.watchdog import feed_watchdog
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
 from hostmesh.rpc.endpoint import Endpoint
@@ -125,7 +126,7 @@ class Waypoint:
                     tasks.create_task(self._publisher.run(), name="publisher"),
                     tasks.create_task(self._serve(), name="envoy"),
                     tasks.create_task(self._tunnels.run(), name="tunnels"),
-                    tasks.create_task(self._watchdog(), name="watchdog"),
+                    tasks.create_task(feed_watchdog(), name="watchdog"),
                 ]
                 await self._stopping.wait()
                 systemd.notify_stopping("envoy finishes its requests")
@@ -216,9 +217,3 @@ class Waypoint:
             "serving": serving(self._publisher.in_force),
             "metrics": f"{self._options.bind}:{port}" if (port := self._options.metrics_port) else "",
         }
-
-    async def _watchdog(self) -> None:
-        interval = systemd.watchdog_interval()
-        while interval is not None:
-            systemd.notify_watchdog()
-            await asyncio.sleep(interval / 3)
