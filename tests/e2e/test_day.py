@@ -126,8 +126,12 @@ def play_former(name: str, collection: Path) -> None:
     must(*environment, "ansible-playbook", "-i", DAY / "inventory.yml", collection / "playbooks" / f"{name}.yml")
 
 
+def version(host: str) -> str:
+    return Path(HOSTS.must(host, "readlink", "/opt/hostmesh/current").strip()).name
+
+
 def versions() -> set[str]:
-    return {Path(HOSTS.must(host, "readlink", "/opt/hostmesh/current").strip()).name for host in ("mesh1", "mesh2")}
+    return {version(host) for host in ("mesh1", "mesh2")}
 
 
 def files(host: str) -> set[str]:
@@ -197,25 +201,40 @@ def test_an_upgrade_and_a_rollback_harm_nothing(watch: Watch) -> None:
     watch.unharmed("rollback")
 
 
-def test_a_version_that_breaks_the_mesh_goes_back_by_itself(watch: Watch, tmp_path: Path) -> None:
-    """The first host's agent starts and is ready, but its services reach nobody; the others keep what they have."""
-    broken = sources(
-        tmp_path,
-        (
-            "agent/hostmesh/proxy/route.py",
-            "    ours = destination.ip.is_loopback",
-            '    if source:\n        return Refused("broken on purpose")\n    ours = destination.ip.is_loopback',
-        ),
-    )
-    before = versions()
+def upgrade_to_broken(folder: Path, condition: str) -> str:
+    """What an upgrade says to a version whose services reach nobody under that condition."""
+    ours = "    ours = destination.ip.is_loopback"
+    broken = f'    if {condition}:\n        return Refused("broken on purpose")\n{ours}'
+    source = sources(folder, ("agent/hostmesh/proxy/route.py", ours, broken))
     command = ("ansible-playbook", "-i", DAY / "inventory.yml", ROOT / "playbooks" / "upgrade.yml")
-    status, text = attempt(*UNCOMPILED, *command, "-e", f"hostmesh_source={broken}", "-e", "hostmesh_gate_retries=4")
+    status, text = attempt(*UNCOMPILED, *command, "-e", f"hostmesh_source={source}", "-e", "hostmesh_gate_retries=4")
     assert status != 0
     assert "was open and is refused" in text
+    return text
+
+
+def test_a_version_that_breaks_the_mesh_goes_back_by_itself(watch: Watch, tmp_path: Path) -> None:
+    """The first host's agent starts and is ready, but its services reach nobody; the others keep what they have."""
+    before = versions()
+    text = upgrade_to_broken(tmp_path, "source")
     assert re.search(r"mesh1 was not upgraded to \S+ and runs \S+\s+again", text)
     assert versions() == before
     assert HOSTS.status("mesh1")["ready"]
     watch.unharmed("a broken upgrade")
+
+
+def test_a_later_host_that_breaks_goes_back_alone(watch: Watch, tmp_path: Path) -> None:
+    """The hosts before it keep the new version, and serve; going back from it is one playbook."""
+    (before,) = versions()
+    text = upgrade_to_broken(tmp_path, 'destination.port == 8080 and __import__("os").uname().nodename == "mesh2"')
+    assert re.search(rf"mesh2 was not upgraded to \S+ and runs {re.escape(before)}\s+again", text)
+    assert version("mesh2") == before
+    assert version("mesh1") != before
+    assert all(HOSTS.status(host)["ready"] for host in ("mesh1", "mesh2"))
+    watch.unharmed("an upgrade that fails later")
+    play("rollback", "-l", "mesh1")
+    assert versions() == {before}
+    watch.unharmed("its rollback")
 
 
 def test_enrolment_and_withdrawal_harm_nobody(watch: Watch) -> None:
