@@ -66,26 +66,6 @@ class Snapshot:
     after: object = field(default=None, compare=False, repr=False)
     news: News = field(default_factory=dict, compare=False, repr=False)
 
-    @classmethod
-    def of(
-        cls,
-        workloads: Iterable[Workload] = (),
-        services: Iterable[Service] = (),
-        authorizations: Iterable[Authorization] = (),
-        network_policies: Iterable[PolicyResource] = (),
-        programs: Iterable[WaypointProgram] = (),
-    ) -> Snapshot:
-        """From the model. Later objects of the same key replace earlier ones.
-
-        Args:
-            workloads: of the mesh.
-            services: of the mesh.
-            authorizations: L4 policies.
-            network_policies: and whom they can mean.
-            programs: of waypoints.
-        """
-        return SnapshotMaker().make(workloads, services, authorizations, network_policies, programs)
-
     def of_type(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type that is not served."""
         return self.by_type().get(type_url) or _NOTHING
@@ -162,7 +142,15 @@ class SnapshotMaker:
         network_policies: Iterable[PolicyResource] = (),
         programs: Iterable[WaypointProgram] = (),
     ) -> Snapshot:
-        """The snapshot of these; arguments as `Snapshot.of`."""
+        """The snapshot of these. Later objects of the same key replace earlier ones.
+
+        Args:
+            workloads: of the mesh.
+            services: of the mesh.
+            authorizations: L4 policies.
+            network_policies: and whom they can mean.
+            programs: of waypoints.
+        """
         last = self._last
         moved, fresh, gone = self._workloads.take(workloads)
         altered, more, less = self._services.take(services)

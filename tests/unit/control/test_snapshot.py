@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.control.snapshot import Difference, ResourceSet, Snapshot, SnapshotMaker, content_version, difference
+from hostmesh.control.snapshot import Difference, ResourceSet, SnapshotMaker, content_version, difference
 from hostmesh.model.address import GatewayAddress, NamespacedHostname
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.service import Service
@@ -25,7 +25,7 @@ def test_from_the_model() -> None:
     service = Service(name="web", namespace="default", hostname="web")
     policy = Authorization("deny", "default", PolicyScope.NAMESPACE, Action.DENY)
     twin = replace(WEB, uid="c//x/default/twin")
-    snapshot = Snapshot.of([WEB, twin], [service], [policy])
+    snapshot = SnapshotMaker().make([WEB, twin], [service], [policy])
     assert set(snapshot.addresses.data) == {WEB.uid, twin.uid, "default/web"}
     assert decode_address(snapshot.of_type(ADDRESS_TYPE).data[WEB.uid]) == WEB
     assert decode_authorization(snapshot.of_type(AUTHORIZATION_TYPE).data["default/deny"]) == policy
@@ -47,7 +47,7 @@ def test_what_no_proxy_would_take_is_not_sent(caplog: pytest.LogCaptureFixture) 
         assert after.addresses.data[WEB.uid] == before.addresses.data[WEB.uid]
         assert after.addresses.versions[other.uid] != before.addresses.versions[other.uid]
     assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == [WEB.uid]
-    assert WEB.uid not in Snapshot.of([replace(WEB, waypoint=waypoint)]).addresses.data
+    assert WEB.uid not in SnapshotMaker().make([replace(WEB, waypoint=waypoint)]).addresses.data
 
 
 def test_what_has_not_changed_is_not_serialized_again() -> None:
@@ -62,8 +62,8 @@ def test_what_has_not_changed_is_not_serialized_again() -> None:
 
 def test_versions_are_content() -> None:
     """Equal over restarts, so they are pinned here."""
-    assert Snapshot.of([WEB]).addresses.versions == Snapshot.of([WEB]).addresses.versions
-    assert Snapshot.of([WEB]).addresses != Snapshot.of([replace(WEB, node="n")]).addresses
+    assert SnapshotMaker().make([WEB]).addresses.versions == SnapshotMaker().make([WEB]).addresses.versions
+    assert SnapshotMaker().make([WEB]).addresses != SnapshotMaker().make([replace(WEB, node="n")]).addresses
     assert content_version(b"hostmesh") == content_version(b"hostmesh") != content_version(b"hostmesh ")
     assert len(content_version(b"")) == 16
 

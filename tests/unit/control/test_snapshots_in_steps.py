@@ -59,7 +59,7 @@ def test_steps_lead_to_what_the_whole_is(worlds: list[World]) -> None:
     """Resources, versions and aliases; and the news name all that stands for something else."""
     maker, before = SnapshotMaker(), Snapshot()
     for workloads, services in worlds:
-        made, whole = maker.make(workloads, services), Snapshot.of(workloads, services)
+        made, whole = maker.make(workloads, services), SnapshotMaker().make(workloads, services)
         assert made == whole
         assert dict(made.aliases.exact) == meanings(workloads, services)
         named, compared = news(before, made)[ADDRESS_TYPE], news(before, whole)[ADDRESS_TYPE]

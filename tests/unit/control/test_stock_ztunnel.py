@@ -15,7 +15,7 @@ from grpclib.client import Stream
 from grpclib.const import Status
 from tests.support.mesh import Mesh, until, workload
 
-from hostmesh.control.snapshot import Snapshot
+from hostmesh.control.snapshot import SnapshotMaker
 from hostmesh.model.address import NamespacedHostname, NetworkAddress
 from hostmesh.model.node import NODE_NAMESPACE
 from hostmesh.model.service import Service
@@ -33,7 +33,7 @@ API = NamespacedHostname("default", "api")
 W1 = Workload("w1", "web", "default", (ip_address("10.0.0.1"),), node="mesh2", service_account="web")
 W2 = Workload("w2", "api", "default", (ip_address("10.0.0.2"),), services={API: {80: 8080}})
 S = Service("api", "default", "api", (NetworkAddress("", ip_address("240.240.0.1")),), ports={80: 8080})
-WORLD = Snapshot.of([W1, W2], [S])
+WORLD = SnapshotMaker().make([W1, W2], [S])
 
 
 class Ztunnel:
@@ -162,7 +162,7 @@ def test_what_it_rejects_is_kept_for_the_operator(tmp_path: Path) -> None:
                 await proxy.ask()
                 await proxy.hear(nack="w1: unknown enum: unsupported tunnel protocol: legacy istio mtls")
                 assert (await proxy.hear())[0] == "Authorization"
-                mesh.ads.publish(Snapshot.of([W1], [S]))
+                mesh.ads.publish(SnapshotMaker().make([W1], [S]))
                 assert await proxy.hear() == ("Address", [], ["w2"])
                 [node] = mesh.ads.connected_nodes()
                 assert (node.nacks, node.last_nack[:3]) == (1, "w1:")

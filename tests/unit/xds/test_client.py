@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.mesh import Mesh, background, until
 
-from hostmesh.control.snapshot import ResourceSet, Snapshot
+from hostmesh.control.snapshot import ResourceSet, Snapshot, SnapshotMaker
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Workload
@@ -60,12 +60,12 @@ def test_sync_update_and_removal(tmp_path: Path) -> None:
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
             agent = Agent((await mesh.host("mesh2")).control_plane)
-            mesh.ads.publish(Snapshot.of([WEB], [SERVICE], [DENY]))
+            mesh.ads.publish(SnapshotMaker().make([WEB], [SERVICE], [DENY]))
             async with agent.running():
                 await until(lambda: agent.client.synced)
                 assert agent.names == sorted([WEB.uid, SERVICE.key, DENY.key])
                 moved = replace(WEB, addresses=(ip_address("10.0.0.7"),))
-                mesh.ads.publish(Snapshot.of([moved], [SERVICE], []))
+                mesh.ads.publish(SnapshotMaker().make([moved], [SERVICE], []))
                 await until(lambda: len(agent.names) == 2)
                 await until(lambda: any(WEB.uid in update.addresses for update in agent.updates[2:]))
                 assert any(update.removed_authorizations == (DENY.key,) for update in agent.updates)
@@ -101,7 +101,7 @@ def test_a_bad_resource_is_rejected_and_the_good_ones_are_applied(
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
             agent = Agent((await mesh.host("mesh2")).control_plane)
-            good = Snapshot.of([WEB])
+            good = SnapshotMaker().make([WEB])
             both = {**good.addresses.data, **BAD.data}
             mesh.ads.publish(replace(good, addresses=ResourceSet.of(both)))
             async with agent.running():
@@ -122,7 +122,7 @@ def test_a_reconnect_fetches_only_differences(tmp_path: Path, caplog: pytest.Log
         mesh = Mesh(tmp_path)
         async with mesh.serving():
             agent = Agent((await mesh.host("mesh2")).control_plane)
-            mesh.ads.publish(Snapshot.of([WEB], [SERVICE], [DENY]))
+            mesh.ads.publish(SnapshotMaker().make([WEB], [SERVICE], [DENY]))
             running = agent.running()
             await running.__aenter__()
             await until(lambda: agent.client.synced)
@@ -134,7 +134,7 @@ def test_a_reconnect_fetches_only_differences(tmp_path: Path, caplog: pytest.Log
         agent.updates.clear()
         mesh.open()
         async with mesh.serving():
-            mesh.ads.publish(Snapshot.of([WEB], [], [DENY]))
+            mesh.ads.publish(SnapshotMaker().make([WEB], [], [DENY]))
             await until(lambda: agent.client.connected)
             await until(lambda: agent.updates)
             assert agent.updates == [XdsUpdate(removed_addresses=(SERVICE.key,))]
@@ -156,7 +156,7 @@ def test_a_restarted_agent_starts_with_what_it_knew(tmp_path: Path) -> None:
         mesh = Mesh(tmp_path)
         async with mesh.serving():
             host = await mesh.host("mesh2")
-            mesh.ads.publish(Snapshot.of([WEB], [SERVICE], [DENY]))
+            mesh.ads.publish(SnapshotMaker().make([WEB], [SERVICE], [DENY]))
             first = Agent(host.control_plane, cache)
             async with first.running():
                 await until(lambda: first.client.synced)
@@ -168,7 +168,7 @@ def test_a_restarted_agent_starts_with_what_it_knew(tmp_path: Path) -> None:
             assert (status.restored, status.synced, status.connected) == (True, False, False)
         mesh.open()
         async with mesh.serving():
-            mesh.ads.publish(Snapshot.of([WEB], [SERVICE], [DENY]))
+            mesh.ads.publish(SnapshotMaker().make([WEB], [SERVICE], [DENY]))
             again = Agent(host.control_plane, cache)
             async with again.running():
                 await until(lambda: again.client.synced)
@@ -202,7 +202,7 @@ def test_a_large_mesh_comes_in_pieces(tmp_path: Path) -> None:
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
             agent = Agent((await mesh.host("mesh2")).control_plane)
-            mesh.ads.publish(Snapshot.of(replace(WEB, uid=f"uid{number}") for number in range(2000)))
+            mesh.ads.publish(SnapshotMaker().make(replace(WEB, uid=f"uid{number}") for number in range(2000)))
             async with agent.running():
                 await until(lambda: agent.client.synced)
                 assert len(agent.names) == 2000
@@ -230,7 +230,7 @@ def test_connections_that_are_cut_are_made_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
             agent = Agent((await mesh.host("mesh2")).control_plane)
-            mesh.ads.publish(Snapshot.of([WEB], [SERVICE], [DENY]))
+            mesh.ads.publish(SnapshotMaker().make([WEB], [SERVICE], [DENY]))
             async with agent.running():
                 for connections in range(1, 5):
                     await until(lambda wanted=connections: agent.client.status().connections == wanted)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.mesh import Mesh, background, until
 
 from hostmesh.control.aliases import aliases
-from hostmesh.control.snapshot import ResourceSet, Snapshot
+from hostmesh.control.snapshot import ResourceSet, SnapshotMaker
 from hostmesh.model.address import NamespacedHostname, NetworkAddress
 from hostmesh.model.service import Service, hostname_alias
 from hostmesh.model.workload import Workload
@@ -74,7 +74,7 @@ class Agent:
 
 
 def publish(mesh: Mesh, *workloads: Workload) -> None:
-    mesh.ads.publish(Snapshot.of(workloads, [SERVICE, OTHER]))
+    mesh.ads.publish(SnapshotMaker().make(workloads, [SERVICE, OTHER]))
 
 
 def test_an_agent_holds_its_own_and_what_it_asked_for(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_hostname_is_asked_for_as_an_address_is(tmp_path: Path) -> None:
                 await agent.learn(hostname_alias("shop"), hostname_alias("pub"))
                 assert agent.resources == {"default/shop", "w1", "w2"}
                 pubs = [Service("pub", namespace, "pub") for namespace in ("default", "other")]
-                mesh.ads.publish(Snapshot.of(WORLD[:3], [SERVICE, OTHER, *pubs]))
+                mesh.ads.publish(SnapshotMaker().make(WORLD[:3], [SERVICE, OTHER, *pubs]))
                 await until(lambda: agent.resources >= {"default/pub", "other/pub"})
 
     asyncio.run(main())
@@ -231,7 +231,7 @@ def test_what_was_rejected_is_not_taken_for_nobody(tmp_path: Path) -> None:
     async def main() -> None:
         async with Mesh(tmp_path).serving() as mesh:
             agent = Agent((await mesh.host("mesh2")).control_plane)
-            good = Snapshot.of([at(3)])
+            good = SnapshotMaker().make([at(3)])
             broken = replace(good, addresses=ResourceSet.of({"w3": b"\xff\xff"}), aliases=aliases([at(3)], []))
             mesh.ads.publish(broken)
             async with agent.running():
