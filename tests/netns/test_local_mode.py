@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 
 def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
-    """Traffic is tunnelled and judged; the file is in the dump; a mistake in it is refused by a reload."""
+    """Traffic is tunnelled, judged, and logged as told; the file is in the dump; a reload refuses a mistake in it."""
     with local_agents(lab, tmp_path) as (client, server):
         assert client.get(15021, "/healthz/ready") == "ready\n"
         answer = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
@@ -33,6 +33,10 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
         until(lambda: server.log.count("connection complete") == 2)
         assert 'src.identity="spiffe://cluster.local/ns/prod/sa/w1"' in server.log
         assert "policy rejection" in server.log
+        assert "connection opened" not in server.log
+        server.get(15000, "/logging?level=access=debug", "POST")
+        lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
+        until(lambda: "connection opened" in server.log)
         static = json.loads(client.get(15000, "/config_dump"))["staticConfig"]
         assert ([one["name"] for one in static["workloads"]], len(static["policies"])) == (["w1", "w2"], 1)
         mesh = tmp_path / "mesh.yaml"

@@ -115,9 +115,10 @@ class RunningAgent:
         self.process.send_signal(signal.SIGHUP)
         return self.notes("RELOADING=1", "READY=1")
 
-    def get(self, port: int, path: str) -> str:
+    def get(self, port: int, path: str, method: str = "GET") -> str:
         """Ask one of its HTTP doors."""
-        with self.host.entered(), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+        with self.host.entered(), urllib.request.urlopen(request, timeout=10) as answer:
             return str(answer.read().decode())
 
     def workers(self) -> list[int]:

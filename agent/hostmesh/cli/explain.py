@@ -131,7 +131,7 @@ def _heard(found: Explanation, world: World, source: str, name: str) -> Explanat
 
 def _split(destination: str) -> tuple[str, int]:
     name, colon, port = destination.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
         raise click.UsageError(f"{destination!r} is not host:port, such as web.prod.svc:80 or [2001:db8::1]:443")
     return name.strip("[]"), int(port)
 

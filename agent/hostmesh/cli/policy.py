@@ -35,7 +35,7 @@ def _known_reason(name: str) -> str:
 
 def _host_and_port(text: str) -> str:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError("must be HOST:PORT, such as web.prod.svc:80")
     return text
 

@@ -55,7 +55,7 @@ def _threads(value: str) -> object:
     if not value.endswith("%"):
         return _whole(value)
     percent = value[:-1].strip()
-    if not percent.isdigit() or not 0 < int(percent) <= 100:
+    if not percent.isdecimal() or not 0 < int(percent) <= 100:
         raise Wrong(f"{value!r} is neither a number nor a percentage")
     return max(1, math.ceil(len(os.sched_getaffinity(0)) * int(percent) / 100))
 

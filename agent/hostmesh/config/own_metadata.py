@@ -11,7 +11,7 @@ def _is_true(value: str) -> object:
 
 def _loopback_port(value: str) -> object:
     host, colon, port = value.rpartition(":")
-    if not colon or host not in ("localhost", "127.0.0.1", "[::1]") or not port.isdigit():
+    if not colon or host not in ("localhost", "127.0.0.1", "[::1]") or not port.isdecimal():
         raise Wrong(f"failed to parse DNS_PROXY_ADDR: {value!r} is not localhost:PORT; names are answered on loopback")
     return int(port)
 

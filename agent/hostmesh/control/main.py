@@ -49,9 +49,8 @@ from hostmesh.kernel.systemd import (
     notify_ready,
     notify_reloading,
     notify_stopping,
-    notify_watchdog,
-    watchdog_interval,
 )
+from hostmesh.kernel.watchdog import feed_watchdog
 from hostmesh.telemetry.logs import parse_levels, replace_levels
 
 _log = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ class ControlPlane:
                 tasks.create_task(self._trust.run(), name="trust"),
                 tasks.create_task(self._registry.run(), name="registry"),
                 tasks.create_task(self._planes.run(), name="other control planes"),
-                tasks.create_task(_feed_watchdog(), name="watchdog"),
+                tasks.create_task(feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._announce(), name="readiness"),
                 tasks.create_task(self._reload(), name="reload"),
             ]
@@ -281,11 +280,3 @@ async def run(config: ControlPlaneConfig, read: Callable[[], ControlPlaneConfig]
         loop.add_signal_handler(number, plane.stop)
     await plane.run()
     _log.info("control plane stopped")
-
-
-async def _feed_watchdog() -> None:
-    """Tell systemd that the event loop turns."""
-    interval = watchdog_interval()
-    while interval is not None:
-        notify_watchdog()
-        await asyncio.sleep(interval / 3)

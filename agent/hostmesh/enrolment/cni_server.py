@@ -25,6 +25,8 @@ NOTES = "cni-gone"
 MAX_PACKET = 1 << 18
 MAX_ASKING = 64
 _TIMEOUT = 5.0
+_PAUSE = 0.1
+"""Seconds after a request that could not be accepted."""
 _NOTE_LIMIT = 4096
 _UCRED = struct.Struct("3i")
 
@@ -85,7 +87,13 @@ class CniServer:
             async with asyncio.TaskGroup() as tasks:
                 while True:
                     await self._asking.acquire()
-                    connection, _ = await loop.sock_accept(listener)
+                    try:
+                        connection, _ = await loop.sock_accept(listener)
+                    except OSError as error:  # out of descriptors, for example
+                        self._asking.release()
+                        _log.warning("a CNI request was not accepted: %s", error)
+                        await asyncio.sleep(_PAUSE)
+                        continue
                     tasks.create_task(self._serve(connection), name="cni request")
 
     def read_notes(self) -> None:
@@ -129,14 +137,18 @@ class CniServer:
             return f"user {uid} may not ask"
         connection.settimeout(_TIMEOUT)
         packet, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, connection, MAX_PACKET, 1)
-        asked = _Asked({}, descriptors[0] if descriptors else None)
+        descriptor = descriptors[0] if descriptors else None
         try:
-            asked = _Asked(dict(json.loads(packet)), asked.descriptor)
-            verb = self._verbs[asked.said["verb"]]
+            said = dict(json.loads(packet))
+            verb = self._verbs[said["verb"]]
         except (ValueError, KeyError, TypeError):
-            if asked.descriptor is not None:
-                os.close(asked.descriptor)
+            said, verb = {}, None
+        if descriptor is not None and said.get("verb") != "add":
+            os.close(descriptor)
+            descriptor = None
+        if verb is None:
             return "not a request"
+        asked = _Asked(said, descriptor)
         try:
             async with self._lock:
                 return await verb(asked)
