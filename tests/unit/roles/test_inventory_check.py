@@ -1,4 +1,4 @@
-"""playbooks/site.yml: mistakes of an inventory are told before a host is touched. No host can be reached here."""
+"""site.yml and enrol.yml: mistakes of an inventory are told before a host is touched. No host can be reached here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTROL_PLANE = {"hosts": {"cp1": {}}}
 REACHED = "UNREACHABLE"
 
 
-def site(tmp_path: Path, control_plane: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+def play(name: str, tmp_path: Path, control_plane: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     """What the playbook says for one agent with these variables; on one line, as Ansible breaks lines anywhere."""
     collections = tmp_path / "ansible_collections" / "hostmesh"
     collections.mkdir(parents=True)
@@ -24,7 +24,7 @@ def site(tmp_path: Path, control_plane: Mapping[str, Any], variables: Mapping[st
     groups = {"hostmesh_control_plane": control_plane, "hostmesh_agents": {"hosts": {"a1": variables, "a2": {}}}}
     nobody = {"ansible_ssh_executable": "/bin/false"}
     (tmp_path / "inventory.json").write_text(json.dumps({"all": {"children": groups, "vars": nobody}}))
-    command = ["ansible-playbook", "-i", str(tmp_path / "inventory.json"), str(ROOT / "playbooks" / "site.yml")]
+    command = ["ansible-playbook", "-i", str(tmp_path / "inventory.json"), str(ROOT / "playbooks" / f"{name}.yml")]
     environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_SSH_RETRIES": "0"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -43,7 +43,7 @@ def site(tmp_path: Path, control_plane: Mapping[str, Any], variables: Mapping[st
 )
 def test_a_mistake_is_named_and_nobody_is_touched(tmp_path: Path, variables: dict[str, Any], why: str) -> None:
     """Of the wrong type, not one of the choices, unknown, missing."""
-    said = site(tmp_path, CONTROL_PLANE, variables)
+    said = play("site", tmp_path, CONTROL_PLANE, variables)
     assert why in said
     assert "failed: [a1] (item=" in said
     assert REACHED not in said
@@ -51,7 +51,7 @@ def test_a_mistake_is_named_and_nobody_is_touched(tmp_path: Path, variables: dic
 
 def test_a_mesh_has_a_control_plane(tmp_path: Path) -> None:
     """The group is empty, and it is not said that somebody else is one."""
-    said = site(tmp_path, {}, {})
+    said = play("site", tmp_path, {}, {})
     assert "put a host into the group hostmesh_control_plane" in said
     assert REACHED not in said
 
@@ -59,4 +59,11 @@ def test_a_mesh_has_a_control_plane(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variables", [{}, {"hostmesh_workloads": [{"name": "web", "ports": {"http": 80}}]}])
 def test_what_is_right_goes_on_to_the_hosts(tmp_path: Path, variables: dict[str, Any]) -> None:
     """Then they are asked."""
-    assert REACHED in site(tmp_path, CONTROL_PLANE, variables)
+    assert REACHED in play("site", tmp_path, CONTROL_PLANE, variables)
+
+
+def test_a_host_that_is_added_is_checked_as_well(tmp_path: Path) -> None:
+    """By itself: others, of which nothing is wrong, are asked."""
+    said = play("enrol", tmp_path, CONTROL_PLANE, {"hostmesh_workloads": [{"name": "web", "prots": {}}]})
+    assert "workload_list.prots" in said
+    assert "Look at the host" in said
