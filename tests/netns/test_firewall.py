@@ -183,6 +183,18 @@ def test_a_user_as_a_workload(bench: Bench) -> None:
     assert not bench.reaches(8012)
 
 
+def test_what_systemd_listens_on_for_a_unit(bench: Bench) -> None:
+    """A listener outside the unit's cgroup is judged by its port; other ports of that cgroup are not."""
+    lab = bench.lab
+    for port in (8010, 8011, 8012):
+        lab.listen(lab.host, "::", port, lab.other)
+    unit = Subject(bench.a, SubjectKind.UNIT, lab.a.path, ports=(8010, 8011))
+    options = Options(cgroup_prefix=lab.cgroups.nft_prefix)
+    bench.apply(plan([ALLOW], Membership((bench.a, bench.peer)), [unit], options=options))
+    assert [port for port in (8010, 8011, 8012) if bench.reaches(port)] == [8010, 8012]
+    assert [port for port in (8010, 8011, 8012) if bench.reaches(port, "10.77.0.9")] == [8012]
+
+
 def test_datagrams_to_a_user(bench: Bench) -> None:
     """By the ports that are known; at one that is not, who asks gets no answer, and the agent hears of it."""
     lab, allowed, stranger = bench.lab, bench.lab.peer.v4, "10.77.0.9"

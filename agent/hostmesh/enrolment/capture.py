@@ -178,7 +178,7 @@ class Capture:
         if self._wanted is None:
             return self._namespaces.reassert()
         ruleset = compile_intent(self._reader.complete(self._wanted.intent))
-        if ruleset.intent.users:
+        if ruleset.intent.users or ruleset.intent.socket_levels:
             self._plan_policies(ruleset)  # their ports may be others now
         others = self._apply_others()
         changes = self._redirector.apply(ruleset)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hostmesh.enrolment import units as enrolled_units
+from hostmesh.enrolment.socket_units import ShowSockets
 from hostmesh.enrolment.subjects import UidOf, uid_of
 from hostmesh.kernel import listeners as kernel_listeners
 from hostmesh.kernel import units as systemd_units
@@ -52,3 +53,4 @@ class HostView:
     listeners: Callable[[], Sequence[Listener]] = kernel_listeners.listeners
     failsafe: Callable[[], Facts] = Facts
     receivers: Callable[[], Sequence[Listener]] = kernel_listeners.receivers
+    sockets: ShowSockets = systemd_units.sockets

@@ -195,7 +195,9 @@ class Policing:
         for unit in units:
             member = member_of(unit.workload)
             if member is not None:
-                yield Subject(member, SubjectKind.UNIT, unit.cgroup, _probes(unit.scope))
+                kind, made = SubjectKind.UNIT, unit.sockets
+                probes = _probes(unit.scope)
+                yield Subject(member, kind, unit.cgroup, probes, ports=made.ports, datagrams=made.datagrams)
         for namespace in namespaces:
             member = member_of(namespace.workload)
             if member is not None:

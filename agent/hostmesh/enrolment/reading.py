@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hostmesh.config.strict_yaml import InvalidYaml, Problem
+from hostmesh.enrolment import socket_units, workloads_d
 from hostmesh.enrolment import units as enrolled_units
-from hostmesh.enrolment import workloads_d
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
 from hostmesh.enrolment.namespaces import CapturedNamespace
@@ -55,7 +55,8 @@ def ask_host(enrolled: Iterable[workloads_d.Enrolled], trust_domain: str, view: 
     units = [one for one in everybody if one.unit]
     located = enrolled_units.locate(units, numbers, trust_domain, view.show, view.uid)
     others = subjects(everybody, numbers, trust_domain, view.uid)
-    if mistakes := (*located.mistakes, *others.mistakes):
+    _, clashing, _ = socket_units.assign(everybody, located, view.sockets)
+    if mistakes := (*located.mistakes, *others.mistakes, *clashing):
         raise InvalidYaml(mistakes)
 
 
@@ -98,13 +99,14 @@ class Reader:
         units = [one for one in enrolled if one.unit]
         located = enrolled_units.locate(units, numbers, domain, self._view.show, self._view.uid)
         others = subjects(enrolled, numbers, domain, self._view.uid)
-        mistakes = (*located.mistakes, *others.mistakes)
+        with_sockets, clashing, unheard = socket_units.assign(enrolled, located, self._view.sockets)
+        mistakes = (*located.mistakes, *others.mistakes, *clashing)
         if strict and mistakes:
             raise InvalidYaml(mistakes)
         named = [self._named(one, numbers) for one in enrolled if one.netns]
         attached, clashes = self._attachments.captured(enrolled, numbers, domain, self._settings.dns)
         everybody = Intent(
-            located.units,
+            with_sockets,
             others.users,
             others.host,
             self._settings.ports,
@@ -119,7 +121,7 @@ class Reader:
             tuple(one for one in namespaces if one.workload not in idle),
             workloads,
             idle,
-            (*located.problems, *others.mistakes, *clashes, *self._unheard(enrolled)),
+            (*located.mistakes, *others.mistakes, *clashing, *unheard, *clashes, *self._unheard(enrolled)),
             located.missing_drop_ins,
             tuple(_askers(enrolled, _without(everybody, idle))),
             {one.key: one.health for one in enrolled if one.health is not None},
@@ -134,6 +136,7 @@ class Reader:
         found = self._view.listeners()
         ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in intent.units}
         running = {path: number for path, number in ids.items() if number is not None}
+        intent = replace(intent, units=socket_units.still_systemds(intent.units, self._cgroups.id, found))
         self.host_ports = host_ports(intent, running, found)
         users, listening = with_ports(intent.users, intent.units, running, found)
         if users:

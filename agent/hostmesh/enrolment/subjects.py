@@ -164,7 +164,8 @@ def host_ports(intent: Intent, running: Mapping[str, int], found: Iterable[Liste
         return frozenset()
     cgroups, uids = set(running.values()), {user.uid for user in intent.users}
     return frozenset(one.port for one in found) - {
-        one.port for one in found if one.cgroup in cgroups or one.uid in uids
+        *(one.port for one in found if one.cgroup in cgroups or one.uid in uids),
+        *(port for unit in intent.units for port in unit.sockets.ports),
     }
 
 

@@ -35,13 +35,14 @@ Show = Callable[[Sequence[str]], Mapping[str, Unit]]
 class Located:
     """Enrolled workloads with their cgroups. `missing_drop_ins` are unit names.
 
-    `problems` do not stop the others; those that are `mistakes` are for whoever wrote them to correct.
+    `mistakes` do not stop the others; they are for whoever wrote them to correct. `sockets` are names of the socket
+    units of a workload, by its key.
     """
 
     units: tuple[CapturedUnit, ...]
-    problems: tuple[Problem, ...]
+    mistakes: tuple[Problem, ...]
     missing_drop_ins: tuple[str, ...]
-    mistakes: tuple[Problem, ...] = ()
+    sockets: Mapping[str, tuple[str, ...]]
 
     @property
     def workloads(self) -> tuple[LocalWorkload, ...]:
@@ -64,7 +65,7 @@ def locate(
     everyone = tuple(enrolled)
     found = show([one.unit for one in everyone])
     units: list[CapturedUnit] = []
-    problems: list[Problem] = []
+    sockets: dict[str, tuple[str, ...]] = {}
     mistakes: list[Problem] = []
     missing: list[str] = []
     seen: dict[str, Enrolled] = {}
@@ -72,16 +73,16 @@ def locate(
         unit = found[one.unit]
         scope, unknown = scope_of(one, uid)
         mistakes += (*_mistakes(one, unit, seen.get(unit.name)), *unknown)
-        problems += _problems(one, unit)
         if seen.setdefault(unit.name, one) is not one or unknown:
             continue
         units.append(CapturedUnit(workload_of(one, numbers, trust_domain, unit.name), unit.cgroup, scope))
+        sockets[one.key] = tuple(name for name in unit.triggered_by if name.endswith(".socket"))
         # a slice has no start of its own
         if unit.name.endswith(".service") and not any(
             PurePosixPath(path).name == DROP_IN_NAME for path in unit.drop_ins
         ):
             missing.append(unit.name)
-    return Located(tuple(units), (*mistakes, *problems), tuple(missing), tuple(mistakes))
+    return Located(tuple(units), tuple(mistakes), tuple(missing), sockets)
 
 
 def write_unit_files(directory: Path, wanted: Mapping[str, str]) -> None:
@@ -151,17 +152,3 @@ def _mistakes(one: Enrolled, unit: Unit, other: Enrolled | None) -> list[Problem
     if other is not None:
         said.append(f"{one.unit} is {unit.name}, enrolled already at {other.source}:{other.line}")
     return [Problem(one.source, one.line, "capture.unit", why) for why in said]
-
-
-def _problems(one: Enrolled, unit: Unit) -> list[Problem]:
-    return [
-        Problem(
-            one.source,
-            one.line,
-            "capture.unit",
-            f"connections to {one.unit} are accepted by {trigger}, whose socket is systemd's own: "
-            "inbound is not captured",
-        )
-        for trigger in unit.triggered_by
-        if trigger.endswith(".socket")
-    ]

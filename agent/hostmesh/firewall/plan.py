@@ -70,7 +70,8 @@ class SubjectKind(Enum):
 class Subject:
     """A workload of this host. `cgroup` is a unit's: `system.slice/web.service`.
 
-    `uid`, TCP `ports` and UDP ports (`datagrams`, which others may share) are a user's.
+    `uid`, TCP `ports` and UDP ports (`datagrams`, which others may share) are a user's; a unit has
+    those that systemd listens on for it.
     `probes` are networks and TCP ports from and to which health probes come.
     """
 
@@ -202,7 +203,7 @@ def _sets(
         sets[name] = tuple(elements)
 
     for subject in subjects:
-        if subject.kind is SubjectKind.USER:
+        if _has_ports(subject):
             declare(names.ports_set(subject.member), "type inet_service;", map(str, sorted(subject.ports)))
             declare(names.datagrams_set(subject.member), "type inet_service;", map(str, sorted(subject.datagrams)))
     for family in FAMILIES:
@@ -319,6 +320,11 @@ def _dispatch(
             match = listens if direction is _INGRESS else f"meta skuid {subject.uid}"
             yield f"{match} {f'goto {chain}' if chain else 'accept'}", "a user"
     if direction is _INGRESS:
+        for subject in (one for one in subjects if one.kind is SubjectKind.UNIT and _has_ports(one)):
+            if chain := chains.get(subject.member.uid, "accept" if host else ""):
+                verdict = chain if chain == "accept" else f"goto {chain}"
+                yield f"tcp dport @{names.ports_set(subject.member)} {verdict}", "a unit, by systemd's socket"
+                yield f"udp dport @{names.datagrams_set(subject.member)} {verdict}", "a unit, by systemd's socket"
         users = [one for one in subjects if one.kind is SubjectKind.USER and (one.member.uid in chains or host)]
         for subject in users:  # whoever shares a port with others is judged by each of their policies
             if subject.member.uid in chains:
@@ -329,6 +335,10 @@ def _dispatch(
             yield f"meta l4proto udp ct state new {_NOTICED}", "a user's, perhaps: the agent looks at once"
     if host:
         yield f"goto {host}", "the host"
+
+
+def _has_ports(subject: Subject) -> bool:
+    return subject.kind is SubjectKind.USER or bool(subject.ports or subject.datagrams)
 
 
 def _forward() -> Iterator[tuple[str, str]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "ControlGroup", "Slice", "DropInPaths", "TriggeredBy")
+
+_SOCKET_PROPERTIES = ("Id", "LoadState", "ControlGroup", "Slice", "Accept", "Listen")
+_INTERNET = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)(?:%\w+)?\]|(?P<v4>[0-9.]+)):(?P<port>\d+) \((?P<kind>\w+)\)")
+_KINDS = {"Stream": "tcp", "Datagram": "udp"}
 
 _CONTROLLERS = frozenset({"cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids", "hugetlb", "rdma"})
 """A cgroup must not be taken for a file of a controller: systemd puts an underscore before such names."""
@@ -32,6 +37,21 @@ class Unit:
     triggered_by: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SocketUnit:
+    """A `.socket` unit. Its listeners are made in its own cgroup, or by systemd itself (`cgroups`).
+
+    `accepts` is Accept=yes: systemd takes the connections, and starts an instance for each. TCP `ports` and UDP
+    `datagrams` are of its internet addresses.
+    """
+
+    name: str
+    accepts: bool = False
+    cgroups: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    datagrams: tuple[int, ...] = ()
+
+
 def show(units: Sequence[str]) -> dict[str, Unit]:
     """Ask systemd about units, by the names given; blocking, some ten milliseconds.
 
@@ -40,13 +60,21 @@ def show(units: Sequence[str]) -> dict[str, Unit]:
     """
     if not units:
         return {}
-    manager = _systemctl("show", "--property=ControlGroup")
-    root = manager.removeprefix("ControlGroup=").strip().strip("/")
-    answer = _systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", *units)
-    blocks = answer.strip("\n").split("\n\n")
-    if len(blocks) != len(units):
-        raise SystemdUnavailable(f"systemctl show answered {len(blocks)} units, asked were {len(units)}")
+    root, blocks = _ask(_PROPERTIES, units)
     return {asked: parse(block, root) for asked, block in zip(units, blocks, strict=True)}
+
+
+def sockets(names: Sequence[str]) -> dict[str, SocketUnit]:
+    """Ask systemd about socket units, active or not; those that it cannot load are left out; blocking.
+
+    Raises:
+        SystemdUnavailable: as `show`.
+    """
+    if not names:
+        return {}
+    root, blocks = _ask(_SOCKET_PROPERTIES, names)
+    read = {asked: parse_socket(block, root) for asked, block in zip(names, blocks, strict=True)}
+    return {asked: one for asked, one in read.items() if one is not None}
 
 
 def listens(sockets: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -82,6 +110,31 @@ def parse(block: str, root: str = "") -> Unit:
     )
 
 
+def parse_socket(block: str, root: str = "") -> SocketUnit | None:
+    """Read one socket unit as `systemctl show` prints it, with a `Listen=` line for each address.
+
+    Args:
+        block: as `parse`.
+        root: as `parse`.
+    """
+    pairs = [line.split("=", 1) for line in block.splitlines() if "=" in line]
+    found = parse(block, root)
+    if not found.found:
+        return None
+    ports: dict[str, set[int]] = {"tcp": set(), "udp": set()}
+    for name, value in pairs:
+        address = _INTERNET.fullmatch(value) if name == "Listen" else None
+        if address is not None and address["kind"] in _KINDS:
+            ports[_KINDS[address["kind"]]].add(int(address["port"]))
+    return SocketUnit(
+        found.name,
+        ["Accept", "yes"] in pairs,
+        (str(PurePosixPath(root, "init.scope")), found.cgroup),
+        tuple(sorted(ports["tcp"])),
+        tuple(sorted(ports["udp"])),
+    )
+
+
 def expected_cgroup(unit: str, slice_name: str = "", root: str = "") -> str:
     """Where systemd will put a unit that is not running: below its slice, `a-b.slice` below `a.slice`."""
     parts: list[str] = [root] if root else []
@@ -96,6 +149,16 @@ def _escape(name: str) -> str:
     """As systemd's cg_escape: names that the kernel uses itself get an underscore."""
     taken = name in ("notify_on_release", "release_agent", "tasks") or name.startswith(("_", ".", "cgroup."))
     return f"_{name}" if taken or name.split(".")[0] in _CONTROLLERS else name
+
+
+def _ask(properties: Sequence[str], units: Sequence[str]) -> tuple[str, list[str]]:
+    """The service manager's own cgroup, and what it says of each unit."""
+    manager = _systemctl("show", "--property=ControlGroup")
+    answer = _systemctl("show", f"--property={','.join(properties)}", "--", *units)
+    blocks = answer.strip("\n").split("\n\n")
+    if len(blocks) != len(units):
+        raise SystemdUnavailable(f"systemctl show answered {len(blocks)} units, asked were {len(units)}")
+    return manager.removeprefix("ControlGroup=").strip().strip("/"), blocks
 
 
 def _systemctl(*arguments: str) -> str:

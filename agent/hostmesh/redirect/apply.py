@@ -86,6 +86,7 @@ class Redirector:
     def text(ruleset: Ruleset) -> str:
         """The rules for people, as the tools take them."""
         elements = [ruleset.elements_text(unit) for unit in ruleset.units]
+        elements += [ruleset.sockets_text(unit, cgroup) for unit, cgroup in ruleset.sockets]
         elements += [ruleset.fixed_text(name, one) for name, ones in ruleset.fixed.items() for one in ones]
         return ruleset.rules + "".join(elements)
 
@@ -155,7 +156,7 @@ class Redirector:
     def _look(self, ruleset: Ruleset) -> Seen:
         listing = self._netfilter.list_table()
         elements = self._netfilter.elements(ruleset.sets) if listing is not None else {}
-        ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in ruleset.units}
+        ids = {cgroup: self._cgroups.id(cgroup) for cgroup in ruleset.cgroups}
         return Seen(listing, elements, {cgroup: found for cgroup, found in ids.items() if found is not None})
 
     def _correct(self, ruleset: Ruleset, seen: Seen, differences: Differences) -> bool:

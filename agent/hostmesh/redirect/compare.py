@@ -12,8 +12,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hostmesh.kernel.cgroup import level
 from hostmesh.redirect.plan import TABLE, CapturedUnit, Element, Ruleset
-from hostmesh.redirect.rules import map_name
+from hostmesh.redirect.rules import map_name, sockets_name
 
 _MARK = struct.Struct("=I")
 _DECLARED = re.compile(r"^\t(map|set|chain) (\S+) \{", re.MULTILINE)
@@ -44,25 +45,28 @@ class Seen:
 class Differences:
     """Empty when the kernel is as planned.
 
-    `uncaptured` run, but an element of theirs is missing; `renumbered` have another mark in the map, which is given;
-    `missing` are elements that need no cgroup, with the data that is there instead; `leftover` are keys of no running
-    unit, mostly of cgroups that are gone, or of no plan.
+    `uncaptured` run, but an element of theirs is missing, as it is of what systemd listens on for `sockets`, in the
+    cgroups given; `renumbered` have another mark in the map, which is given; `missing` need no cgroup, and come
+    with the data that is there instead; `leftover` are keys of no running unit, mostly of cgroups that are gone, or of
+    no plan.
     """
 
     rules: tuple[str, ...] = ()
     uncaptured: tuple[CapturedUnit, ...] = ()
+    sockets: tuple[tuple[CapturedUnit, str], ...] = ()
     renumbered: tuple[tuple[CapturedUnit, int], ...] = ()
     missing: tuple[tuple[str, Element, bytes | None], ...] = ()
     leftover: Mapping[str, tuple[bytes, ...]] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.rules or self.uncaptured or self.renumbered or self.missing or self.leftover)
+        return bool(self.rules or self.uncaptured or self.sockets or self.renumbered or self.missing or self.leftover)
 
     def describe(self) -> tuple[str, ...]:
         """One line for each difference."""
         return (
             *self.rules,
             *(f"{unit.workload.unit} runs, but is not captured as {unit.workload.key}" for unit in self.uncaptured),
+            *(f"what {cgroup} listens on is not known as {unit.workload.key}'s" for unit, cgroup in self.sockets),
             *(f"{unit.workload.unit} has the mark {mark:#x} of another workload" for unit, mark in self.renumbered),
             *(f"{name} lacks {element.text} of {element.comment}" for name, element, _ in self.missing),
             *(f"{name} has {_count(keys)} of no running unit" for name, keys in (self.leftover or {}).items()),
@@ -93,6 +97,14 @@ def compare(ruleset: Ruleset, seen: Seen, applied: Applied | None) -> Difference
                 renumbered.append((unit, _MARK.unpack(found)[0]))
         if not complete:
             uncaptured.append(unit)
+    sockets: list[tuple[CapturedUnit, str]] = []
+    for unit, cgroup in ruleset.sockets:
+        cgroup_id = seen.ids.get(cgroup)
+        if cgroup_id is not None:
+            name, keys = sockets_name(level(cgroup)), unit.sockets.elements(cgroup_id)
+            wanted[name] |= dict.fromkeys(keys, b"")
+            if any(key not in seen.elements.get(name, {}) for key in keys):
+                sockets.append((unit, cgroup))
     missing: list[tuple[str, Element, bytes | None]] = []
     for name, elements in ruleset.fixed.items():
         for element in elements:
@@ -108,6 +120,7 @@ def compare(ruleset: Ruleset, seen: Seen, applied: Applied | None) -> Difference
     return Differences(
         _rules(ruleset, seen.listing, applied),
         tuple(uncaptured),
+        tuple(sockets),
         tuple(renumbered),
         tuple(missing),
         leftover or None,
@@ -127,6 +140,7 @@ def transaction(ruleset: Ruleset, seen: Seen, differences: Differences) -> str:
         if instead is not None:
             text += f"delete element inet {TABLE} {name} {{ {element.text} : {_MARK.unpack(instead)[0]:#x} }}\n"
         text += ruleset.fixed_text(name, element)
+    text += "".join(ruleset.sockets_text(unit, cgroup) for unit, cgroup in differences.sockets)
     return text + "".join(ruleset.elements_text(unit) for unit in differences.uncaptured)
 
 

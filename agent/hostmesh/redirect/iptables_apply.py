@@ -132,7 +132,7 @@ class IptablesRedirector:
         fresh.replace(self._record)
 
     def _running(self, ruleset: Ruleset) -> dict[str, int]:
-        ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in ruleset.units}
+        ids = {cgroup: self._cgroups.id(cgroup) for cgroup in ruleset.cgroups}
         return {cgroup: found for cgroup, found in ids.items() if found is not None}
 
     def _digest(self, ruleset: Ruleset) -> str:

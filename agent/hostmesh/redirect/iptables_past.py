@@ -51,6 +51,10 @@ def past(units: list[CapturedUnit], running: Collection[str], started: str) -> I
     """The most specific unit comes first, and those that have just started before all."""
     yield f"-j {started}"
     for unit in units:
+        for cgroup in sorted({*unit.sockets.cgroups} & {*running}):
+            for port, way in ((port, way) for port in unit.sockets.ports for way in ("--dport", "--sport")):
+                yield f'-p tcp {way} {port} -m cgroup --path "{cgroup}" -g {refusing(unit)}'
+    for unit in units:
         if unit.cgroup in running:
             yield f'-m cgroup --path "{unit.cgroup}" -g {refusing(unit)}'
 

@@ -206,6 +206,8 @@ def _answers(user: CapturedUser, intent: Intent, family: Family) -> Iterator[str
 
 def _ports(intent: Intent) -> Iterator[tuple[CapturedUnit | CapturedUser, int]]:
     for unit in intent.units:
+        yield from ((unit, port) for port in unit.sockets.ports)
+    for unit in intent.units:
         yield from ((unit, port) for port in intent.listening.get(unit.workload.key, ()))
     for user in intent.users:
         yield from ((user, port) for port in user.ports)

@@ -8,7 +8,8 @@ Packet paths, with `N` the number of a workload and `mark` = N << 12:
   inbound    a connection arrives from another host; nat prerouting looks up which listener it would reach, and if
              that one's cgroup is in the map, sets the mark and redirects to the plaintext inbound port. No ports need
              to be declared, and services outside the map are not touched. The kernel names a cgroup, but no uid, of a
-             listener: users are captured by the ports that they are known to listen on.
+             listener: users are captured by the ports that they are known to listen on. So is what systemd listens
+             on for a unit (socket units): that listener's cgroup is systemd's, or of the socket unit.
   socks      where it is offered: a workload connects to the SOCKS port on loopback and is marked, nothing else.
   guard      the proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection may only
              reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset. So is
@@ -48,7 +49,7 @@ from pathlib import PurePosixPath
 
 from hostmesh.model.local import PROXY_MARK, LocalWorkload
 from hostmesh.redirect import rules
-from hostmesh.redirect.rules import Rule, map_name, scope_name, set_name
+from hostmesh.redirect.rules import Rule, map_name, scope_name, set_name, sockets_name
 from hostmesh.redirect.subjects import (
     ID,
     MARK,
@@ -61,6 +62,7 @@ from hostmesh.redirect.subjects import (
     Network,
     Reserved,
     Scope,
+    Sockets,
 )
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Reserved",
     "Ruleset",
     "Scope",
+    "Sockets",
     "compile_intent",
     "plan",
     "unit_text",
@@ -141,7 +144,26 @@ class Ruleset:
     def sets(self) -> tuple[str, ...]:
         """Names of all maps and sets of the table."""
         levels = [name for level in self.levels for name in (map_name(level), set_name(level))]
-        return (*levels, *(scope_name(unit) for unit in self.units if unit.scope), *FIXED_SETS)
+        made = [sockets_name(level) for level in self.intent.socket_levels]
+        return (*levels, *made, *(scope_name(unit) for unit in self.units if unit.scope), *FIXED_SETS)
+
+    @property
+    def sockets(self) -> Iterator[tuple[CapturedUnit, str]]:
+        """Units for which systemd listens, each with the cgroups in which it may."""
+        return ((unit, cgroup) for unit in self.units if unit.sockets.ports for cgroup in unit.sockets.cgroups)
+
+    @property
+    def cgroups(self) -> tuple[str, ...]:
+        """All cgroups that elements are about."""
+        return (*(unit.cgroup for unit in self.units), *(cgroup for _, cgroup in self.sockets))
+
+    def sockets_text(self, unit: CapturedUnit, cgroup: str) -> str:
+        """The commands that tell what systemd listens on for a unit in a cgroup, which must exist when they run."""
+        path, name = PurePosixPath(self.intent.cgroup_prefix, cgroup), sockets_name(len(PurePosixPath(cgroup).parts))
+        comment = f'comment "{_named(unit.workload)}"'
+        return "".join(
+            f'add element inet {TABLE} {name} {{ "{path}" . {port} {comment} }}\n' for port in unit.sockets.ports
+        )
 
     def elements(self, unit: CapturedUnit, cgroup_id: int) -> Iterator[tuple[str, tuple[bytes, bytes]]]:
         """What captures a running unit: the names of sets with key and data, as the kernel holds them."""
@@ -206,6 +228,10 @@ def compile_intent(intent: Intent) -> Ruleset:
     lines = [
         f"add table inet {TABLE}",
         *(line for level in levels for line in _declare(level)),
+        *(
+            f"add set inet {TABLE} {sockets_name(level)} {{ type cgroupsv2 . inet_service; }}"
+            for level in intent.socket_levels
+        ),
         *(f"add set inet {TABLE} {scope_name(one)} {{ type cgroupsv2; }}" for one in intent.units if one.scope),
         *(f"add counter inet {TABLE} {rules.probes_name(workload)}" for workload in _probed(intent)),
         *(f"add {text.replace(' ', f' inet {TABLE} ', 1)}" for text in FIXED_SETS.values()),
@@ -261,6 +287,7 @@ def check(intent: Intent) -> None:
         ("number", [str(workload.number) for workload in intent.workloads]),
         ("cgroup", [unit.cgroup for unit in intent.units]),
         ("uid", [str(user.uid) for user in intent.users]),
+        ("port of a socket unit", [str(port) for unit in intent.units for port in unit.sockets.ports]),
     ):
         twice = {value for value in values if values.count(value) > 1}
         if twice:
@@ -300,8 +327,16 @@ def _fixed(intent: Intent) -> Iterator[tuple[str, tuple[Element, ...]]]:
     marks = [Element(MARK.pack(user.proxy_mark), b"", f"{user.proxy_mark:#x}", "", name) for user, _, name in users]
     keys = {unit.workload.key: unit.workload for unit in intent.units}
     of_units = [(port, keys[key]) for key, ports in intent.listening.items() if key in keys for port in ports]
-    of_users = [(port, user.workload) for user in intent.users for port in user.ports]
-    captured = [(p, u.workload) for u in intent.users if not u.scope.bypass_inbound for p in _captured_ports(u)]
+    known: list[tuple[CapturedUnit | CapturedUser, tuple[int, ...]]] = [(user, user.ports) for user in intent.users]
+    known += [(unit, unit.sockets.ports) for unit in intent.units]
+    of_known = [(port, one.workload) for one, ports in known for port in ports]
+    captured = [
+        (port, one.workload)
+        for one, ports in known
+        if not one.scope.bypass_inbound
+        for port in ports
+        if port not in one.scope.inbound.ports
+    ]
     scopes = {unit.workload.key: unit.scope for unit in intent.units}
     yield "users", tuple(by_uid)
     yield "answerers", tuple(answerers)
@@ -309,11 +344,7 @@ def _fixed(intent: Intent) -> Iterator[tuple[str, tuple[Element, ...]]]:
     yield "user_ports", tuple(_by_port(captured))
     # who may come in past the proxy is known by a unit's cgroup; remains have none, so they are left to the kernel
     yield "listening", tuple(_by_port((port, one) for port, one in of_units if scopes[one.key].captures_all_to(port)))
-    yield "own_ports", tuple(_by_port_and_mark([*of_units, *of_users]))
-
-
-def _captured_ports(user: CapturedUser) -> Iterable[int]:
-    return (port for port in user.ports if port not in user.scope.inbound.ports)
+    yield "own_ports", tuple(_by_port_and_mark({*of_units, *of_known}))
 
 
 def _by_port(ports: Iterable[tuple[int, LocalWorkload]]) -> Iterator[Element]:

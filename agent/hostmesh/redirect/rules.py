@@ -56,6 +56,11 @@ def set_name(level: int) -> str:
     return f"owners_{level}"
 
 
+def sockets_name(level: int) -> str:
+    """The set of pairs of a cgroup in which systemd listens for units, and such a port."""
+    return f"sockets_{level}"
+
+
 def scope_name(unit: CapturedUnit) -> str:
     """The set of the cgroups that the unit's own exclusions are about."""
     return f"unit_{unit.workload.number}"
@@ -136,6 +141,12 @@ def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     yield f"{_MARKS} return", "never captured: the proxy itself"
     yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
     yield from _open_ways(intent)
+    for unit in intent.units:
+        if unit.sockets.ports:
+            yield from _open_sockets(unit, f"tcp dport {_values(unit.sockets.ports)}")
+    for level in intent.socket_levels:
+        captured = f"meta mark set tcp dport map @user_ports redirect to :{port}"
+        yield f"{_NEW} {_made(level)} {captured}", "connects to a workload by systemd's socket"
     for level in levels:
         yield f"{_NEW} {_capture(level, port)}", "connects to a workload"
     for user in intent.users:
@@ -145,7 +156,7 @@ def inbound(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
             yield from _probes(subject, user.workload, user.scope)
     yield (
         f"{_NEW} meta mark set tcp dport map @user_ports redirect to :{port}",
-        "connects to a workload that is a user",
+        "connects to a workload that is a user, or to its socket unit",
     )
     yield f"{_NEW} jump remains", "a connection that has just ended may be in the way"
     if intent.host is not None and not intent.host.scope.bypass_inbound:
@@ -166,6 +177,19 @@ def _open_ways(intent: Intent, *, counted: bool = True) -> Iterator[Rule]:
             yield f"{subject} return", f"{unit.workload.key}: inbound is not captured"
         yield from _excluded(subject, unit.workload, unit.scope.inbound, _IN)
         yield from _probes(subject, unit.workload, unit.scope, counted=counted)
+
+
+def _made(level: int) -> str:
+    """The listener is one that systemd has made for a unit."""
+    return f"socket cgroupv2 level {level} . tcp dport @{sockets_name(level)}"
+
+
+def _open_sockets(unit: CapturedUnit, subject: str, *, counted: bool = True) -> Iterator[Rule]:
+    """As `_open_ways`, of what systemd listens on for the unit."""
+    if unit.scope.bypass_inbound:
+        yield f"{subject} return", f"{unit.workload.key}: inbound is not captured"
+    yield from _excluded(subject, unit.workload, unit.scope.inbound, _IN)
+    yield from _probes(subject, unit.workload, unit.scope, counted=counted)
 
 
 def remains(ports: ListenerPorts) -> Iterator[Rule]:
@@ -190,13 +214,19 @@ def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
         owner = f"socket cgroupv2 level {level} . meta mark @{set_name(level)}"
         yield f"{mine} {owner} return", "the workload's own port"
     own = "tcp dport . meta mark @own_ports"
+    for level in intent.socket_levels:
+        yield f"{mine} {own} {_made(level)} return", "the workload's own port, of systemd's socket"
     if intent.host is not None:
         host = f"{mine} meta mark {intent.host.proxy_mark:#x}"
         for level in levels:
             other = f"meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
             yield f"{host} {other} {_RESET}", "another workload's port"
+        for level in intent.socket_levels:
+            yield f"{host} {_made(level)} {_RESET}", "another workload's port, of systemd's socket"
         yield f"{host} return", "the host's own port"
     yield f"{mine} meta mark @user_marks {own} return", "the user's own port; see who answers"
+    if intent.socket_levels:
+        yield f"{mine} {own} {_LIVING} {_NOTICED} {_RESET}", "systemd's, perhaps, in a cgroup that is new"
     yield f"{mine} {_LIVING} {_RESET}", "somebody else's port"
     yield f"{mine} {own} return", "the workload's own port, where a connection has just ended"
     yield f"{mine} {_RESET}", "nobody's port"
@@ -212,6 +242,12 @@ def _past_the_proxy_to_units(intent: Intent, levels: Iterable[int]) -> Iterator[
         yield f"{loopback} return", "loopback is the host's own, and what is redirected"
     yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
     yield from _open_ways(intent, counted=False)
+    for level in intent.socket_levels:
+        for unit in intent.units:
+            if unit.sockets.ports:
+                made = f"{_made(level)} tcp dport {_values(unit.sockets.ports)}"
+                yield from _open_sockets(unit, made, counted=False)
+        yield f"{_NEW} {_made(level)} {_NOTICED} {_RESET}", "to a workload by systemd's socket, yet not captured"
     for level in levels:
         theirs = f"{_NEW} meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
         yield f"{theirs} {_NOTICED} {_RESET}", "to a workload, yet not captured"

@@ -13,6 +13,7 @@ from hostmesh.model.local import PROXY_MARK, LocalWorkload
 ID = struct.Struct("=Q")
 MARK = struct.Struct("=I")
 PAIR = struct.Struct("=QI")
+_ID_PORT = struct.Struct("=Q2s2x")
 
 Network = IPv4Network | IPv6Network
 
@@ -61,12 +62,29 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Sockets:
+    """What systemd listens on for a unit (its socket units): TCP `ports`, and UDP `datagrams`, which are not captured.
+
+    The kernel knows these listeners as those of one of the `cgroups`: of systemd itself, or of a socket unit.
+    """
+
+    ports: tuple[int, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    datagrams: tuple[int, ...] = ()
+
+    def elements(self, cgroup_id: int) -> tuple[bytes, ...]:
+        """Keys (and no data) in the set of the cgroup's level, as the kernel holds them."""
+        return tuple(_ID_PORT.pack(cgroup_id, struct.pack("!H", port)) for port in self.ports)
+
+
+@dataclass(frozen=True, slots=True)
 class CapturedUnit:
     """A local workload and the cgroup its processes have, or will have: `system.slice/web.service`, `app.slice`."""
 
     workload: LocalWorkload
     cgroup: str
     scope: Scope = Scope()
+    sockets: Sockets = Sockets()
 
     @property
     def level(self) -> int:
@@ -157,6 +175,12 @@ class Intent:
     cgroup_prefix: str = ""
     listening: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     socks5: int = 0
+
+    @property
+    def socket_levels(self) -> tuple[int, ...]:
+        """Depths of the cgroups in which systemd listens for units."""
+        cgroups = {cgroup for unit in self.units if unit.sockets.ports for cgroup in unit.sockets.cgroups}
+        return tuple(sorted({len(PurePosixPath(cgroup).parts) for cgroup in cgroups}))
 
     @property
     def workloads(self) -> tuple[LocalWorkload, ...]:

@@ -35,7 +35,7 @@ def test_locate() -> None:
     (unit,) = located.units
     assert (unit.cgroup, unit.workload.number, unit.workload.unit) == ("system.slice/web.service", 9, "web.service")
     assert unit.workload.identity == Identity("example.org", "prod", "web")
-    assert (located.workloads, located.problems, located.missing_drop_ins) == ((unit.workload,), (), ())
+    assert (located.workloads, located.mistakes, located.missing_drop_ins) == ((unit.workload,), (), ())
 
 
 def test_units_without_the_drop_in_are_named() -> None:
@@ -48,7 +48,6 @@ def test_units_without_the_drop_in_are_named() -> None:
     ("unit", "complaint"),
     [
         ("nope.service", "nope.service is not known to systemd; next: systemctl list-unit-files --type=service"),
-        ("lazy.service", "are accepted by lazy.socket, whose socket is systemd's own: inbound is not captured"),
         ("www.service", "www.service is web.service, enrolled already at web.yaml:4"),
     ],
 )
@@ -56,7 +55,7 @@ def test_problems_of_one_workload_do_not_stop_the_others(unit: str, complaint: s
     """Each has its place in the file; the rest is captured."""
     other = Enrolled("prod", "other", "default", unit, "other.yaml", 7)
     located = locate([WEB, other], {"prod/web": 1, "prod/other": 2}, "x", show)
-    (problem,) = located.problems
+    (problem,) = located.mistakes
     assert str(problem).startswith("other.yaml:7: capture.unit: ")
     assert complaint in str(problem)
     assert located.workloads[0].key == "prod/web"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hostmesh.kernel import units
-from hostmesh.kernel.units import SystemdUnavailable, expected_cgroup, parse, show
+from hostmesh.kernel.units import SocketUnit, SystemdUnavailable, expected_cgroup, parse, parse_socket, show
 
 RUNNING = """\
 Id=mariadb.service
@@ -99,3 +99,18 @@ def test_no_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemdUnavailable, match="captures units of systemd"):
         units.show(["a.service"])
+
+
+def test_socket_unit() -> None:
+    """Ports of internet addresses, by protocol; the listener is systemd's, or in the socket unit's cgroup."""
+    text = (
+        "Listen=[::]:8080 (Stream)\nListen=127.0.0.1:8081 (Stream)\nListen=[fe80::1%eth0]:53 (Datagram)\n"
+        "Listen=/run/web.sock (Stream)\nListen=vsock:2:1234 (Stream)\nAccept=no\nId=web.socket\nLoadState=loaded\n"
+        "ControlGroup=\nSlice=system.slice\n"
+    )
+    cgroups = ("init.scope", "system.slice/web.socket")
+    assert parse_socket(text) == SocketUnit("web.socket", False, cgroups, (8080, 8081), (53,))
+    assert parse_socket(text.replace("Accept=no", "Accept=yes")) == SocketUnit(
+        "web.socket", True, cgroups, (8080, 8081), (53,)
+    )
+    assert parse_socket("Id=nope.socket\nLoadState=not-found\n") is None

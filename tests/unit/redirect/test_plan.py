@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.plan import FIXED_SETS, CapturedUnit, ListenerPorts, Ruleset, compile_intent, plan, unit_text
-from hostmesh.redirect.subjects import Exclusions, Intent, Probe, Scope
+from hostmesh.redirect.subjects import Exclusions, Intent, Probe, Scope, Sockets
 
 
 def captured(number: int, cgroup: str, name: str = "web") -> CapturedUnit:
@@ -175,3 +175,43 @@ def test_where_a_connection_has_just_ended_the_port_decides(scope: Scope, ports:
     unit = replace(captured(1, "system.slice/web.service"), scope=scope)
     ruleset = compile_intent(Intent((unit,), listening={unit.workload.key: (80, 81)}))
     assert [element.text for element in ruleset.fixed["listening"]] == ports
+
+
+SYSTEMD = Sockets((8080, 8081), ("init.scope", "system.slice/web.socket"))
+
+
+def test_sockets_of_systemd_are_known_by_port_and_cgroup() -> None:
+    """By the port whoever connects is captured; to the listener only the proxy comes, marked as the one unit."""
+    ruleset = plan([replace(WEB, sockets=SYSTEMD), DEEP])
+    assert [element.text for element in ruleset.fixed["user_ports"]] == ["8080", "8081"]
+    assert [element.text for element in ruleset.fixed["own_ports"]] == ["8080 . 0x1539", "8081 . 0x1539"]
+    assert ruleset.sockets_text(*next(ruleset.sockets)) == (
+        'add element inet hostmesh sockets_1 { "init.scope" . 8080 comment "prod/web" }\n'
+        'add element inet hostmesh sockets_1 { "init.scope" . 8081 comment "prod/web" }\n'
+    )
+    assert {"sockets_1", "sockets_2"} <= set(ruleset.sets)
+    made = "socket cgroupv2 level 1 . tcp dport @sockets_1"
+    guard = [rule.split(" comment")[0] for rule in rules(ruleset, "guard") if made in rule]
+    assert [("own_ports" in rule, rule.endswith(" return"), "reject" in rule) for rule in guard] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+
+
+def test_what_is_excluded_of_sockets_is_let_through() -> None:
+    """At these ports only, and past the guard only to the listener that systemd has made."""
+    ruleset = plan([replace(WEB, sockets=SYSTEMD, scope=Scope(inbound=Exclusions(ports=(8081,))))])
+    assert [element.text for element in ruleset.fixed["user_ports"]] == ["8080"]
+    at_these = "tcp dport { 8080, 8081 } tcp dport { 8081 } return"
+    assert [at_these in rule for rule in rules(ruleset, "inbound")].count(True) == 1
+    past = [rule for rule in rules(ruleset, "guard") if at_these in rule]
+    assert [rule.partition(" tcp dport {")[0] for rule in past] == [
+        "socket cgroupv2 level 1 . tcp dport @sockets_1",
+        "socket cgroupv2 level 2 . tcp dport @sockets_2",
+    ]
+
+
+def test_a_port_of_two_socket_units_is_refused() -> None:
+    """The map from ports to marks has one value for each."""
+    with pytest.raises(ValueError, match="two workloads have the same port of a socket unit 8080"):
+        plan([replace(WEB, sockets=SYSTEMD), replace(DEEP, sockets=SYSTEMD)])
