@@ -106,7 +106,8 @@ def with_ports(
 ) -> tuple[tuple[CapturedUser, ...], dict[str, tuple[int, ...]]]:
     """Who listens where, as the kernel says it.
 
-    A port at which several workloads listen, each at an address of its own, belongs to none of them here.
+    A port at which several workloads listen, each at an address of its own, belongs to none of them here. What systemd
+    listens on for a unit is that unit's alone, even while somebody listens there over loopback.
 
     Args:
         users: those captured; a listener of theirs inside a captured unit is the unit's.
@@ -122,9 +123,10 @@ def with_ports(
     owners: dict[int, set[str]] = {}
     for one in found:
         owners.setdefault(one.port, set()).add(by_cgroup.get(one.cgroup) or by_uid.get(one.uid) or "")
+    systemds = {port for unit in units for port in unit.sockets.ports}
     ports: dict[str, list[int]] = {}
     for port, keys in sorted(owners.items()):
-        if len(keys) == 1 and "" not in keys:
+        if port not in systemds and len(keys) == 1 and "" not in keys:
             ports.setdefault(keys.pop(), []).append(port)
     known = tuple(
         CapturedUser(

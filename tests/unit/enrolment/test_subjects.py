@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 from hostmesh.enrolment.subjects import uid_of, with_datagrams, with_ports
 from hostmesh.kernel.listeners import Listener
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
-from hostmesh.redirect.subjects import CapturedUnit, CapturedUser
+from hostmesh.redirect.plan import compile_intent
+from hostmesh.redirect.subjects import CapturedUnit, CapturedUser, Intent, Sockets
 
 UNIT = CapturedUnit(LocalWorkload(1, "a", "prod", Identity("x", "prod", "a"), "a.service"), "system.slice/a.service")
 USER = CapturedUser(LocalWorkload(2, "u", "prod", Identity("x", "prod", "u"), ""), 1000, (7000,))
@@ -30,6 +32,15 @@ def test_a_port_is_whose_it_is_at_every_address() -> None:
     assert [user.ports for user in users] == [(90, 7000)]
     assert listening == {"prod/a": (80, 81)}
     assert with_ports([USER], [UNIT], {}, [Listener(ANY, 80, 0, 77)])[1] == {}
+
+
+def test_what_systemd_listens_on_is_nobody_elses() -> None:
+    """A user that listens there over loopback does not get it: one port would have two marks."""
+    unit = replace(UNIT, sockets=Sockets((80,), ("init.scope",)))
+    found = [Listener(ip_address("127.0.0.1"), port, 1000, 5) for port in (80, 81)]
+    users, listening = with_ports([USER], [unit], {UNIT.cgroup: 77}, found)
+    assert ([user.ports for user in users], listening) == ([(81, 7000)], {})
+    compile_intent(Intent((unit,), users))
 
 
 def test_datagrams_are_taken_by_whoever_shares_the_port() -> None:
