@@ -238,8 +238,8 @@ def test_a_later_host_that_breaks_goes_back_alone(watch: Watch, tmp_path: Path) 
 
 
 def test_enrolment_and_withdrawal_harm_nobody(watch: Watch) -> None:
-    """Another service of the client's host comes and goes."""
-    play("site", "-e", "day_late=true")
+    """Another service of the client's host comes, by the playbook for that host alone, and goes."""
+    play("enrol", "-l", "mesh2", "-e", "day_late=true")
     assert len(HOSTS.status("mesh2")["workloads"]) == 2
     watch.unharmed("enrolment")
     play("site")
