@@ -302,8 +302,8 @@ def test_a_crash_is_over_in_five_seconds(watch: Watch, victim: str) -> None:
     """What was under way is lost; everything else is answered."""
     main = HOSTS.shows("mesh2", AGENT, "MainPID")
     pid = main if victim == "main" else str(HOSTS.status("mesh2")["workers"][0]["pid"])
-    before = traffic()
     HOSTS.must("mesh2", "kill", "-KILL", pid)
+    before = traffic()
     took = seconds_until(lambda: traffic().answered > before.tried + 5, 5)
     say(f"kill -9 of {victim}: new connections are answered after {took:.1f} s")
     watch.recovered()
