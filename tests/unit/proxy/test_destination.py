@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, SocketAddress, parse_ip
-from hostmesh.model.service import Service, Visibility
+from hostmesh.model.service import Service, Visibility, WeightedWaypoint
 from hostmesh.model.workload import ApplicationTunnel, Protocol, TunnelKind, Workload
 from hostmesh.proxy.destination import Declined, Destination, local_service, validate_destination
 from hostmesh.state.store import MeshState
@@ -19,6 +19,7 @@ KEY = NamespacedHostname("shop", "api.example")
 WAYPOINT_KEY = NamespacedHostname("infra", "waypoint")
 BY_NAME = GatewayAddress(WAYPOINT_KEY, 15008)
 BY_IP = GatewayAddress(NetworkAddress("", parse_ip("10.0.0.7")), 15008)
+BY_IP_OF_OTHER = GatewayAddress(NetworkAddress("", parse_ip("10.0.0.2")), 15008)
 
 
 def at(text: str) -> NetworkAddress:
@@ -106,6 +107,16 @@ RULES: list[tuple[str, Workload, tuple[Resource, ...], str, str]] = [
         AS_WAYPOINT,
         (WAYPOINT_SERVICE, replace(OTHER, waypoint=BY_NAME)),
         "10.0.0.2:80",
+        "10.0.0.7:80",
+    ),
+    (
+        "one of several waypoints of a service",
+        AS_WAYPOINT,
+        (
+            WAYPOINT_SERVICE,
+            service(vips=(VIP,), waypoint=BY_IP_OF_OTHER, weighted_waypoints=(WeightedWaypoint(BY_NAME, 1),)),
+        ),
+        "240.0.0.1:80",
         "10.0.0.7:80",
     ),
     ("waypoint by address", LOCAL, (replace(OTHER, waypoint=BY_IP),), "10.0.0.2:80", "10.0.0.7:80"),

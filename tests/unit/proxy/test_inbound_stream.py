@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 
 import h2.events
 import pytest
 from tests.support.hbone_peer import Headers, Peer, dial
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import PATIENCE, Mesh, echo, receive_all, workload
+from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, receive_all, workload
 
 from hostmesh.model.address import NetworkAddress, parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope
@@ -158,6 +160,24 @@ def test_a_policy_that_comes_later_ends_the_connection_and_not_the_tunnel(mesh: 
     assert labels["DENY"]["authorization_policy"] == "default/late"
 
 
+def test_a_policy_that_comes_while_the_application_is_dialled_ends_the_connection(mesh: Mesh, peer: Peer) -> None:
+    """A connection is registered before it is judged, not when the application has accepted."""
+    with socket.create_server((mesh.ip, 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex((mesh.ip, port))
+        stream = peer.connect(f"{mesh.ip}:{port}")
+        while not mesh.server.call(lambda: list(mesh.server.server.connections())):
+            time.sleep(0.001)
+        mesh.server.put(DENY_ALL)
+        event = peer.wait(h2.events.StreamReset, stream)
+        assert event.error_code == 8  # type: ignore[attr-defined]
+        for one in waiting:
+            one.close()
+
+
 def test_a_policy_that_is_attached_later_ends_the_connection_too(mesh: Mesh, peer: Peer) -> None:
     """A workload's own list counts as it is now."""
     selector = Authorization("mine", "default", PolicyScope.WORKLOAD_SELECTOR, Action.DENY, ((),))
@@ -215,6 +235,18 @@ def test_a_sandwiched_application_gets_a_proxy_header(mesh: Mesh, peer: Peer) ->
     assert received[0].endswith(b"payload")
 
 
+def test_a_sandwiched_application_is_judged_by_its_workloads_address(mesh: Mesh, peer: Peer) -> None:
+    """Policies see the workload's address and the tunnel's port, not the loopback that is dialled."""
+    elsewhere = Match(not_destination_ips=(ip_network(mesh.ip),))
+    mesh.server.put(replace(DENY_ALL, rules=(((elsewhere,),),)))
+    with socket.create_server(("127.0.0.1", 0)) as app:
+        port = app.getsockname()[1]
+        mesh.server.put(replace(mesh.bob, application_tunnel=ApplicationTunnel(TunnelKind.PROXY, port)))
+        assert peer.answer(peer.connect(f"{mesh.ip}:8080"))[":status"] == "200"
+        mesh.server.put(replace(DENY_ALL, rules=(((Match(destination_ports=(port,)),),),)))
+        assert peer.answer(peer.connect(f"{mesh.ip}:8080"))[":status"] == "401"
+
+
 def test_a_client_that_resets_while_the_application_is_dialled_leaves_nothing(mesh: Mesh, peer: Peer) -> None:
     """No connection stays registered, no application socket stays open."""
     with mesh.app(echo) as app:
@@ -237,3 +269,26 @@ def test_an_unknown_peer_is_described_by_its_baggage(mesh: Mesh, peer: Peer) -> 
     assert (labels["source_workload"], labels["source_canonical_service"]) == ("cart", "cart-svc")
     assert (labels["source_cluster"], labels["source_workload_namespace"]) == ("far", "default")
     assert labels["source_principal"] == str(ALICE)
+
+
+@pytest.mark.parametrize(("network", "name"), [("dc2", "cart"), ("LAB", "alice")])
+def test_who_comes_from_another_network_is_described_by_its_baggage(
+    mesh: Mesh, peer: Peer, network: str, name: str
+) -> None:
+    """The address of a gateway names nobody, even where a workload has it; networks are compared without case."""
+    with mesh.app(echo) as app:
+        said = (("baggage", "k8s.deployment.name=cart"), ("x-forwarded-network", network))
+        assert peer.answer(peer.connect(f"{mesh.ip}:{app.port}", *said))[":status"] == "200"
+        ((labels, _),) = mesh.server.samples(OPENED)
+    assert labels["source_workload"] == name
+
+
+def test_who_answers_need_not_be_told() -> None:
+    """`response_baggage: false` leaves the workload's description out of the answer."""
+    with (
+        Mesh(server_config=replace(CONFIG, response_baggage=False)) as mesh,
+        dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as peer,
+        mesh.app(echo) as app,
+    ):
+        answer = peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))
+    assert (answer[":status"], "baggage" in answer) == ("200", False)

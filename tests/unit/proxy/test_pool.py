@@ -223,15 +223,17 @@ def test_renewed_credentials_make_a_new_tunnel_and_spare_the_old_ones_streams(me
 
 
 def test_an_unused_tunnel_is_released_and_a_used_one_kept() -> None:
-    """A connection that is quiet for longer than that keeps its tunnel."""
+    """A connection that is quiet for longer than that keeps its tunnel, for others as well."""
     config = replace(CONFIG, pool_unused_release=0.1)
     with Mesh(client_config=config) as mesh, mesh.app(echo) as app:
         with mesh.connect(app.port) as sock:
             ping(sock)
             threading.Event().wait(0.25)
             ping(sock)
-            assert tunnels(mesh) == 1
-        mesh.client.main.wait_logs(1)
+            with mesh.connect(app.port) as another:
+                ping(another)
+                assert tunnels(mesh) == 1
+        mesh.client.main.wait_logs(2)
         threading.Event().wait(0.25)
         assert tunnels(mesh) == 0
 
