@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -160,22 +161,44 @@ def test_a_policy_that_comes_later_ends_the_connection_and_not_the_tunnel(mesh: 
     assert labels["DENY"]["authorization_policy"] == "default/late"
 
 
+@contextmanager
+def busy(mesh: Mesh) -> Iterator[socket.socket]:
+    """An application that takes no connection until it has accepted the one that waits already."""
+    with (
+        socket.create_server((mesh.ip, 0), backlog=0) as listener,
+        socket.create_connection(listener.getsockname(), timeout=PATIENCE),
+    ):
+        listener.settimeout(PATIENCE)
+        yield listener
+
+
+def dialling(mesh: Mesh, peer: Peer, listener: socket.socket) -> int:
+    """A stream whose application is being connected to."""
+    stream = peer.connect(f"{mesh.ip}:{listener.getsockname()[1]}")
+    while not mesh.server.call(lambda: list(mesh.server.server.connections())):
+        time.sleep(0.001)
+    return stream
+
+
 def test_a_policy_that_comes_while_the_application_is_dialled_ends_the_connection(mesh: Mesh, peer: Peer) -> None:
     """A connection is registered before it is judged, not when the application has accepted."""
-    with socket.create_server((mesh.ip, 0), backlog=0) as full:
-        port = full.getsockname()[1]
-        waiting = [socket.socket() for _ in range(3)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex((mesh.ip, port))
-        stream = peer.connect(f"{mesh.ip}:{port}")
-        while not mesh.server.call(lambda: list(mesh.server.server.connections())):
-            time.sleep(0.001)
+    with busy(mesh) as listener:
+        stream = dialling(mesh, peer, listener)
         mesh.server.put(DENY_ALL)
         event = peer.wait(h2.events.StreamReset, stream)
         assert event.error_code == 8  # type: ignore[attr-defined]
-        for one in waiting:
-            one.close()
+
+
+def test_what_comes_while_the_application_is_dialled_is_kept_for_it(mesh: Mesh, peer: Peer) -> None:
+    """Payload and end, each by itself."""
+    with busy(mesh) as listener:
+        stream = dialling(mesh, peer, listener)
+        peer.send(stream, b"early ")
+        peer.send(stream, b"bird", end=True)
+        listener.accept()[0].close()
+        with listener.accept()[0] as app:
+            app.settimeout(PATIENCE)
+            assert receive_all(app) == b"early bird"
 
 
 def test_a_policy_that_is_attached_later_ends_the_connection_too(mesh: Mesh, peer: Peer) -> None:
