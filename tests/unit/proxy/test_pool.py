@@ -206,6 +206,22 @@ def test_waiters_share_one_dial_and_its_failure() -> None:
             peer.accept()
 
 
+def test_one_waiter_too_many_is_told_at_once(monkeypatch: pytest.MonkeyPatch, mesh: Mesh) -> None:
+    """The others wait on, and are served when the dial succeeds."""
+    monkeypatch.setattr(pool, "MAX_WAITERS", 2)
+    mesh.client.main.issue = False
+    with mesh.app(echo) as app:
+        waiting = [mesh.connect(app.port) for _ in range(2)]
+        with mesh.connect(app.port) as refused, pytest.raises(ConnectionResetError):
+            refused.recv(1)
+        assert "too many connections wait" in str(dict(mesh.client.main.wait_logs(1)[0].fields)["error"])
+        mesh.client.main.issue = True
+        mesh.client.call(lambda: mesh.client.server.put_credentials(mesh.authority.issue(ALICE)))
+        for sock in waiting:
+            with sock:
+                ping(sock)
+
+
 def test_renewed_credentials_make_a_new_tunnel_and_spare_the_old_ones_streams(mesh: Mesh) -> None:
     """The old tunnel takes no new streams and closes after its last one."""
     with mesh.app(echo) as app, mesh.connect(app.port) as old:
