@@ -28,9 +28,26 @@ STARTS = 100
 STOPPED = (20, 21, 60, 61)
 """Starts for which the agent is stopped."""
 
+ANSWER = (
+    "import http.server as h; "
+    "s = h.HTTPServer((str(), 0), h.SimpleHTTPRequestHandler, bind_and_activate=False); "
+    "s.socket = h.socketserver.socket.socket(fileno=3); s.serve_forever()"
+)
 EAGER = f"""[Service]
 Type=oneshot
-ExecStart=/usr/bin/curl --silent --fail --max-time 2 --output /dev/null http://{WEB}:8080/
+Environment=PORT=8080
+EnvironmentFile=-/run/eager.port
+ExecStart=/usr/bin/curl --silent --fail --max-time 2 --output /dev/null http://{WEB}:${{PORT}}/
+"""
+LAZY = {
+    "system/lazy.socket": "[Socket]\nListenStream=8085\n",
+    "system/lazy.service": f"[Service]\nExecStart=/usr/bin/python3 -c '{ANSWER}'\n",
+}
+"""A service that has no listener but systemd's, by paths below /etc/systemd."""
+STRICT = """apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: lazy, namespace: default}
+spec: {selector: {matchLabels: {app: lazy}}, mtls: {mode: STRICT}}
 """
 RESOLVED = "[Resolve]\nDNS=10.234.0.1\n"
 PLAIN, PLAIN_ADDRESS = "plain.example.org", "192.0.2.7"
@@ -67,6 +84,9 @@ def estate() -> Iterator[None]:
             must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")
         assert building.returncode == 0
         run("mesh2", "tee", "/etc/systemd/system/eager.service", stdin=EAGER.encode())
+        for path, text in LAZY.items():
+            run("mesh1", "tee", f"/etc/systemd/{path}", stdin=text.encode())
+        run("mesh1", "sh", "-ec", "systemctl daemon-reload; systemctl start lazy.socket")
         prepare_names_and_containers()
         must("ansible-playbook", "-i", FILES / "inventory.yml", FILES / "site.yml")
         with resolver():
@@ -203,6 +223,44 @@ def test_flushed_rules_come_back() -> None:
     took = wait_until(lambda: "sleep" in run("mesh2", "nft", "list", "table", "inet", "hostmesh"), 20)
     assert took < 10
     assert run("mesh2", "hostmesh", "rules", "diff") == ""
+
+
+def plain_to_lazy() -> bool:
+    """Whether a stranger's plaintext is answered by the service of the socket unit."""
+    curl = f"curl --silent --fail --max-time 2 --output /dev/null http://{WEB}:8085/"
+    return run("mesh2", "sh", "-c", f"{curl} && echo answered") != ""
+
+
+@pytest.mark.usefixtures("estate")
+def test_what_systemd_listens_on_for_a_service() -> None:
+    """A socket unit's port: no plaintext under STRICT, and callers' identities, whatever of it is started anew."""
+    wait_until(lambda: status("mesh1").get("ready") and status("mesh2").get("ready"))
+    strict = "/etc/hostmesh/documents/lazy.yaml"
+    assert plain_to_lazy(), "nobody is answered, so the test proves nothing"
+    run("mesh1", "systemctl", "stop", "lazy.service")
+    run("mesh1", "tee", strict, stdin=STRICT.encode())
+    run("mesh2", "tee", "/run/eager.port", stdin=b"PORT=8085\n")
+    try:
+        wait_until(lambda: not plain_to_lazy())
+        run("mesh1", "systemctl", "stop", "lazy.service")
+        for command in (
+            "true",
+            "systemctl restart lazy.service",
+            "systemctl stop lazy.service; systemctl restart lazy.socket",
+        ):
+            run("mesh1", "sh", "-ec", command)
+            before = run("mesh1", "systemctl", "is-active", "lazy.service")
+            assert not plain_to_lazy(), command
+            assert run("mesh1", "systemctl", "is-active", "lazy.service") == before
+            wait_until(lambda: run("mesh2", "sh", "-c", "systemctl start eager.service && echo reached") != "")
+            assert run("mesh1", "systemctl", "is-active", "lazy.service") == "active\n"
+        log = run("mesh1", "journalctl", "--unit=hostmesh-agent", "--output=cat").splitlines()
+        seen = [line for line in log if "dst.hbone_addr=10.234.0.11:8085" in line]
+        assert seen != []
+        assert all('src.identity="spiffe://cluster.local/ns/default/sa/eager"' in line for line in seen), seen
+    finally:
+        run("mesh2", "rm", "-f", "/run/eager.port")
+        run("mesh1", "rm", "-f", strict)
 
 
 def explained(host: str = "mesh2") -> str:
