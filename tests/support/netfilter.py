@@ -16,7 +16,8 @@ from hostmesh.kernel.netfilter import NetfilterError, NoSuchCgroup
 from hostmesh.redirect.backend import Netfilter
 
 _ELEMENT = re.compile(
-    r'\{ (?P<key>"[^"]+"|\w+)(?: \. (?P<pair>0x[0-9a-f]+))?(?: comment "[^"]*")?(?: : (?P<mark>0x[0-9a-f]+))? \}'
+    r'\{ (?P<key>"[^"]+"|\w+)(?: \. (?P<pair>0x[0-9a-f]+|(?P<port>\d+)))?(?: comment "[^"]*")?'
+    r"(?: : (?P<mark>0x[0-9a-f]+))? \}"
 )
 
 
@@ -127,7 +128,10 @@ class FakeNetfilter:
         if held is None:
             raise NetfilterError("No such file or directory")
         key = self._key(self._existing().sets[name], match["key"].strip('"'))
-        key += struct.pack("=I", int(match["pair"], 16)) if match["pair"] else b""
+        if match["port"]:
+            key += struct.pack("!H2x", int(match["port"]))
+        elif match["pair"]:
+            key += struct.pack("=I", int(match["pair"], 16))
         data = struct.pack("=I", int(match["mark"], 16)) if match["mark"] else b""
         if verb == "delete":
             if held.pop(key, None) is None:

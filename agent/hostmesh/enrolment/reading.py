@@ -15,10 +15,11 @@ from hostmesh.enrolment.namespaces import CapturedNamespace
 from hostmesh.enrolment.numbers import Numbers
 from hostmesh.enrolment.subjects import host_ports, subjects, with_datagrams, with_ports, workload_of
 from hostmesh.kernel.cgroup import CgroupRoot
+from hostmesh.kernel.listeners import Listener
 from hostmesh.model.health import Check
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.dns_plan import Asker
-from hostmesh.redirect.subjects import Intent
+from hostmesh.redirect.subjects import CapturedUnit, Intent, Sockets
 
 OptedOut = Callable[[LocalWorkload], bool]
 """Whether a workload's registration says that it is not captured (istio.io/dataplane-mode)."""
@@ -78,6 +79,9 @@ class Reader:
         self._view = view
         self._attachments = attachments
         self.host_ports: frozenset[int] = frozenset()
+        self._ask_again: Callable[[], Iterable[CapturedUnit]] = tuple
+        self._sockets: Mapping[str, Sockets] = {}
+        self._roots: frozenset[tuple[int, int]] = frozenset()
 
     def read(self, opted_out: OptedOut = nobody, *, strict: bool = False, keep: bool = True) -> Reading:
         """Read workloads.d, and find on this host what it names; changes nothing but the file of numbers.
@@ -100,6 +104,7 @@ class Reader:
         located = enrolled_units.locate(units, numbers, domain, self._view.show, self._view.uid)
         others = subjects(enrolled, numbers, domain, self._view.uid)
         with_sockets, clashing, unheard = socket_units.assign(enrolled, located, self._view.sockets)
+        self._remember(enrolled, numbers, with_sockets)
         mistakes = (*located.mistakes, *others.mistakes, *clashing)
         if strict and mistakes:
             raise InvalidYaml(mistakes)
@@ -132,17 +137,40 @@ class Reader:
 
         Raises:
             ListenersUnknown: the kernel does not answer.
+            SystemdUnavailable: systemd does not answer.
         """
         found = self._view.listeners()
         ids = {unit.cgroup: self._cgroups.id(unit.cgroup) for unit in intent.units}
         running = {path: number for path, number in ids.items() if number is not None}
-        intent = replace(intent, units=socket_units.still_systemds(intent.units, self._cgroups.id, found))
+        units = self._with_sockets(intent.units, found)
+        intent = replace(intent, units=socket_units.still_systemds(units, self._cgroups.id, found))
         self.host_ports = host_ports(intent, running, found)
         users, listening = with_ports(intent.users, intent.units, running, found)
         if users:
             users = with_datagrams(users, running.values(), self._view.receivers())
         kept = self._settings.reserved(self._view.failsafe())
         return replace(intent, users=users, listening=listening, reserved=kept)
+
+    def _remember(
+        self, enrolled: Iterable[workloads_d.Enrolled], numbers: Mapping[str, int], units: Iterable[CapturedUnit]
+    ) -> None:
+        everybody, view, domain = tuple(enrolled), self._view, self._settings.trust_domain
+
+        def ask_again() -> Iterable[CapturedUnit]:
+            named = [one for one in everybody if one.unit]
+            located = enrolled_units.locate(named, numbers, domain, view.show, view.uid)
+            return socket_units.assign(everybody, located, view.sockets)[0]
+
+        self._ask_again = ask_again
+        self._sockets = {unit.workload.key: unit.sockets for unit in units}
+
+    def _with_sockets(self, units: Iterable[CapturedUnit], found: Iterable[Listener]) -> tuple[CapturedUnit, ...]:
+        """Systemd is asked again when root listens elsewhere than before: that may be systemd, for a unit."""
+        roots = frozenset((one.port, one.cgroup) for one in found if one.uid == 0)
+        if roots != self._roots:
+            self._sockets = {unit.workload.key: unit.sockets for unit in self._ask_again()}
+            self._roots = roots
+        return tuple(replace(unit, sockets=self._sockets.get(unit.workload.key, unit.sockets)) for unit in units)
 
     def _named(self, one: workloads_d.Enrolled, numbers: Mapping[str, int]) -> CapturedNamespace:
         workload = workload_of(one, numbers, self._settings.trust_domain)

@@ -18,7 +18,7 @@ from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
 from hostmesh.enrolment.reading import ask_host
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
-from hostmesh.kernel.units import Unit
+from hostmesh.kernel.units import SocketUnit, Unit
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
 from hostmesh.redirect.failsafe import Facts, Way
@@ -50,21 +50,24 @@ class Host:
     cgroups: CgroupRoot
     proc_sys: Path
     listening: list[Listener] = field(default_factory=list)
+    sockets: Mapping[str, SocketUnit] = field(default_factory=dict)
     facts: Facts = FACTS
     routing: Routes = field(default_factory=Routes)
 
     @property
     def view(self) -> HostView:
         users = {"alice": 20001}
-        return HostView(self.show, users.get, lambda: self.listening, lambda: self.facts)
+        return HostView(
+            self.show, users.get, lambda: self.listening, lambda: self.facts, sockets=lambda _: self.sockets
+        )
 
     def agent(self) -> Capture:
         redirector = Redirector(self.cgroups, self.settings.runtime_directory, self.netfilter, self.proc_sys)
         return Capture(self.settings, self.cgroups, redirector, self.view, routing=self.routing)
 
-    @staticmethod
-    def show(units: Sequence[str]) -> Mapping[str, Unit]:
-        return {unit: Unit(unit, unit != "nope.service", True, f"system.slice/{unit}") for unit in units}
+    def show(self, units: Sequence[str]) -> Mapping[str, Unit]:
+        triggers = tuple(self.sockets)
+        return {unit: Unit(unit, unit != "nope.service", True, f"system.slice/{unit}", (), triggers) for unit in units}
 
     def enrol(self, name: str) -> None:
         text = f"workload: prod/{name}\ncapture: {{unit: {name}.service}}\n"
@@ -137,6 +140,23 @@ def test_excluded_ports_add_up(host: Host) -> None:
     host.settings = replace(host.settings, excluded_ports=(2222,))
     host.agent().refresh()
     assert "tcp dport { 22, 2222, 15001, 15006, 15008 } return" in str(host.netfilter.list_table())
+
+
+def test_a_socket_unit_that_comes_later(host: Host) -> None:
+    """It is captured as soon as systemd is seen to listen, and goes with its socket unit; nobody reloads anything."""
+    host.enrol("a")
+    capture = host.agent()
+    capture.refresh()
+    assert capture.reassert() == ()
+    host.sockets = {"a.socket": SocketUnit("a.socket", False, ("init.scope", "system.slice/a.socket"), (8080,))}
+    host.listening = [Listener(ip_address("::"), 8080, 0, 5)]
+    (host.cgroups.mount / "init.scope").mkdir()
+    host.listening[0] = replace(host.listening[0], cgroup=host.cgroups.id("init.scope") or 0)
+    assert "user_ports lacks 8080 of prod/a" in capture.reassert()
+    assert capture.reassert() == ()
+    host.sockets, host.listening = {}, []
+    assert capture.reassert() != ()
+    assert "8080" not in capture.preview().text
 
 
 def test_remove(host: Host) -> None:
