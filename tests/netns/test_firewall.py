@@ -188,9 +188,18 @@ def test_what_systemd_listens_on_for_a_unit(bench: Bench) -> None:
     lab = bench.lab
     for port in (8010, 8011, 8012):
         lab.listen(lab.host, "::", port, lab.other)
-    unit = Subject(bench.a, SubjectKind.UNIT, lab.a.path, ports=(8010, 8011))
+    with lab.host.entered(), lab.other.entered():
+        datagrams = lab.stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+        datagrams.bind(("", 8010))
+    unit = Subject(bench.a, SubjectKind.UNIT, lab.a.path, ports=(8010, 8011), datagrams=(8010,))
     options = Options(cgroup_prefix=lab.cgroups.nft_prefix)
     bench.apply(plan([ALLOW], Membership((bench.a, bench.peer)), [unit], options=options))
+    with lab.peer.entered():
+        client = lab.stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+    client.sendto(b"?", (lab.host.v4, 8010))
+    datagrams.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        datagrams.recv(1)  # only TCP is allowed
     assert [port for port in (8010, 8011, 8012) if bench.reaches(port)] == [8010, 8012]
     assert [port for port in (8010, 8011, 8012) if bench.reaches(port, "10.77.0.9")] == [8012]
 

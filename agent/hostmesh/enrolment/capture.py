@@ -25,6 +25,7 @@ from hostmesh.redirect.failsafe import lockouts
 from hostmesh.redirect.plan import Ruleset, compile_intent
 from hostmesh.redirect.probes import ProbeRedirector
 from hostmesh.redirect.rules import probes_name
+from hostmesh.redirect.subjects import Sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Capture:
         self._prober = prober or ProbeRedirector(settings.runtime_directory)
         self._naming = naming
         self._wanted: Reading | None = None
+        self._policed: list[Sockets] = []
         self.attachments = Attachments(settings.state_directory / FILE)
         self._reader = Reader(settings, self._cgroups, self._view, self.attachments)
 
@@ -178,7 +180,7 @@ class Capture:
         if self._wanted is None:
             return self._namespaces.reassert()
         ruleset = compile_intent(self._reader.complete(self._wanted.intent))
-        if ruleset.intent.users or ruleset.intent.socket_levels:
+        if ruleset.intent.users or self._policed != [unit.sockets for unit in ruleset.units]:
             self._plan_policies(ruleset)  # their ports may be others now
         others = self._apply_others()
         changes = self._redirector.apply(ruleset)
@@ -265,6 +267,7 @@ class Capture:
     def _plan_policies(self, ruleset: Ruleset) -> None:
         if self._policing is not None and self._wanted is not None:
             users = ruleset.intent.users
+            self._policed = [unit.sockets for unit in ruleset.units]
             self._policing.plan(ruleset.units, self._wanted.namespaces, self._wanted.intent.host, users)
 
     def _write_unit_files(self, ruleset: Ruleset) -> None:
