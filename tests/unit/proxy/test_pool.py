@@ -212,7 +212,7 @@ def test_one_waiter_too_many_is_told_at_once(monkeypatch: pytest.MonkeyPatch, me
     mesh.client.main.issue = False
     with mesh.app(echo) as app:
         waiting = [mesh.connect(app.port) for _ in range(2)]
-        with mesh.connect(app.port) as refused, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), mesh.connect(app.port) as refused:
             refused.recv(1)
         assert "too many connections wait" in str(dict(mesh.client.main.wait_logs(1)[0].fields)["error"])
         mesh.client.main.issue = True
