@@ -17,8 +17,8 @@ def table(specs: Mapping[str, Any]) -> str:
     parts: list[str] = []
     shown: dict[str, list[str]] = {}
     for entry, spec in specs.items():
-        rows = "\n".join(_rows(spec["options"]))
-        shown.setdefault(rows, []).append(entry)
+        if rows := "\n".join(_rows(spec["options"])):
+            shown.setdefault(rows, []).append(entry)
     for rows, entries in shown.items():
         title = "" if entries == ["main"] else f"`tasks_from: {'`, `'.join(entries)}`\n\n"
         parts.append(f"{title}| Variable | Type | Default | |\n| --- | --- | --- | --- |\n{rows}\n")
