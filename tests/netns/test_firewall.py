@@ -24,7 +24,7 @@ from hostmesh.kernel.listeners import receivers
 from hostmesh.kernel.notices import Notices
 from hostmesh.model.address import parse_ip
 from hostmesh.model.identity import Identity
-from hostmesh.model.local import LocalWorkload
+from hostmesh.model.local import NOTICES, LocalWorkload
 from hostmesh.model.network_policy import (
     Direction,
     IpBlock,
@@ -39,7 +39,6 @@ from hostmesh.model.network_policy import (
     Selector,
     WorkloadPeer,
 )
-from hostmesh.redirect.rules import NOTICES
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab

@@ -17,8 +17,8 @@ import pytest
 
 from hostmesh.kernel.notices import Notices
 from hostmesh.kernel.sockets import get_mark, original_destination
+from hostmesh.model.local import NOTICES
 from hostmesh.redirect.plan import compile_intent
-from hostmesh.redirect.rules import NOTICES
 from hostmesh.redirect.subjects import Exclusions, Intent, Probe, Scope
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from tests.support.netns import listen
 
 from hostmesh.kernel.iptables import Family
 from hostmesh.kernel.notices import Notices
+from hostmesh.model.local import NOTICES
 from hostmesh.redirect.choose import Backend, tools
 from hostmesh.redirect.iptables_apply import IptablesRedirector
 from hostmesh.redirect.iptables_plan import start_text
 from hostmesh.redirect.plan import compile_intent, unit_text
-from hostmesh.redirect.rules import NOTICES
 from hostmesh.redirect.subjects import CapturedHost, Exclusions, Intent, Scope
 
 if TYPE_CHECKING:

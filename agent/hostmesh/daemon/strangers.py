@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from hostmesh.kernel.notices import NoNotices, Notices
-from hostmesh.redirect.rules import NOTICES
+from hostmesh.model.local import NOTICES
 
 _log = logging.getLogger("hostmesh.capture")
 

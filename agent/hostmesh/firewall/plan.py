@@ -38,7 +38,7 @@ from hostmesh.firewall.ruleset import TABLE, Dispatch, Ruleset
 from hostmesh.firewall.services import Front, service_elements
 from hostmesh.firewall.spans import FAMILIES, address_text, addresses
 from hostmesh.model.address import IPAddress, IPNetwork, SocketAddress
-from hostmesh.model.local import PROXY_MARK
+from hostmesh.model.local import NOTICES, PROXY_MARK
 from hostmesh.model.network_policy import Direction, Member, Membership, NetworkPolicy
 
 PRIORITY = -150
@@ -50,8 +50,8 @@ _INGRESS, _EGRESS = Direction.INGRESS, Direction.EGRESS
 _HOOKS = {"ingress": "prerouting", "egress": "output", "forward": "forward"}
 _NETWORK = "meta l4proto { icmp, igmp, esp, ah, ipv6-icmp, 89, 112 } accept"
 _OPEN = "ct state established,related accept"
-_NOTICED = "limit rate 12/minute burst 5 packets log group 15006 queue-threshold 1"
-"""By the group of capture (redirect/rules.py); where datagrams to others are many, as often as the agent looks so."""
+_NOTICED = f"limit rate 12/minute burst 5 packets log group {NOTICES} queue-threshold 1"
+"""Where datagrams to others are many, as often as the agent looks so."""
 _OLDER = "tcp flags & (fin | syn | rst | ack) != syn accept"
 """Connection tracking may begin with these rules; it would take a session that it never saw begin for a new one."""
 _WORD = {4: "ip", 6: "ip6"}

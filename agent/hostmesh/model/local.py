@@ -48,3 +48,7 @@ def server_name(uid: str) -> str:
     Several workloads may share an address; stock peers ignore the name. Hashed because a uid is no DNS name.
     """
     return f"{hashlib.sha256(uid.encode()).hexdigest()[:40]}.workload.hostmesh.internal"
+
+
+NOTICES = 15006
+"""The group of nfnetlink_log by which rules tell the agent of what comes to ports that it does not know yet."""

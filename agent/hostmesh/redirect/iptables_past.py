@@ -16,8 +16,10 @@ refuses connections that have its label. The label of a unit is by its number, s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import product
 
-from hostmesh.redirect.rules import NOTICES, never_inbound
+from hostmesh.model.local import NOTICES
+from hostmesh.redirect.rules import never_inbound
 from hostmesh.redirect.subjects import CapturedUnit, Intent
 
 PAST = "HOSTMESH-PAST"
@@ -52,7 +54,7 @@ def past(units: list[CapturedUnit], running: Collection[str], started: str) -> I
     yield f"-j {started}"
     for unit in units:
         for cgroup in sorted({*unit.sockets.cgroups} & {*running}):
-            for port, way in ((port, way) for port in unit.sockets.ports for way in ("--dport", "--sport")):
+            for port, way in product(unit.sockets.ports, ("--dport", "--sport")):
                 yield f'-p tcp {way} {port} -m cgroup --path "{cgroup}" -g {refusing(unit)}'
     for unit in units:
         if unit.cgroup in running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hostmesh.model.local import PROXY_MARK, LocalWorkload
+from hostmesh.model.local import NOTICES, PROXY_MARK, LocalWorkload
 from hostmesh.redirect.subjects import CapturedHost, CapturedUnit, Exclusions, Intent, ListenerPorts, Network, Scope
 
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"
@@ -22,8 +22,6 @@ _UNNUMBERED = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 == 0
 _RESET = "reject with tcp reset"
 _LOOPBACK = "ip daddr 127.0.0.0/8", "ip6 daddr ::1"
 STRANGERS = "strangers"
-NOTICES = 15006
-"""The group of nfnetlink_log by which the agent hears of connections to ports that it does not know yet."""
 _NOTICED = f"log group {NOTICES} queue-threshold 1"
 
 Rule = tuple[str, str]
