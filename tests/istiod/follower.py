@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import suppress
 
 from grpclib.client import Channel
@@ -26,7 +25,7 @@ class Follower(threading.Thread):
         super().__init__(daemon=True)
         self._where = istiod.where
         self._held: dict[str, dict[str, bytes]] = {ADDRESS_TYPE: {}, AUTHORIZATION_TYPE: {}}
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._following = self._loop.create_task(self._follow())
 
@@ -51,22 +50,22 @@ class Follower(threading.Thread):
                 await stream.send_message(request)
             while (told := await stream.recv_message()) is not None:
                 held = self._held[told.type_url]
-                with self._lock:
+                with self._news:
                     held.update({one.name: one.resource.value for one in told.resources})
                     for name in told.removed_resources:
                         held.pop(name, None)
+                    self._news.notify_all()
                 await stream.send_message(DeltaDiscoveryRequest(type_url=told.type_url, response_nonce=told.nonce))
 
     def told(self) -> Resources:
         """Now, without the API server's own service."""
-        with self._lock:
+        with self._news:
             held = {url: list(resources.values()) for url, resources in self._held.items()}
         found = {key: one for url, resources in held.items() for key, one in comparable(url, resources).items()}
         return {key: one for key, one in found.items() if "default/kubernetes" not in key}
 
     def comes_to(self, expected: Resources, seconds: float) -> Resources:
         """What is told as soon as it is that, or after so long."""
-        deadline = time.monotonic() + seconds
-        while (told := self.told()) != expected and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return told
+        with self._news:
+            self._news.wait_for(lambda: self.told() == expected, seconds)
+            return self.told()
