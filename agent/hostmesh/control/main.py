@@ -45,11 +45,7 @@ from hostmesh.control.revocations import PREFIX as REVOKED
 from hostmesh.control.store import DocumentStore
 from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
-from hostmesh.kernel.systemd import (
-    notify_ready,
-    notify_reloading,
-    notify_stopping,
-)
+from hostmesh.kernel.systemd import notify_ready, notify_reloading, notify_stopping
 from hostmesh.kernel.watchdog import feed_watchdog
 from hostmesh.telemetry.logs import parse_levels, replace_levels
 
