@@ -13,6 +13,9 @@ MARK_SHIFT = 12
 PROXY_MARK = 0x539
 """SO_MARK on every socket of the proxy, as ztunnel's; rules compare it under 0xfff."""
 
+NOTICES = 15006
+"""The group of nfnetlink_log by which rules tell the agent of what comes to ports that it does not know yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalWorkload:
@@ -48,7 +51,3 @@ def server_name(uid: str) -> str:
     Several workloads may share an address; stock peers ignore the name. Hashed because a uid is no DNS name.
     """
     return f"{hashlib.sha256(uid.encode()).hexdigest()[:40]}.workload.hostmesh.internal"
-
-
-NOTICES = 15006
-"""The group of nfnetlink_log by which rules tell the agent of what comes to ports that it does not know yet."""
