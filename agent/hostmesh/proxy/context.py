@@ -15,7 +15,7 @@ from hostmesh.proxy.locals import LocalWorkloads
 from hostmesh.proxy.names import Names
 from hostmesh.proxy.revocation import Revocation
 from hostmesh.proxy.stock import Stock
-from hostmesh.proxy.tunnel import Buffers
+from hostmesh.proxy.tls_socket import Buffers
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
 from hostmesh.transport.loop import Loop

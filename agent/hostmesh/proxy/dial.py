@@ -16,6 +16,7 @@ from hostmesh.proxy.handlers import Fields
 from hostmesh.proxy.handshake import Handshake, verified_peer
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import Connect
+from hostmesh.proxy.tls_socket import TlsSocket
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.transport.timers import Timer
 from hostmesh.transport.tls.engine import TlsError
@@ -106,7 +107,7 @@ class Dial:
             self._finish(None, failures.tls_config(error.reason))
             return
         self._timer = context.loop.call_later(context.config.handshake_timeout, self._expired)
-        self._handshake = Handshake(context.loop, context.buffers, sock, engine, self._secured)
+        self._handshake = Handshake(context.loop, TlsSocket(context.loop, context.buffers, sock, engine), self._secured)
         self._handshake.start()
 
     def _secured(self, handshake: Handshake, reason: str | None) -> None:
@@ -116,9 +117,9 @@ class Dial:
             return
         context, target = self._context, self._target
         try:
-            proof = verified_peer(handshake.engine)
+            proof = verified_peer(handshake.tls.engine)
         except TlsError as error:
-            context.loop.close_later(handshake.sock)
+            handshake.tls.close()
             self._finish(None, failures.tls_handshake(error.reason))
             return
         assert self._certificate is not None
@@ -126,17 +127,15 @@ class Dial:
         parties = Parties(proof, own.keys, own.identities)
         objection = context.revocation.objection(parties, "source")
         if objection is not None:
-            context.loop.close_later(handshake.sock)
+            handshake.tls.close()
             self._finish(None, failures.not_trusted(objection))
             return
         meant = next((identity for identity in proof.identities if identity in target.expected), None)
         if meant is None:
-            context.loop.close_later(handshake.sock)
+            handshake.tls.close()
             self._finish(None, failures.tls_handshake(_mismatch(target.expected, proof.identities)))
             return
-        self._tunnel = tunnel = Tunnel(
-            context.loop, context.buffers, handshake.sock, handshake.engine, _http2(context), self
-        )
+        self._tunnel = tunnel = Tunnel(context.loop, handshake.tls, _http2(context), self)
         tunnel.peer = meant
         tunnel.parties = parties
         tunnel.expire_at(min(proof.expires_at, own.credentials.not_after), context.clock)

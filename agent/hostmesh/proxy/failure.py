@@ -91,6 +91,11 @@ def http2(reason: str) -> Failure:
     return Failure(f"h2 failed: {reason}", "H2_HANDSHAKE_FAILURE")
 
 
+def broken(error: OSError) -> Failure:
+    """The connection below a tunnel that worked broke."""
+    return http2(os.strerror(error.errno or errno.EIO))
+
+
 def http_status(status: int, stated: str = "") -> Failure:
     """Outbound: the peer's proxy refused the CONNECT, and may have stated the code of its reason."""
     said = f", the peer says {stated}" if is_refusal(stated) else ""

@@ -11,15 +11,11 @@ from __future__ import annotations
 import _socket
 from collections.abc import Callable
 
-from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
+from hostmesh.proxy.tls_socket import NOTHING_YET, READS_PER_EVENT, TlsSocket
 from hostmesh.transport.loop import WRITABLE, Loop
-from hostmesh.transport.tls.engine import Engine
 
 PATIENCE = 30.0
 """Seconds for the peer to read and to close: 16 MiB may be on their way, which a peer at 5 Mbit/s reads in 27."""
-
-READS_PER_EVENT = 8
-"""Full buffers thrown away before other connections get their turn."""
 
 
 class Farewell:
@@ -27,33 +23,20 @@ class Farewell:
 
     Args:
         loop: the worker's.
-        scratch: where bytes that nobody wants are received.
-        sock: registered; gets this object's handler.
-        engine: whose pending output is sent first; nothing more is written to it.
+        tls: gets this object's handler; what its engine has is sent first, and nothing more is written to it.
         serving: the peer closes first.
         done: called once when the socket is closed.
     """
 
-    __slots__ = ("_done", "_engine", "_loop", "_scratch", "_serving", "_sock", "_timer")
+    __slots__ = ("_done", "_loop", "_serving", "_timer", "_tls")
 
-    def __init__(
-        self,
-        loop: Loop,
-        scratch: memoryview,
-        sock: _socket.socket,
-        engine: Engine,
-        *,
-        serving: bool,
-        done: Callable[[], None],
-    ) -> None:
+    def __init__(self, loop: Loop, tls: TlsSocket, *, serving: bool, done: Callable[[], None]) -> None:
         self._loop = loop
-        self._scratch = scratch
-        self._sock = sock
-        self._engine = engine
+        self._tls = tls
         self._serving = serving
         self._done: Callable[[], None] | None = done
         self._timer = loop.call_later(PATIENCE, self.end)
-        loop.replace_handler(sock.fileno(), self._ready)
+        loop.replace_handler(tls.sock.fileno(), self._ready)
         self._send()
         self._discard()
 
@@ -62,7 +45,7 @@ class Farewell:
         done, self._done = self._done, None
         if done is not None:
             self._timer.cancel()
-            self._loop.close_later(self._sock)
+            self._tls.close()
             done()
 
     def _ready(self, mask: int) -> None:
@@ -72,33 +55,24 @@ class Farewell:
             self._discard()
 
     def _send(self) -> None:
-        while self._done is not None and (size := len(pending := self._engine.pending_out())):
-            try:
-                n = self._sock.send(pending, DONTWAIT_NOSIGNAL)
-            except BlockingIOError:
-                n = 0
-            except OSError:
-                self.end()
-                return
-            self._engine.sent(n)
-            if n < size:
-                self._loop.watch_writable(self._sock.fileno())
-                return
-        if self._done is not None and not self._serving:
-            try:
-                self._sock.shutdown(_socket.SHUT_WR)
-            except OSError:
-                self.end()
+        if self._done is None:
+            return
+        try:
+            if self._tls.send() and not self._serving:
+                self._tls.sock.shutdown(_socket.SHUT_WR)
+        except OSError:
+            self.end()
 
     def _discard(self) -> None:
         for _ in range(READS_PER_EVENT):
             if self._done is None:
                 return
             try:
-                if not self._sock.recv_into(self._scratch, 0, DONTWAIT):
-                    self.end()
-            except BlockingIOError:
-                return
+                n = self._tls.receive()
             except OSError:
+                n = 0
+            if n == NOTHING_YET:
+                return
+            if not n:
                 self.end()
         self._loop.call_later(0, self._discard)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 from collections.abc import Callable
 
 from hostmesh.proxy.proof import Proof
-from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
-from hostmesh.proxy.tunnel import Buffers
+from hostmesh.proxy.tls_socket import NOTHING_YET, TlsSocket
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError
 from hostmesh.wire.x509 import BadCertificate, certificate_key, expires_at, spiffe_identities
@@ -21,28 +19,18 @@ class Handshake:
     After a failure the socket is closed. The caller bounds the time with `cancel`.
     """
 
-    __slots__ = ("_blocked", "_buffers", "_loop", "_then", "engine", "sock")
+    __slots__ = ("_loop", "_then", "tls")
 
-    def __init__(
-        self,
-        loop: Loop,
-        buffers: Buffers,
-        sock: _socket.socket,
-        engine: Engine,
-        then: Callable[[Handshake, str | None], None],
-    ) -> None:
+    def __init__(self, loop: Loop, tls: TlsSocket, then: Callable[[Handshake, str | None], None]) -> None:
         self._loop = loop
-        self._buffers = buffers
-        self.sock = sock
-        self.engine = engine
+        self.tls = tls
         self._then: Callable[[Handshake, str | None], None] | None = then
-        self._blocked = False
 
     def start(self, first: bytes = b"") -> None:
         """Begin; `first` is what was read from the peer already."""
-        self._loop.replace_handler(self.sock.fileno(), self._ready)
+        self._loop.replace_handler(self.tls.sock.fileno(), self._ready)
         if first:
-            self.engine.feed(memoryview(first))
+            self.tls.engine.feed(memoryview(first))
         if self._step():
             self._read()
 
@@ -52,32 +40,32 @@ class Handshake:
 
     def _ready(self, mask: int) -> None:
         del mask
-        if self._blocked:
-            self._blocked = False
+        if self.tls.blocked:
+            self.tls.blocked = False
             self._send()
         self._read()
 
     def _read(self) -> None:
-        buffer = self._buffers.ciphertext
+        tls = self.tls
         while self._then is not None:
             try:
-                n = self.sock.recv_into(buffer, 0, DONTWAIT)
-            except BlockingIOError:
-                return
+                n = tls.receive()
             except OSError as error:
                 self._fail(_reason(error))
                 return
+            if n == NOTHING_YET:
+                return
             if n:
-                self.engine.feed(buffer[:n])
+                tls.engine.feed(tls.ciphertext[:n])
             else:
-                self.engine.feed_eof()
+                tls.engine.feed_eof()
             if not self._step() or not n:
                 return
 
     def _step(self) -> bool:
         """Whether more is needed from the peer."""
         try:
-            done = self.engine.handshake()
+            done = self.tls.engine.handshake()
         except (TlsError, TlsClosed) as error:
             self._send()  # the alert that tells the peer why
             self._fail(getattr(error, "reason", "closed by peer"))
@@ -93,25 +81,17 @@ class Handshake:
 
     def _send(self) -> bool:
         """Whether the connection lives."""
-        while size := len(pending := self.engine.pending_out()):
-            try:
-                n = self.sock.send(pending, DONTWAIT_NOSIGNAL)
-            except BlockingIOError:
-                n = 0
-            except OSError as error:
-                self._fail(_reason(error))
-                return False
-            self.engine.sent(n)
-            if n < size:
-                self._blocked = True
-                self._loop.watch_writable(self.sock.fileno())
-                break
+        try:
+            self.tls.send()
+        except OSError as error:
+            self._fail(_reason(error))
+            return False
         return True
 
     def _fail(self, reason: str) -> None:
         then, self._then = self._then, None
         if then is not None:
-            self._loop.close_later(self.sock)
+            self.tls.close()
             then(self, reason)
 
 

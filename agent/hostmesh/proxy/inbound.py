@@ -22,6 +22,7 @@ from hostmesh.proxy.inbound_stream import InboundStream, Place
 from hostmesh.proxy.locals import Local, Shared
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
+from hostmesh.proxy.tls_socket import TlsSocket
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import early_failure
 from hostmesh.transport.timers import Timer
@@ -235,7 +236,8 @@ class InboundPeer:
             self._refuse(f"tls error: {error.reason}")
             return
         self._certificate = certificate
-        self._handshake = Handshake(self.context.loop, self.context.buffers, self._sock, engine, self._secured)
+        loop, buffers = self.context.loop, self.context.buffers
+        self._handshake = Handshake(loop, TlsSocket(loop, buffers, self._sock, engine), self._secured)
         first, self._first = bytes(self._first), bytearray()
         self._handshake.start(first)
 
@@ -247,7 +249,7 @@ class InboundPeer:
         assert self._certificate is not None
         credentials = self._certificate.credentials
         try:
-            proof = verified_peer(handshake.engine)
+            proof = verified_peer(handshake.tls.engine)
         except TlsError as error:
             self._refuse(error.reason)
             return
@@ -271,7 +273,7 @@ class InboundPeer:
             max_frame_size=config.max_frame_size,
         )
         http2 = Http2Connection(Role.SERVER, limits)
-        self._tunnel = Tunnel(context.loop, context.buffers, self._sock, handshake.engine, http2, self)
+        self._tunnel = Tunnel(context.loop, handshake.tls, http2, self)
         self._tunnel.peer = self.identity
         self._tunnel.parties = parties
         self._tunnel.expire_at(min(proof.expires_at, credentials.not_after), context.clock)

@@ -6,11 +6,8 @@ A tunnel is never paused for reading: what a stream may have in flight is bounde
 
 from __future__ import annotations
 
-import _socket
 import contextlib
-import errno
 import math
-import os
 from collections.abc import Callable, Sequence
 
 from hostmesh.model.identity import Identity
@@ -22,21 +19,14 @@ from hostmesh.proxy.farewell import Farewell
 from hostmesh.proxy.handlers import StreamHandler, TunnelOwner
 from hostmesh.proxy.keepalive import Keepalive
 from hostmesh.proxy.proof import Parties
-from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
+from hostmesh.proxy.streams import Streams
+from hostmesh.proxy.tls_socket import CIPHERTEXT_BUFFER, NOTHING_YET, PLAINTEXT_BUFFER, READS_PER_EVENT, TlsSocket
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
-from hostmesh.transport.scratch import shared
-from hostmesh.transport.tls.engine import Engine, TlsClosed, TlsError, TlsTruncated
+from hostmesh.transport.tls.engine import TlsClosed, TlsError, TlsTruncated
 from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 from hostmesh.wire.http2.events import Data, Event, GoAway, Headers, PingAck, Reset, SettingsChanged, WindowOpened
 from hostmesh.wire.http2.limits import Role
-
-CIPHERTEXT_BUFFER = 1 << 18
-PLAINTEXT_BUFFER = 1 << 20
-"""Shared by all tunnels of the process: nothing stays in them between two events."""
-
-READS_PER_EVENT = 8
-"""Full buffers read from one tunnel before the others get their turn."""
 
 _DRAIN = b"draining"
 _ALL_STREAMS = 2**31 - 1
@@ -45,33 +35,18 @@ _READ = READABLE | PEER_SHUT | BROKEN
 _END = PEER_SHUT | BROKEN
 
 
-class Buffers:
-    """Scratch space of one process."""
-
-    __slots__ = ("ciphertext", "plaintext")
-
-    def __init__(self) -> None:
-        self.ciphertext = shared(CIPHERTEXT_BUFFER)
-        self.plaintext = shared(PLAINTEXT_BUFFER)
-
-
 class Tunnel:
     """One HBONE connection, after the TLS handshake. Owns the socket, which is registered with the loop.
 
     Args:
         loop: the worker's.
-        buffers: the worker's scratch space.
-        sock: connected and registered; gets this tunnel's handler.
-        engine: handshaken.
+        tls: registered, its engine handshaken; gets this tunnel's handler.
         http2: fresh.
         owner: told about streams and the end.
     """
 
     __slots__ = (
-        "_blocked",
-        "_buffers",
         "_closed",
-        "_engine",
         "_expiry",
         "_farewell",
         "_keepalive",
@@ -79,9 +54,8 @@ class Tunnel:
         "_owner",
         "_peer_shut",
         "_scheduled",
-        "_sock",
-        "_starved",
         "_streams",
+        "_tls",
         "_wants_close",
         "http2",
         "parties",
@@ -89,27 +63,15 @@ class Tunnel:
         "peer_address",
     )
 
-    def __init__(
-        self,
-        loop: Loop,
-        buffers: Buffers,
-        sock: _socket.socket,
-        engine: Engine,
-        http2: Http2Connection,
-        owner: TunnelOwner,
-    ) -> None:
+    def __init__(self, loop: Loop, tls: TlsSocket, http2: Http2Connection, owner: TunnelOwner) -> None:
         self._loop = loop
-        self._buffers = buffers
-        self._sock = sock
-        self._engine = engine
+        self._tls = tls
         self.http2 = http2
         self._owner: TunnelOwner | None = owner
         self.peer: Identity | None = None
         self.parties: Parties | None = None
-        self._streams: dict[int, StreamHandler] = {}
-        self._starved: dict[int, StreamHandler] = {}
+        self._streams = Streams()
         self._scheduled = False
-        self._blocked = False
         self._closed = False
         self._wants_close = False
         self._peer_shut = False
@@ -121,7 +83,7 @@ class Tunnel:
 
     def start(self) -> None:
         """Take over from the handshake: send the preface, look at what came with the last handshake bytes."""
-        self._loop.replace_handler(self._sock.fileno(), self._ready)
+        self._loop.replace_handler(self._tls.sock.fileno(), self._ready)
         self.wake()
         self._loop.at_turn_end(self._begin)
 
@@ -146,7 +108,7 @@ class Tunnel:
     @property
     def streams(self) -> int:
         """Streams that are in use."""
-        return len(self._streams)
+        return len(self._streams.handlers)
 
     def drain(self) -> None:
         """Take no new streams, tell the peer, close after the last one (RFC 9113 §6.8)."""
@@ -182,10 +144,8 @@ class Tunnel:
             self.http2.goaway(ErrorCode.NO_ERROR)
             self._encrypt()
             if not serving:
-                self._engine.close()
-        self._farewell = Farewell(
-            self._loop, self._buffers.ciphertext, self._sock, self._engine, serving=serving, done=self._left
-        )
+                self._tls.engine.close()
+        self._farewell = Farewell(self._loop, self._tls, serving=serving, done=self._left)
 
     def hand_over(self, owner: TunnelOwner) -> None:
         """From now on somebody else is told."""
@@ -200,18 +160,17 @@ class Tunnel:
             StreamLimit: the peer allows no more at this time.
         """
         stream = self.http2.open_stream(block)
-        self._streams[stream] = handler
+        self._streams.handlers[stream] = handler
         self.wake()
         return stream
 
     def attach(self, stream: int, handler: StreamHandler) -> None:
         """Make `handler` the one that hears about the stream from now on."""
-        self._streams[stream] = handler
+        self._streams.handlers[stream] = handler
 
     def detach(self, stream: int) -> None:
         """The stream is over on this side (ended both ways, or reset)."""
-        self._starved.pop(stream, None)
-        if self._streams.pop(stream, None) is not None and self._owner is not None:
+        if self._streams.remove(stream) is not None and self._owner is not None:
             self.wake()
             self._owner.stream_ended(self)
 
@@ -222,7 +181,7 @@ class Tunnel:
         try:
             self.http2.reset_stream(stream, code)
         except Http2Error as error:
-            self._streams.pop(stream, None)
+            self._streams.remove(stream)
             self.broken(error)
         else:
             self.detach(stream)
@@ -230,9 +189,9 @@ class Tunnel:
 
     def starved(self, stream: int, handler: StreamHandler) -> None:
         """`reserve` had no room for the stream: tell it when that may have changed."""
-        self._starved[stream] = handler
+        self._streams.starved(stream, handler)
 
-    def broken(self, error: Http2Error) -> None:
+    def broken(self, error: Http2Error | TlsError) -> None:
         """The peer reads so little that not even control frames fit any more, or leaves the protocol."""
         if not self._closed:
             self._say_goodbye()
@@ -247,8 +206,8 @@ class Tunnel:
     # Reading
 
     def _ready(self, mask: int) -> None:
-        if mask & WRITABLE and self._blocked:
-            self._blocked = False
+        if mask & WRITABLE and self._tls.blocked:
+            self._tls.blocked = False
             self._flush()
         if mask & _READ and not self._closed:
             self._peer_shut = self._peer_shut or mask & _END != 0
@@ -257,19 +216,19 @@ class Tunnel:
     def _read(self) -> None:
         if self._closed:
             return
-        buffer = self._buffers.ciphertext
+        tls = self._tls
         for _ in range(READS_PER_EVENT):
             try:
-                n = self._sock.recv_into(buffer, 0, DONTWAIT)
-            except BlockingIOError:
-                return
+                n = tls.receive()
             except OSError as error:
-                self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
+                self._shut(failures.broken(error))
+                return
+            if n == NOTHING_YET:
                 return
             if n:
-                self._engine.lend(buffer[:n])
+                tls.engine.lend(tls.ciphertext[:n])
             else:
-                self._engine.feed_eof()
+                tls.engine.feed_eof()
             self._decrypt()
             if self._closed or not n:
                 return
@@ -287,23 +246,20 @@ class Tunnel:
             self._peer_shut = False
 
     def _decrypt(self) -> None:
-        plaintext = self._buffers.plaintext
+        plaintext, engine = self._tls.plaintext, self._tls.engine
         try:
             while not self._closed:
-                n = self._engine.read_into(plaintext)
+                n = engine.read_into(plaintext)
                 if not n:
                     break
                 self._dispatch(self.http2.receive(plaintext[:n]))
-                if n < PLAINTEXT_BUFFER and not self._engine.ended:  # asking again would find nothing
+                if n < PLAINTEXT_BUFFER and not engine.ended:  # asking again would find nothing
                     break
-        except Http2Error as error:
-            self.broken(error)
         except (TlsClosed, TlsTruncated):
             # A peer may vanish without close_notify; HTTP/2 says itself which streams were complete.
-            self._shut(failures.http2("connection closed by peer") if self._streams else None)
-        except TlsError as unreadable:
-            self._say_goodbye()
-            self._shut(failures.http2(unreadable.reason))
+            self._shut(failures.http2("connection closed by peer") if self._streams.handlers else None)
+        except (Http2Error, TlsError) as error:
+            self.broken(error)
         if self.http2.pending_output:
             self.wake()
 
@@ -313,44 +269,27 @@ class Tunnel:
             event = events[position]
             position += 1
             if type(event) is Data:
-                position = self._deliver(events, position, event)
+                position = self._streams.deliver(events, position, event)
             else:
                 self._handle(event)
-
-    def _deliver(self, events: Sequence[Event], position: int, first: Data) -> int:
-        """Hand consecutive DATA of one stream on together; returns the position behind them."""
-        views, size, end = [first.view], len(first.view), first.end
-        while position < len(events):
-            event = events[position]
-            if type(event) is not Data or event.stream != first.stream:
-                break
-            views.append(event.view)
-            size += len(event.view)
-            end = event.end
-            position += 1
-        handler = self._streams.get(first.stream)
-        if handler is not None:
-            handler.data(views, size, end)
-        return position
 
     def _handle(self, event: Event) -> None:
         owner = self._owner
         assert owner is not None, "nobody listens to a closed tunnel"
         match event:
             case Headers(stream, fields, end):
-                handler = self._streams.get(stream)
+                handler = self._streams.handlers.get(stream)
                 if handler is not None:
                     handler.headers(fields, end)
                 else:
                     owner.accept_stream(self, stream, fields, end)
             case Reset(stream, code):
-                handler = self._streams.pop(stream, None)
-                self._starved.pop(stream, None)
+                handler = self._streams.remove(stream)
                 if handler is not None:
                     handler.reset(code)
                     owner.stream_ended(self)
             case WindowOpened(stream):
-                self._window_opened(stream)
+                self._streams.feed(stream)
             case GoAway():
                 owner.going_away(self)
             case PingAck(payload):
@@ -360,71 +299,43 @@ class Tunnel:
             case Data():
                 raise AssertionError("DATA is delivered in runs")
 
-    def _window_opened(self, stream: int) -> None:
-        if stream:
-            handler = self._starved.pop(stream, None)
-            if handler is not None:
-                handler.writable()
-        else:
-            self._feed_starved()
-
     # Writing
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._closed or self._blocked:
+        if self._closed or self._tls.blocked:
             return
         self._encrypt()
-        if not self._send():
+        try:
+            if not self._tls.send():
+                return
+        except OSError as error:
+            self._shut(failures.broken(error))
             return
-        if self._starved:
+        if self._streams.starving:
             self._loop.call_later(0, self._feed_starved)
-        elif self._wants_close and not self._streams:
+        elif self._wants_close and not self._streams.handlers:
             self.leave()
 
     def _encrypt(self) -> None:
         http2 = self.http2
         if size := http2.pending_output:
-            self._engine.write(http2.take())
+            self._tls.engine.write(http2.take())
             http2.sent(size)
 
-    def _send(self) -> bool:
-        """Whether the socket took everything."""
-        engine = self._engine
-        if size := len(pending := engine.pending_out()):
-            try:
-                n = self._sock.send(pending, DONTWAIT_NOSIGNAL)
-            except BlockingIOError:
-                n = 0
-            except OSError as error:
-                self._shut(failures.http2(os.strerror(error.errno or errno.EIO)))
-                return False
-            engine.sent(n)
-            if n == size:  # and the engine has given all it had
-                return True
-            self._blocked = True
-            self._loop.watch_writable(self._sock.fileno())
-            return False
-        return True
-
     def _feed_starved(self) -> None:
-        starved, self._starved = self._starved, {}
         try:
-            for stream, handler in starved.items():
-                if stream in self._streams:
-                    handler.writable()
+            self._streams.feed(0)
         except Http2Error as error:
             self.broken(error)
 
     def _say_goodbye(self) -> None:
         """Best effort: what the socket does not take now is dropped with it."""
-        try:
+        with contextlib.suppress(TlsError, OSError):
             self._encrypt()
-            self._engine.close()
-        except TlsError:
-            return
-        if not self._blocked:
-            self._send()
+            self._tls.engine.close()
+            if not self._tls.blocked:
+                self._tls.send()
 
     # Ends
 
@@ -433,9 +344,8 @@ class Tunnel:
             return
         self._closed = True
         self._cancel_timers()
-        self._loop.close_later(self._sock)
-        streams, self._streams, self._starved = self._streams, {}, {}
-        for handler in streams.values():
+        self._tls.close()
+        for handler in self._streams.remove_all():
             handler.lost(failure or failures.http2("connection closed"))
         self._part(failure)
 

@@ -245,7 +245,7 @@ def test_a_truncated_frame_is_a_lost_tunnel(mesh: Mesh, peer: Peer) -> None:
 def splices(mesh: Mesh) -> list[Splice]:
     """All that the server's proxy carries now."""
     tunnels = mesh.server.server._host.inbound.tunnels()
-    return [one for tunnel in tunnels for one in tunnel._streams.values() if isinstance(one, Splice)]
+    return [one for tunnel in tunnels for one in tunnel._streams.handlers.values() if isinstance(one, Splice)]
 
 
 def test_more_data_than_the_window_resets_the_stream(mesh: Mesh, peer: Peer) -> None:
@@ -325,8 +325,8 @@ def test_a_peer_that_never_reads_holds_a_buffer_and_no_more(mesh: Mesh, peer: Pe
         while (now := mesh.server.call(lambda: sum(one.bytes_from_app for one in splices(mesh)))) != moved or now <= 0:
             moved = now
             assert_serves(mesh)
-        (tunnel,) = (one for one in mesh.server.server._host.inbound.tunnels() if one._blocked)
-        held = mesh.server.call(lambda: (tunnel.http2.pending_output, len(tunnel._engine.pending_out())))
+        (tunnel,) = (one for one in mesh.server.server._host.inbound.tunnels() if one._tls.blocked)
+        held = mesh.server.call(lambda: (tunnel.http2.pending_output, len(tunnel._tls.engine.pending_out())))
         assert 0 < sum(held) <= 2 * (SERVER_LIMITS.output_buffer + CONTROL_ROOM)
 
 

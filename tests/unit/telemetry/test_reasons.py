@@ -104,7 +104,11 @@ def test_no_failure_is_without_a_code() -> None:
     for _, function in inspect.getmembers(failures, inspect.isfunction):
         if function.__module__ == failures.__name__ and not function.__name__.startswith("_"):
             names = inspect.signature(function).parameters
-            objects = {"address": "10.0.0.2:15008", "objection": failures.CERTIFICATE_REVOKED}
+            objects = {
+                "address": "10.0.0.2:15008",
+                "objection": failures.CERTIFICATE_REVOKED,
+                "error": ConnectionResetError(),
+            }
             made.append(function(**{name: {**samples, **objects}[name] for name in names}))
     assert len(made) > 15
     assert [one.error for one in made if reason_of(one.error, one.flags) is Reason.OTHER] == []

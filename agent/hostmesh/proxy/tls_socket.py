@@ -1,0 +1,85 @@
+"""TlsSocket: a peer's socket and the TLS engine at this end of it; knows bytes, not their meaning."""
+
+from __future__ import annotations
+
+import _socket
+
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
+from hostmesh.transport.loop import Loop
+from hostmesh.transport.scratch import shared
+from hostmesh.transport.tls.engine import Engine
+
+CIPHERTEXT_BUFFER = 1 << 18
+PLAINTEXT_BUFFER = 1 << 20
+"""Shared by all tunnels of the process: nothing stays in them between two events."""
+
+READS_PER_EVENT = 8
+"""Full buffers read from one connection before the others get their turn."""
+
+NOTHING_YET = -1
+
+
+class Buffers:
+    """Scratch space of one process."""
+
+    __slots__ = ("ciphertext", "plaintext")
+
+    def __init__(self) -> None:
+        self.ciphertext = shared(CIPHERTEXT_BUFFER)
+        self.plaintext = shared(PLAINTEXT_BUFFER)
+
+
+class TlsSocket:
+    """Owned by whoever has the connection: its handshake, then its tunnel, last its farewell.
+
+    Args:
+        loop: the worker's.
+        buffers: the worker's scratch space.
+        sock: registered.
+        engine: fresh.
+    """
+
+    __slots__ = ("_loop", "blocked", "ciphertext", "engine", "plaintext", "sock")
+
+    def __init__(self, loop: Loop, buffers: Buffers, sock: _socket.socket, engine: Engine) -> None:
+        self._loop = loop
+        self.ciphertext = buffers.ciphertext
+        self.plaintext = buffers.plaintext
+        self.sock = sock
+        self.engine = engine
+        self.blocked = False
+        """The loop will tell when the socket takes more."""
+
+    def receive(self) -> int:
+        """Bytes that are in `ciphertext` now; 0 at the end, `NOTHING_YET` if none has come.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        try:
+            return self.sock.recv_into(self.ciphertext, 0, DONTWAIT)
+        except BlockingIOError:
+            return NOTHING_YET
+
+    def send(self) -> bool:
+        """Whether the socket took everything that the engine has for it; else it is blocked.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        engine = self.engine
+        if size := len(pending := engine.pending_out()):
+            try:
+                n = self.sock.send(pending, DONTWAIT_NOSIGNAL)
+            except BlockingIOError:
+                n = 0
+            engine.sent(n)
+            if n < size:
+                self.blocked = True
+                self._loop.watch_writable(self.sock.fileno())
+                return False
+        return True
+
+    def close(self) -> None:
+        """At the end of this turn."""
+        self._loop.close_later(self.sock)
