@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.agent import start, until
-from tests.support.estate import Estate, entry
+from tests.support.estate import SHORT_LIVED, Estate, entry
 from tests.support.etcd import etcd_cluster
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 LEASE = 4.0
-TTL = 10.0
+TTL = 60.0
+"""Renewed every few seconds (tests/support/short_lived.py)."""
 
 
 def settings(stack: ExitStack, lab: Lab, directory: Path) -> dict[str, Any]:
@@ -55,6 +56,6 @@ def test_a_control_plane_is_killed_under_traffic(lab: Lab, tmp_path: Path) -> No
         server.process.kill()
         server.process.wait()
         until(lambda: estate.told(client)["b1"] == "Unhealthy")
-        start(server)
+        start(server, module=SHORT_LIVED)
         until(lambda: estate.told(client)["b1"] == "Healthy")
         until(lambda: estate.reaches("a1", "b1"))

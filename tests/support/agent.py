@@ -158,15 +158,18 @@ def agent(
         made.notified.close()
 
 
-def start(made: RunningAgent, *, serving: bool = True) -> None:
-    """Start it and wait until it is ready and, unless the mesh is to remain unknown, its workers serve."""
+def start(made: RunningAgent, *, serving: bool = True, module: str = "hostmesh") -> None:
+    """Start it and wait until it is ready and, unless the mesh is to remain unknown, its workers serve.
+
+    `module` is the program.
+    """
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPYCACHEPREFIX": _compiled(),
         "NOTIFY_SOCKET": str(made.directory / "notify"),
         "PATH": f"{made.directory / 'bin'}:{os.environ['PATH']}",
     }
-    command = made.host.command(sys.executable, "-m", "hostmesh", "agent", "--config", str(made.config))
+    command = made.host.command(sys.executable, "-m", module, "agent", "--config", str(made.config))
     with (made.directory / "log").open("wb") as log:
         made.process = subprocess.Popen(command, env=environment, stderr=log)
     made.notes("READY=1")
@@ -178,7 +181,7 @@ def start(made: RunningAgent, *, serving: bool = True) -> None:
         )
 
 
-def until(condition: Any, seconds: float = 20) -> None:
+def until(condition: Any, seconds: float = 50) -> None:
     """Look every 20 ms."""
     deadline = time.monotonic() + seconds
     while not condition():

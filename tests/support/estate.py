@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.netns.conftest import Lab
 
 PORT = 8080
+SHORT_LIVED = "tests.support.short_lived"
+"""The program of agents and control planes."""
 STRICT = document("PeerAuthentication", "mtls: {mode: STRICT}", "name: default, namespace: prod")
 
 
@@ -149,7 +151,7 @@ class Estate:
         directory.mkdir()
         where = self.lab.peer
         config = configure(directory, port, where.v4, names=[where.v4], **settings)
-        return self._stack.enter_context(started(directory, config, port, where, module="tests.support.short_lived"))
+        return self._stack.enter_context(started(directory, config, port, where, module=SHORT_LIVED))
 
     def _cgroup(self, name: str) -> Cgroup:
         made = Cgroup(self.lab.cgroups, str(self._top / f"{name}.service"))
@@ -174,7 +176,7 @@ class Estate:
             control_plane={"addresses": addresses, "root_cert": str(directory / "root.pem")},
             certificates={"ttl": self._ttl},
         )
-        start(made)
+        start(made, module=SHORT_LIVED)
         return made
 
 

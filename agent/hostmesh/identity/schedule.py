@@ -16,6 +16,8 @@ MAX_CONCURRENT = 8
 BACKOFF_INITIAL = 1.0
 BACKOFF_MAXIMUM = 150.0
 _MAX_DOUBLINGS = 8  # 2**8 s is beyond the maximum
+RENEWED_AFTER = 0.5
+"""Share of a certificate's life (Istio's SECRET_GRACE_PERIOD_RATIO)."""
 _JITTER_OF_LIFE = 0.1
 _JITTER_OF_BACKOFF = 0.2
 _SHORTEST_WAIT = 1.0
@@ -94,7 +96,7 @@ def renewal_time(not_before: float, not_after: float, obtained: float, jitter: f
         obtained: when it came.
         jitter: 0 to 1, spreads hosts that were enrolled together.
     """
-    at = not_before + (not_after - not_before) * (0.5 - _JITTER_OF_LIFE * jitter)
+    at = not_before + (not_after - not_before) * (RENEWED_AFTER - _JITTER_OF_LIFE * jitter)
     if at > obtained:
         return at
     return obtained + max((not_after - obtained) / 2, _SHORTEST_WAIT)
