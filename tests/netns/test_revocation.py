@@ -22,6 +22,9 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 ENDS = [("a1", "b1"), ("a1", "b2"), ("b1", "a1"), ("b2", "a1"), ("a2", "b1"), ("b1", "a2")]
 """Of connections that are open; the last two have nothing to do with a1."""
 
+AT_ONCE = 9.0
+"""Seconds: a bound for a busy machine, yet below whatever looks from time to time. How long it took is recorded."""
+
 Record = Callable[[str, object], None]
 
 
@@ -75,7 +78,7 @@ def test_who_is_revoked_is_cut_both_ways(lab: Lab, tmp_path: Path, by: str, reco
             subject = identity("a1") if by == "identity" else f"{int(estate.serials(estate.agents[0])['a1']):x}"
             estate.command("ca", "revoke", f"--{by}", subject)
             revoked = time.monotonic()
-            until(lambda: all(one.cut for one in doomed), 3)
+            until(lambda: all(one.cut for one in doomed), AT_ONCE)
             slowest = max(one.cut or 0.0 for one in doomed) - revoked
             record_property("seconds", f"{slowest:.3f}")
             if by == "identity":

@@ -137,7 +137,7 @@ async def background(*tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait, five seconds at most, for something that another task brings about."""
-    async with asyncio.timeout(5):
+    """Wait, twenty seconds at most, for something that another task brings about."""
+    async with asyncio.timeout(20):
         while not condition():  # what is waited for has no event of its own
             await asyncio.sleep(0.005)

@@ -36,7 +36,7 @@ from hostmesh.transport.tls.system import SystemTls
 PATIENCE = 10.0
 CLIENT_IP = "127.0.0.1"
 CONFIG = ProxyConfig(
-    network="lab", mark=None, connect_timeout=2.0, handshake_timeout=2.0, certificate_wait=1.0, node="here"
+    network="lab", mark=None, connect_timeout=2.0, handshake_timeout=PATIENCE, certificate_wait=1.0, node="here"
 )
 
 _T = TypeVar("_T")

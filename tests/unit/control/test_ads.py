@@ -48,7 +48,7 @@ class Client:
         )
 
     async def hear(self) -> DeltaDiscoveryResponse | None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self._stream.recv_message()
 
     async def answer(self, ack: bool = True) -> tuple[str, dict[str, str], list[str]]:

@@ -66,7 +66,7 @@ class Ztunnel:
 
     async def hear(self, nack: str = "") -> tuple[str, list[str], list[str]]:
         """The next response's type, names and removals; answered."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             response = await self._stream.recv_message()
         assert response is not None
         assert response.nonce, "an answer to no nonce would look like a new wildcard"

@@ -173,9 +173,15 @@ def test_a_certificate_that_does_not_come_refuses_the_peer() -> None:
 
 def test_a_tunnel_ends_when_a_certificate_expires() -> None:
     """Either end's: what was proven then is not proven any more."""
-    with Mesh() as mesh, mesh.app(echo) as app, tunnel(mesh, not_after=now() + 1.2) as peer:
+    ahead, minute = [0.0], 60.0
+    with (
+        Mesh(server_config=replace(CONFIG, keepalive_ping_interval=0.1), clock=lambda: now() + ahead[0]) as mesh,
+        mesh.app(echo) as app,
+        tunnel(mesh, not_after=now() + minute) as peer,
+    ):
         stream = peer.connect(f"{mesh.ip}:{app.port}")
         assert peer.answer(stream)[":status"] == "200"
+        ahead[0] = minute
         with pytest.raises((ConnectionError, ssl.SSLError)):
             peer.wait(type(None))
         assert dict(mesh.server.main.wait_logs(1)[0].fields)["error"] == "connection closed: certificate expired"
@@ -192,7 +198,7 @@ def test_a_peer_that_answers_no_ping_is_dropped() -> None:
 
 def test_a_peer_that_answers_pings_stays(mesh: Mesh) -> None:
     """The answer starts the next interval."""
-    config = replace(CONFIG, keepalive_ping_interval=0.02, keepalive_ping_timeout=0.5)
+    config = replace(CONFIG, keepalive_ping_interval=0.02, keepalive_ping_timeout=PATIENCE)
     with Mesh(server_config=config) as lively, lively.app(echo) as app, tunnel(lively) as peer:
         for _ in range(5):
             peer.wait(h2.events.PingReceived)

