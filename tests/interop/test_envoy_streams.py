@@ -96,7 +96,7 @@ def test_a_client_that_resets_frees_the_application(way: Way, tmp_path: Path) ->
 
 
 def test_an_application_that_resets_ends_its_client(way: Way, tmp_path: Path) -> None:
-    """It looks like an end, and the next stream of the tunnel is served."""
+    """No half answer looks whole, and the next stream of the tunnel is served."""
     numbers = iter(range(10))
 
     def reset_the_first(sock: socket.socket) -> None:

@@ -9,6 +9,7 @@ from hostmesh.kernel.sockets import local_address
 from hostmesh.model.address import SocketAddress
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.account import Account
+from hostmesh.proxy.ahead import send_ahead
 from hostmesh.proxy.connections import OpenConnection
 from hostmesh.proxy.context import Context
 from hostmesh.proxy.failure import Failure
@@ -21,7 +22,7 @@ from hostmesh.proxy.relay import Relay
 from hostmesh.proxy.route import Refused, Unknown, Unresolved
 from hostmesh.proxy.routes import Routes
 from hostmesh.proxy.sockets import Connect, reset
-from hostmesh.proxy.splice import Splice, send_ahead
+from hostmesh.proxy.splice import Splice
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.access_log import Parties, early_failure
 from hostmesh.telemetry.metrics import Traffic

@@ -1,7 +1,8 @@
 """Relay: two plain TCP connections joined (passthrough, and plaintext that arrives at a captured workload).
 
-Each direction ends on its own: FIN goes on as FIN, a reset goes on as FIN as well, as other ambient proxies do it.
-What breaks in another way (a peer that is gone without a word) resets both: half an answer must not look like a whole.
+Each direction ends on its own: FIN goes on as FIN. What breaks before its end, by a reset or because a peer is gone
+without a word, resets both: half an answer must not look like a whole. A reset after its own end says only that this
+side takes no more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import errno
 from collections.abc import Callable
 
 from hostmesh.proxy.failure import Failure, relayed
-from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, TOOK_NO_MORE, error_of, reset
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
 from hostmesh.transport.scratch import shared
@@ -22,9 +23,6 @@ CHUNK = 1 << 18
 MOVES_PER_EVENT = 16
 """Chunks moved in one direction before other connections get their turn."""
 
-_GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
-"""A reset by the peer, or what it leaves behind for who writes."""
-
 _READ = READABLE | PEER_SHUT | BROKEN
 _scratch = shared(CHUNK)
 
@@ -32,7 +30,7 @@ _scratch = shared(CHUNK)
 class _Direction:
     """Bytes from `source` to `sink`."""
 
-    __slots__ = ("broken", "counter", "ended", "moved", "pending", "sink", "source")
+    __slots__ = ("broken", "counter", "ended", "fault", "moved", "pending", "refused", "sink", "source")
 
     def __init__(self, source: _socket.socket, sink: _socket.socket, counter: Counter | None) -> None:
         self.source = source
@@ -42,7 +40,11 @@ class _Direction:
         self.pending: memoryview | None = None
         self.ended = False
         self.broken = 0
-        """The error that is neither an end nor a reset."""
+        """The error instead of an end."""
+        self.fault = 0
+        """What the source is known to suffer from; what it sent before is still to be read."""
+        self.refused = 0
+        """The error of a sink that takes no more."""
 
     def pump(self) -> bool:
         """Move what can be moved; False when more may be there, because a turn's share is used up."""
@@ -57,11 +59,13 @@ class _Direction:
                 except BlockingIOError:
                     return True
                 except OSError as error:
-                    if self._is_broken(error):
-                        return True
-                    n = 0
+                    self._break(error.errno or errno.EIO)
+                    return True
                 if not n:
-                    self._end()
+                    if self.fault:
+                        self._break(self.fault)
+                    else:
+                        self._end()
                     return True
                 data = _scratch[:n]
             if not self._write(data):
@@ -75,9 +79,9 @@ class _Direction:
         except BlockingIOError:
             n = 0
         except OSError as error:
-            self._is_broken(error)
             self.pending = None
-            self.ended = True  # nobody is there to read; the other direction finds out by itself
+            self.ended = True
+            self.refused = error.errno or errno.EIO
             return True
         self.moved += n
         if self.counter is not None:
@@ -88,11 +92,9 @@ class _Direction:
         self.pending = data[n:] if self.pending is not None else memoryview(bytes(data[n:]))
         return False
 
-    def _is_broken(self, error: OSError) -> bool:
-        if error.errno is not None and error.errno not in _GONE:
-            self.ended = True
-            self.broken = error.errno
-        return self.broken != 0
+    def _break(self, number: int) -> None:
+        self.ended = True
+        self.broken = number
 
     def _end(self) -> None:
         self.ended = True
@@ -170,11 +172,12 @@ class Relay:
             self._pump(writing)
         if mask & _READ:
             self._pump(reading)
-        if mask & BROKEN and reading.ended:
-            # After its own end a connection breaks only by reset: what would be written to it has no reader.
+        if mask & BROKEN and reading.ended and not writing.ended:
+            # What would be written to it has no reader.
             writing.pending = None
             writing.ended = True
-            self._close_if_done()
+            writing.refused = error_of(writing.sink)
+            self._pump(writing)
 
     def _pump(self, direction: _Direction) -> None:
         if self._done is None:
@@ -183,9 +186,19 @@ class Relay:
             self._loop.call_later(0, lambda: self._pump(direction))
         elif direction.broken:
             self._cut(relayed(direction.broken, upwards=direction is self._up))
+        elif direction.refused:
+            self._refused(direction, self._down if direction is self._up else self._up)
         elif direction.pending is not None:
             self._loop.watch_writable(direction.sink.fileno())
         self._close_if_done()
+
+    def _refused(self, direction: _Direction, back: _Direction) -> None:
+        number, direction.refused = direction.refused, 0
+        if number not in TOOK_NO_MORE:
+            self._cut(relayed(number, upwards=direction is self._up))
+        elif not back.ended:
+            back.fault = number
+            self._pump(back)
 
     def _close_if_done(self) -> None:
         if self._done is not None and self._up.ended and self._down.ended:

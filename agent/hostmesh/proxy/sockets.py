@@ -253,6 +253,15 @@ def watch_peer(sock: _socket.socket, config: ProxyConfig) -> None:
         options.user_timeout(sock, time + probes * interval)
 
 
+TOOK_NO_MORE = frozenset({0, errno.ECONNRESET, errno.EPIPE})
+"""What a connection's error is after its own end when it was closed before it had read everything: no failure."""
+
+
+def error_of(sock: _socket.socket) -> int:
+    """What broke the connection, once: the kernel forgets it then; 0 if nothing did."""
+    return sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+
+
 def reset(loop: Loop, sock: _socket.socket) -> None:
     """Close so that the other side sees a failure and not the end of an answer."""
     try:

@@ -4,38 +4,33 @@ The application's bytes are received straight into the tunnel's output buffer; t
 application. Only what the application does not take is copied, bounded by the stream's window: credit is given
 back after the application has taken the bytes.
 
-An application that resets its connection looks to the other side like one that ended (END_STREAM, then a reset
-without error), as other ambient proxies do it. A tunnel that dies, and a stream that is reset before it ended (a late
-denial), reset the application's connection, so that half an answer never looks like a whole one.
+Half of what was to be said never looks like the whole (RFC 9113 §8.5): an application whose connection breaks before
+its end, by a reset or by silence, resets the stream with CONNECT_ERROR; a tunnel that dies, and a stream that is reset
+before it ended, reset the application's connection. Who resets its connection after its end only takes no more: then
+the stream is reset without error.
 """
 
 from __future__ import annotations
 
 import _socket
+import errno
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
 from hostmesh.proxy import failure as failures
+from hostmesh.proxy.ahead import take
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handlers import Fields
-from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, reset
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, TOOK_NO_MORE, error_of, reset
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
-from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
+from hostmesh.wire.http2.limits import Role
 
 CHUNK = 1 << 20
 """Bytes taken from the application at once, if the windows and the tunnel's buffer have room."""
-
-MAX_AHEAD = 1 << 14
-"""Bytes of an application that leave together with the request for its tunnel."""
-
-_TAKEN = memoryview(bytearray(MAX_AHEAD))
-"""Where they go when they leave the socket for good; nobody reads it."""
-
-_PEEK = DONTWAIT | _socket.MSG_PEEK
 
 MAX_GATHER = 512
 """Pieces in one sendmsg; the kernel takes 1024."""
@@ -51,27 +46,6 @@ class SpliceOwner(Protocol):
 
     def spliced(self, splice: Splice, failure: Failure | None) -> None:
         """It is over, the socket is closed; None: in good order."""
-
-
-def send_ahead(sock: _socket.socket, http2: Http2Connection, stream: int) -> int:
-    """Send what an application has said already on a stream whose answer is still to come.
-
-    Most applications speak first, so this saves them a round trip between the hosts. The bytes stay in the socket: if
-    the answer is no, they can still go another way.
-
-    Returns:
-        how many bytes, at most `MAX_AHEAD`; the splice that follows must know.
-    """
-    place = http2.reserve(stream, MAX_AHEAD)
-    if not place:
-        return 0
-    try:
-        n = sock.recv_into(place, 0, _PEEK)
-    except OSError:  # nothing yet; or its end, which the splice will find as well
-        return 0
-    if n:
-        http2.commit(stream, n)
-    return n
 
 
 class Splice:
@@ -90,6 +64,7 @@ class Splice:
     __slots__ = (
         "_app_dead",
         "_app_ended",
+        "_app_error",
         "_app_shut",
         "_from_app",
         "_loop",
@@ -125,6 +100,7 @@ class Splice:
         self._app_shut = False  # its FIN has arrived, perhaps behind bytes that are still to be read
         self._app_ended = False  # nothing more will come from it, and the peer was told
         self._app_dead = False  # it takes nothing any more
+        self._app_error = 0  # what broke its connection, if the kernel has told
         self._peer_ended = False
         self.bytes_from_app = 0
         self.bytes_to_app = 0
@@ -143,7 +119,7 @@ class Splice:
             seen: the last event of a socket that the loop watches already: it will not be reported again. None: the
                 socket is not registered yet.
             early: what the peer sent before there was an application to take it.
-            ahead: bytes of the application that the peer has already, see `send_ahead`.
+            ahead: bytes of the application that the peer has already, see `ahead`.
             peer_ended: whether the peer is already done.
         """
         self._tunnel.attach(self._stream, self)
@@ -180,7 +156,7 @@ class Splice:
             self._tunnel.broken(error)
 
     def _carry(self, mask: int) -> None:
-        if mask & PEER_SHUT:
+        if mask & PEER_SHUT and not mask & BROKEN:
             self._app_shut = True
         if mask & WRITABLE and self._pending:
             self._write_pending()
@@ -191,15 +167,17 @@ class Splice:
             if not self._app_ended:
                 self.writable()
             else:
+                if self._app_dead:
+                    self._app_error = self._app_error or error_of(self._sock)
                 self._finish_if_done()
 
     def _take(self, ahead: int) -> None:
         """Remove from the socket what the peer has."""
         self._count(ahead)
         try:
-            self._sock.recv_into(_TAKEN[:ahead], 0, DONTWAIT)
-        except OSError:
-            self._app_is_dead()
+            take(self._sock, ahead)
+        except OSError as error:
+            self._app_broke(error)
 
     def _count(self, taken: int) -> None:
         self.bytes_from_app += taken
@@ -221,17 +199,20 @@ class Splice:
                 n = sock.recvmsg_into(slots, 0, DONTWAIT)[0] if taken else sock.recv_into(slots[0], 0, DONTWAIT)
             except BlockingIOError:
                 break
-            except OSError:
-                gone = True
+            except OSError as error:
+                self._app_error, gone = error.errno or errno.EIO, True
                 break
             taken += n
             drained = n < size
+            if n == 0 and self._app_error and not self._app_shut:  # told before, when something was written
+                gone = True
+                break
             if n == 0 or (drained and self._app_shut):
                 http2.commit(stream, n, end=True)
                 self._app_ended = True
                 break
             http2.commit(stream, n)
-            if drained:
+            if drained and not self._app_dead:
                 break
         if taken:
             self._count(taken)
@@ -282,10 +263,9 @@ class Splice:
             n = self._sock.send(views[0], DONTWAIT_NOSIGNAL) if len(views) == 1 else self._gather(views, size)
         except BlockingIOError:
             n = 0
-        except OSError:
-            self._app_dead = True
+        except OSError as error:
             self._credit(size)
-            self.writable()  # what it sent before it died is still to be read
+            self._app_refused(error)
             return
         self._written(n)
         if n < size:
@@ -308,10 +288,9 @@ class Splice:
                 n = self._sock.send(view, DONTWAIT_NOSIGNAL)
             except BlockingIOError:
                 return
-            except OSError:
-                self._app_dead = True
+            except OSError as error:
                 self._drop_pending()
-                self.writable()
+                self._app_refused(error)
                 return
             self._written(n)
             if n < len(view):
@@ -342,18 +321,36 @@ class Splice:
             return
         try:
             self._sock.shutdown(_socket.SHUT_WR)
-        except OSError:
-            self._app_is_dead()
+        except OSError as error:
+            self._app_broke(error)
+
+    def _app_refused(self, error: OSError) -> None:
+        """It takes no more; what it sent before is still to be read."""
+        self._app_dead = True
+        self._app_error = error.errno or errno.EIO
+        if self._app_ended:
+            self._finish_if_done()
+        else:
+            self.writable()
+
+    def _app_broke(self, error: OSError) -> None:
+        self._app_error = error.errno or errno.EIO
+        self._app_is_dead()
 
     def _app_is_dead(self) -> None:
-        """It reset its connection: for the peer it ended, and takes no more."""
+        """Its connection is broken, and all that it sent before has been read."""
         self._app_dead = True
         self._drop_pending()
-        if not self._app_ended:
-            self._app_ended = True
-            self._tunnel.http2.end_stream(self._stream)
-            self._tunnel.wake()
-        self._finish_if_done()
+        if self._app_ended:
+            self._finish_if_done()
+        else:
+            self._tear_off()
+
+    def _tear_off(self) -> None:
+        # Where it had ended before, it is the other way that broke.
+        upwards = (self._tunnel.http2.role is Role.CLIENT) is not self._app_ended
+        self._tunnel.abandon(self._stream, ErrorCode.CONNECT_ERROR)
+        self._fail(failures.relayed(self._app_error, upwards=upwards))
 
     def _drop_pending(self) -> None:
         if self._pending:
@@ -362,6 +359,9 @@ class Splice:
 
     def _finish_if_done(self) -> None:
         if not self._app_ended or self._pending or self._owner is None:
+            return
+        if self._app_error not in TOOK_NO_MORE:
+            self._tear_off()
             return
         if not self._peer_ended:
             if not self._app_dead:

@@ -109,14 +109,69 @@ def test_an_end_goes_one_way(joined: Joined) -> None:
     assert joined.done.wait(PATIENCE)
 
 
-def test_a_reset_becomes_an_end(joined: Joined) -> None:
-    """Either side; nothing stays open."""
-    joined.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    joined.client.close()
-    assert joined.server.recv(1) == b""
-    joined.server.close()
+ABRUPTLY = b"\1\0\0\0\0\0\0\0"
+"""SO_LINGER of a connection that ends by a reset."""
+
+
+@pytest.mark.parametrize(("rude", "direction"), [("client", "send"), ("server", "receive")])
+def test_a_reset_goes_on_as_a_reset(joined: Joined, rude: str, direction: str) -> None:
+    """Either side, and the log says whose."""
+    broken, other = (joined.client, joined.server) if rude == "client" else (joined.server, joined.client)
+    broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
+    broken.close()
+    with pytest.raises(ConnectionResetError):
+        other.recv(1)
     assert joined.done.wait(PATIENCE)
-    assert joined.failures == [None]
+    assert joined.failures == [Failure(f"{direction}: io error: Connection reset by peer (os error 104)", "CONNECT")]
+
+
+def test_what_was_said_before_a_reset_that_a_writer_meets_is_not_taken_for_all() -> None:
+    """The kernel tells the error once, to who writes; who reads afterwards would find an end."""
+    thread = LoopThread()
+    client, left = pair()
+    server, right = pair()
+    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
+
+    def start() -> None:
+        client.sendall(b"to nobody")
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
+        server.close()
+        thread.loop.register(right.fileno(), lambda _: None, writable=True)
+        Relay(thread.loop, left, right, done.put).start()
+
+    with client:
+        thread.call(start)
+        with pytest.raises(ConnectionResetError):
+            receive_all(client)
+        assert done.get(timeout=PATIENCE) == Failure(
+            "receive: io error: Connection reset by peer (os error 104)", "CONNECT"
+        )
+    thread.settle()
+    thread.stop()
+
+
+def test_who_falls_silent_after_its_own_end_is_a_failure() -> None:
+    """The client has ended and then vanishes while its answer comes: no reset says that it wanted no more."""
+    thread = LoopThread()
+    client, left = pair()
+    server, right = pair()
+    left.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50)
+    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
+
+    def start() -> None:
+        thread.loop.register(right.fileno(), lambda _: None, writable=True)
+        Relay(thread.loop, left, right, done.put).start()
+
+    with client, server:
+        thread.call(start)
+        client.shutdown(socket.SHUT_WR)
+        assert server.recv(1) == b""
+        with pytest.raises(ConnectionError):
+            send_for_ever(server)
+        failure = done.get(timeout=PATIENCE)
+        assert failure == Failure("receive: io error: Connection timed out (os error 110)", "CONNECT")
+    thread.settle()
+    thread.stop()
 
 
 def send_for_ever(sock: socket.socket) -> None:
@@ -197,6 +252,7 @@ def test_a_writer_to_a_reset_connection_is_released(joined: Joined) -> None:
     """Its reader is gone: what it sends is dropped, and both sides end."""
     joined.server.shutdown(socket.SHUT_WR)
     assert joined.client.recv(1) == b""
-    joined.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    joined.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
     joined.server.close()
     assert joined.done.wait(PATIENCE)
+    assert joined.failures == [None], "it had ended, and takes no more"

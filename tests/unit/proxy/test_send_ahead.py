@@ -14,7 +14,7 @@ from tests.support.hbone_peer import Peer
 from tests.support.pki import ALICE
 from tests.support.proxy import App, Mesh, echo, fresh_ip, receive_all
 
-from hostmesh.proxy.splice import MAX_AHEAD
+from hostmesh.proxy.ahead import MAX_AHEAD
 from hostmesh.wire.hbone import encode_hosts_port
 from hostmesh.wire.http2.headers import TABLE_SIZE_ZERO
 
@@ -155,13 +155,14 @@ def test_a_peer_that_refuses_has_them_for_nothing(status: str) -> None:
 def test_an_application_that_is_gone_before_the_answer_is_noticed() -> None:
     """It reset its connection behind its words: the peer is told so as soon as it has answered."""
     told = threading.Event()
+    codes: list[int] = []
 
     def serve(peer: Peer, number: int) -> None:
         del number
         stream, _ = heard(peer, len(WORDS))
         gone.wait(10)
         accept(peer, stream)
-        peer.wait(h2.events.StreamEnded, stream)
+        codes.append(peer.wait(h2.events.StreamReset, stream).error_code)  # type: ignore[attr-defined]
         told.set()
 
     gone = threading.Event()
@@ -171,3 +172,4 @@ def test_an_application_that_is_gone_before_the_answer_is_noticed() -> None:
         sock.close()
         gone.set()
         assert told.wait(10)
+        assert codes == [h2.errors.ErrorCodes.CONNECT_ERROR]

@@ -13,7 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, assert_reset, echo, pattern, receive_all, send_until_blocked
+from tests.support.proxy import (
+    CONFIG,
+    PATIENCE,
+    Host,
+    Mesh,
+    assert_reset,
+    echo,
+    pattern,
+    receive_all,
+    send_until_blocked,
+)
 
 from hostmesh.proxy import failure as failures
 from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED, RECEIVED, SENT
@@ -155,32 +165,104 @@ def test_150_connections_at_once(mesh: Mesh) -> None:
         mesh.client.main.wait_logs(150)
 
 
-def test_an_application_that_resets_ends_the_connection_without_error(mesh: Mesh) -> None:
-    """RST is flattened to FIN, after the bytes that came before it."""
+ABRUPTLY = b"\1\0\0\0\0\0\0\0"
+"""SO_LINGER of a connection that ends by a reset."""
+
+
+def failures_of(*hosts: Host) -> list[tuple[str, str]]:
+    said = [dict(host.main.wait_logs(1)[0].fields) for host in hosts]
+    return [(str(fields.get("error", "")), str(fields.get("response_flags", ""))) for fields in said]
+
+
+def test_an_application_that_resets_resets_its_client(mesh: Mesh) -> None:
+    """RST goes on as RST_STREAM and RST: half an answer is no answer. Both logs say what happened."""
 
     def rude(sock: socket.socket) -> None:
         sock.recv(1)
-        sock.sendall(b"last")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
 
     with mesh.app(rude) as app, mesh.connect(app.port) as sock:
         sock.sendall(b"x")
-        assert receive_all(sock) in (b"last", b"")
-        for host in (mesh.client, mesh.server):
-            assert host.main.wait_logs(1)[0].level == "info"
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        assert failures_of(mesh.server, mesh.client) == [
+            ("receive: io error: Connection reset by peer (os error 104)", "CONNECT"),
+            ("receive: stream error received: CONNECT_ERROR", "CONNECT"),
+        ]
 
 
-def test_a_client_that_resets_ends_the_application_without_error(mesh: Mesh) -> None:
-    """The application sees an end of stream; both logs say success."""
-    seen: queue.Queue[bytes] = queue.Queue()
-    with mesh.app(lambda sock: seen.put(receive_all(sock))) as app:
+def test_an_application_that_takes_no_more_after_its_end_is_done(mesh: Mesh) -> None:
+    """Its answer was whole; what is still on the way to it is dropped, and that is no failure."""
+    gone = threading.Event()
+
+    def done(sock: socket.socket) -> None:
+        sock.sendall(b"whole")
+        sock.shutdown(socket.SHUT_WR)
+        assert_set(gone)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
+
+    with mesh.app(done) as app, mesh.connect(app.port) as sock:
+        assert receive_all(sock) == b"whole"
+        gone.set()
+        assert failures_of(mesh.server, mesh.client) == [("", ""), ("", "")]
+
+
+def send_for_ever(sock: socket.socket) -> None:
+    while True:
+        sock.sendall(bytes(1 << 20))
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(PATIENCE)
+
+
+def test_a_client_that_resets_resets_the_application(mesh: Mesh) -> None:
+    """An upload that was broken off does not look finished."""
+    seen: queue.Queue[str] = queue.Queue()
+    started = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        sock.recv(1)
+        started.set()
+        try:
+            receive_all(sock)
+        except ConnectionResetError:
+            seen.put("reset")
+        else:
+            seen.put("whole")
+
+    with mesh.app(serve) as app:
         sock = mesh.connect(app.port)
         sock.sendall(b"words")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert_set(started)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
         sock.close()
-        logs = mesh.client.main.wait_logs(1) + mesh.server.main.wait_logs(1)
-        assert seen.get(timeout=PATIENCE) in (b"words", b"")
-    assert [record.level for record in logs] == ["info", "info"]
+        assert seen.get(timeout=PATIENCE) == "reset"
+        assert failures_of(mesh.client, mesh.server) == [
+            ("send: io error: Connection reset by peer (os error 104)", "CONNECT"),
+            ("receive: stream error received: CONNECT_ERROR", "CONNECT"),
+        ]
+
+
+def test_a_client_that_falls_silent_after_its_end_is_a_failure() -> None:
+    """It has ended and then vanishes while its answer comes: no reset says that it wanted no more."""
+    broken: queue.Queue[BaseException] = queue.Queue()
+
+    def serve(sock: socket.socket) -> None:
+        assert sock.recv(1) == b""
+        try:
+            send_for_ever(sock)
+        except ConnectionError as error:
+            broken.put(error)
+
+    config = replace(CONFIG, tcp_user_timeout=True, tcp_keepalive_time=1, tcp_keepalive_probes=0, tcp_keepalive=False)
+    with Mesh(client_config=config) as mesh, mesh.app(serve) as app, mesh.connect(app.port) as sock:
+        sock.shutdown(socket.SHUT_WR)
+        assert broken.get(timeout=PATIENCE)
+        assert failures_of(mesh.client, mesh.server) == [
+            ("receive: io error: Connection timed out (os error 110)", "CONNECT"),
+            ("receive: stream error received: CONNECT_ERROR", "CONNECT"),
+        ]
 
 
 def test_a_refused_port_closes_the_client(mesh: Mesh) -> None:
