@@ -20,6 +20,7 @@ from hostmesh.model.address import NetworkAddress, parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope
 from hostmesh.model.service import Service
 from hostmesh.model.workload import ApplicationTunnel, TunnelKind
+from hostmesh.proxy import inbound_stream
 from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED
 
 DENY_PORT_1 = Authorization(
@@ -315,3 +316,31 @@ def test_who_answers_need_not_be_told() -> None:
     ):
         answer = peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))
     assert (answer[":status"], "baggage" in answer) == ("200", False)
+
+
+def test_a_stream_that_comes_behind_the_goodbye_of_a_workload_is_refused(mesh: Mesh, peer: Peer) -> None:
+    """An announced GOAWAY still takes what was on its way; who is not captured any more gets nothing of it."""
+    with mesh.app(echo) as app:
+        first = peer.connect(f"{mesh.ip}:{app.port}")
+        assert peer.answer(first)[":status"] == "200"
+        peer.send(first, b"here")
+        peer.wait(h2.events.DataReceived)
+        mesh.server.call(lambda: mesh.server.server.set_local_workloads([]))
+        peer.connect(f"{mesh.ip}:{app.port}")  # GOAWAY has not been read yet
+        [record] = mesh.server.main.wait_logs(1)
+        assert str(dict(record.fields)["error"]).endswith("is not captured any more")
+        assert app.accepted == 1
+        peer.sock.close()
+
+
+def test_what_a_tunnel_remembers_of_its_requests_is_bounded(
+    mesh: Mesh, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that describes itself anew each time costs no memory."""
+    monkeypatch.setattr(inbound_stream, "MAX_KNOWN", 2)
+    with mesh.app(echo) as app:
+        for number in range(5):
+            stream = peer.connect(f"{mesh.ip}:{app.port}", ("baggage", f"service.name=n{number}"))
+            assert peer.answer(stream)[":status"] == "200"
+            known = mesh.server.call(lambda: [len(one.known) for one in mesh.server.server._host.inbound._peers])
+            assert 1 <= known[0] <= 2

@@ -222,6 +222,31 @@ def test_one_waiter_too_many_is_told_at_once(monkeypatch: pytest.MonkeyPatch, me
                 ping(sock)
 
 
+def test_who_waits_longest_is_served_first() -> None:
+    """Streams are opened in the order in which the applications connected."""
+    heard: list[bytes] = []
+    done = threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        del number
+        while len(heard) < 4:
+            heard.append(peer.wait(h2.events.DataReceived).data)  # type: ignore[attr-defined]
+        done.set()
+
+    with Foreign(serve) as world:
+        world.mesh.client.main.issue = False
+        socks = []
+        for number in range(4):
+            socks.append(world.mesh.dial())
+            socks[-1].sendall(b"%d" % number)
+            world.mesh.thread.settle()
+        world.mesh.client.call(lambda: world.mesh.client.server.put_credentials(world.mesh.authority.issue(ALICE)))
+        assert_set(done)
+        assert heard == [b"0", b"1", b"2", b"3"]
+        for sock in socks:
+            sock.close()
+
+
 def test_renewed_credentials_make_a_new_tunnel_and_spare_the_old_ones_streams(mesh: Mesh) -> None:
     """The old tunnel takes no new streams and closes after its last one."""
     with mesh.app(echo) as app, mesh.connect(app.port) as old:
@@ -252,6 +277,24 @@ def test_an_unused_tunnel_is_released_and_a_used_one_kept() -> None:
         mesh.client.main.wait_logs(2)
         while tunnels(mesh):
             mesh.thread.settle()
+
+
+def test_a_tunnel_is_unused_from_the_end_of_its_last_stream_on(mesh: Mesh) -> None:
+    """Not from its beginning: a connection of an hour leaves it as fresh as one of a second."""
+    with mesh.app(echo) as app:
+        sock = mesh.connect(app.port)
+        ping(sock)
+        ending = mesh.client.call(mesh.thread.loop.now)
+        sock.close()
+        mesh.client.main.wait_logs(1)
+        [used] = mesh.client.call(
+            lambda: [
+                pooled._last_used
+                for bucket in mesh.client.server._host.pool._buckets.values()
+                for pooled in bucket.tunnels
+            ]
+        )
+        assert used >= ending
 
 
 def test_different_callers_never_share(mesh: Mesh) -> None:

@@ -13,13 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 from tests.support.hbone_peer import context
 from tests.support.pki import ALICE, BOB, Authority
-from tests.support.proxy import PATIENCE, Host, Mesh, assert_reset, echo
+from tests.support.proxy import PATIENCE, Host, Mesh, assert_reset, echo, fresh_ip, workload
 
+from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.trust import CertificateKey, TrustBundle
 from hostmesh.transport.tls.bundled import BundledTls
 from hostmesh.transport.tls.engine import TlsProvider
 from hostmesh.transport.tls.system import SystemTls
+from hostmesh.wire.http2.frames import HEADERS, SETTINGS, frame
 from hostmesh.wire.x509 import certificate_key
 
 REVOKED = "connection closed: peer certificate revoked by CRL"
@@ -222,3 +224,35 @@ def test_a_peer_revoked_during_its_handshake_gets_nothing(world: World) -> None:
         except (ConnectionError, ssl.SSLError):
             pass  # a reset says the same as a close
     assert rejections(mesh.server) == {"destination": 1}
+
+
+def test_a_server_revoked_while_its_tunnel_comes_up_gets_no_stream(world: World) -> None:
+    """The list comes between its handshake and its SETTINGS, when the tunnel is nobody's yet."""
+    mesh, ip = world.mesh, fresh_ip()
+    mesh.client.put(workload("far", BOB, ip))
+    mesh.client.destination = SocketAddress.of(ip, 80)
+    with socket.create_server((ip, 15008)) as listener:
+        listener.settimeout(PATIENCE)
+        with mesh.dial() as app:
+            raw, _ = listener.accept()
+            raw.settimeout(PATIENCE)
+            with context(world.bob, mesh.authority.pem, server=True).wrap_socket(raw, server_side=True) as sock:
+                heard = sock.recv(24)  # the client has let the certificate pass
+                world.trust(mesh.client, serials=(key_of(world.bob),))
+                sock.sendall(frame(SETTINGS, 0, 0, b""))
+                assert_cut(app)
+                while data := sock.recv(4096):
+                    heard += data
+    assert heard.startswith(b"PRI * HTTP/2.0")
+    assert bytes([HEADERS]) not in frame_types(heard[24:])
+    assert last_error(mesh.client) == REVOKED
+    assert rejections(mesh.client) == {"source": 1}
+
+
+def frame_types(said: bytes) -> set[bytes]:
+    """Of the frames in it."""
+    found, position = set(), 0
+    while position + 9 <= len(said):
+        found.add(said[position + 3 : position + 4])
+        position += 9 + int.from_bytes(said[position : position + 3])
+    return found
