@@ -23,7 +23,7 @@ SERIES = LABEL_SETS * 5
 """Of each of two workers, which have met different clients: opened, closed, failed, received, sent."""
 
 MOST_IN_A_TURN = 500
-"""A hundred-thousandth of a second's work each; all at once would be a hundred times as many."""
+"""A turn tells 40, or a few times as many on a fast machine; all at once would be a hundred times this."""
 
 
 def start(_: str | None, control: int, doors: int) -> subprocess.Popen[bytes]:

@@ -153,6 +153,15 @@ def test_users_have_policies_of_their_own() -> None:
         assert said.index(f"{match} accept") < to_the_host
 
 
+def test_a_users_answers_are_judged_where_it_is_isolated_for_ingress() -> None:
+    """One that is isolated for egress alone may answer from ports that are not known yet."""
+    user = Subject(WEB, SubjectKind.USER, uid=1234, ports=(80,))
+    for direction, judged in ((Direction.INGRESS, True), (Direction.EGRESS, False)):
+        policy = replace(DENY, isolates=frozenset({direction}))
+        rules = plan((policy,), Membership((WEB,)), (user,)).rules
+        assert ("answers where it is not known yet" in rules) is judged
+
+
 def test_deepest_cgroup_decides() -> None:
     """A template instance in a slice of its own is found at its depth."""
     deep = Subject(WEB, SubjectKind.UNIT, "system.slice/app.slice/app@1.service")

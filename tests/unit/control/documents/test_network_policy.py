@@ -113,6 +113,12 @@ REFUSED = [
         ],
     ),
     (
+        "ingress:\n- from:\n  - ipBlock: {cidr: 10.0.0.0/8}\n    namespaceSelector: {}",
+        [
+            "8: spec.ingress[0].from[0]: ipBlock stands alone: put the selectors into another element of the list",
+        ],
+    ),
+    (
         "ingress:\n- from:\n  - {}",
         [
             (
@@ -199,6 +205,13 @@ REFUSED = [
 def test_refused(spec: str, complaints: list[str]) -> None:
     """Each mistake at its line and field, all of a document at once."""
     assert refusals(policy(spec)) == complaints
+
+
+def test_the_policys_own_selector_is_checked() -> None:
+    """One that can select nothing would protect nobody."""
+    spec = "podSelector: {matchExpressions: [{key: app, operator: In}]}"
+    said = "spec.podSelector.matchExpressions[0].values: In needs at least one value"
+    assert [one.partition(": ")[2] for one in refusals(document("NetworkPolicy", spec))] == [said]
 
 
 def test_bad_annotation() -> None:

@@ -97,6 +97,7 @@ def test_right_sources(source: str) -> None:
     assert refusals(document("AuthorizationPolicy", f"rules: [{{from: [{{source: {source}}}]}}]")) == []
 
 
+ONLY_WHOLE = "{*} is one whole segment, {**} only the last one"
 OPERATIONS = [
     ("{}", "7: spec.rules[0].to[0].operation: the operation is empty; remove it to match everything, or say what"),
     ("{ports: [8080]}", "7: spec.rules[0].to[0].operation.ports[0]: input should be a valid string (got 8080)"),
@@ -114,6 +115,13 @@ OPERATIONS = [
             "7: spec.rules[0].to[0].operation.paths[0]: invalid or unsupported path '/{**}/a': "
             "{*} is one whole segment, {**} only the last one"
         ),
+    ),
+    *(
+        (
+            f"{{ports: ['1'], paths: ['{path}']}}",
+            f"7: spec.rules[0].to[0].operation.paths[0]: invalid or unsupported path '{path}': {ONLY_WHOLE}",
+        )
+        for path in ("/a/b{**}", "/x{*}", "/a*/{*}", "/{*}/b*", "/a{**}/b", "/a/{x}")
     ),
     (
         "{ports: ['1'], paths: ['/a{*}/b']}",

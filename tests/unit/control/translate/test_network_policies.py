@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 from tests.support.documents import document, objects
 
 from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate import Translation, translate
 from hostmesh.model.authorization import Action, Authorization, Match, ServiceAccountMatch, StringMatch, StringMatchKind
+from hostmesh.model.network_policy import (
+    Direction,
+    IpBlock,
+    NetworkPolicy,
+    Operator,
+    PolicyRule,
+    PortRange,
+    Protocol,
+    Requirement,
+    Selector,
+)
 from hostmesh.model.workload import Workload
 from hostmesh.xds.codec import resource_name
 
@@ -132,3 +144,29 @@ def test_agents_are_told_policies_and_whom_they_can_mean() -> None:
         "member/Kubernetes/networking.istio.io/WorkloadEntry/shop/client",
         "namespace/shop",
     ]
+
+
+def test_agents_are_told_both_directions() -> None:
+    """A policy whose rules for one of them were lost would cut everything there."""
+    spec = (
+        "podSelector: {matchLabels: {app: web}}\npolicyTypes: [Ingress, Egress]\n"
+        "ingress: [{ports: [{port: 80}]}]\negress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}], ports: [{port: 53}]}]"
+    )
+    (policy, _) = made(WEB, document("NetworkPolicy", spec, "name: both")).network_policies
+    assert policy == NetworkPolicy(
+        "both",
+        "default",
+        Selector((Requirement("app", Operator.IN, frozenset({"web"})),)),
+        frozenset({Direction.INGRESS, Direction.EGRESS}),
+        (PolicyRule((), (PortRange(Protocol.TCP, 80, 80),)),),
+        (PolicyRule((IpBlock(ip_network("192.0.2.0/24")),), (PortRange(Protocol.TCP, 53, 53),)),),
+    )
+
+
+def test_an_entry_without_endpoints_brings_nobody() -> None:
+    """It may select its endpoints, or have none yet."""
+    entry = document(
+        "ServiceEntry", "hosts: [db.example]\nports: [{name: sql, number: 5432, protocol: TCP}]\nresolution: NONE"
+    )
+    found = made(WEB, entry, document("NetworkPolicy", "podSelector: {}", "name: deny"))
+    assert [resource_name(one).partition("/")[0] for one in found.network_policies] == ["policy", "member"]

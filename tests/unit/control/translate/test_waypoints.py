@@ -7,7 +7,7 @@ from tests.support.documents import document, objects
 
 from hostmesh.control.mesh_config import MeshConfig
 from hostmesh.control.translate import Translation, translate
-from hostmesh.model.waypoint import AppProtocol, Backend, ExtAuthz, L7Action, PathKind, WaypointProgram
+from hostmesh.model.waypoint import AppProtocol, Backend, ExtAuthz, JwtRule, L7Action, L7Rule, PathKind, WaypointProgram
 
 GATEWAY = document(
     "Gateway", "gatewayClassName: istio-waypoint\nlisteners: [{name: mesh, port: 15008, protocol: HBONE}]", "name: wp"
@@ -168,6 +168,69 @@ def test_policies_with_target_refs_go_to_the_waypoint_and_others_do_not() -> Non
     assert made.policies[1].rules[0].operations == ({"methods": ("POST",)},)
 
 
+def test_nothing_of_a_rule_is_lost_on_the_way_to_the_waypoint() -> None:
+    """Callers, operations and conditions with both of their lists: one that vanished would widen an ALLOW."""
+    policy = document(
+        "AuthorizationPolicy",
+        "targetRefs: [{group: '', kind: Service, name: web}]\nrules:\n"
+        "- from: [{source: {requestPrincipals: [i/s], notRemoteIpBlocks: [10.0.0.0/8]}}]\n"
+        "  to: [{operation: {methods: [GET], notPaths: [/a]}}]\n"
+        "  when: [{key: 'request.headers[x]', values: [a], notValues: [b]}]\n"
+        "- when: [{key: 'request.auth.claims[g]', notValues: [c]}]",
+        "name: p, annotations: {istio.io/dry-run: 'true'}",
+    )
+    (made,) = program(GATEWAY, INSTANCE, WEB, SERVICE, policy).policies
+    assert made.dry_run
+    assert made.rules == (
+        L7Rule(
+            ({"requestPrincipals": ("i/s",), "notRemoteIpBlocks": ("10.0.0.0/8",)},),
+            ({"methods": ("GET",), "notPaths": ("/a",)},),
+            (("request.headers[x]", ("a",), ("b",)),),
+        ),
+        L7Rule((), (), (("request.auth.claims[g]", (), ("c",)),)),
+    )
+
+
+def test_nothing_of_a_token_rule_is_lost_on_the_way_to_the_waypoint() -> None:
+    """Every field arrives; what is left out has Istio's default."""
+    point = '"x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"'
+    keys = f'{{"keys": [{{"kty": "EC", "crv": "P-256", {point}}}]}}'
+    whole = (
+        f"{{issuer: i, audiences: [a], jwks: '{keys}', fromHeaders: [{{name: h, prefix: 'p '}}], fromParams: [q],"
+        " fromCookies: [c], outputPayloadToHeader: o, forwardOriginalToken: true, timeout: 2s,"
+        " outputClaimToHeaders: [{header: x-c, claim: c}], spaceDelimitedClaims: [s]}"
+    )
+    target = "targetRefs: [{group: '', kind: Service, name: web}]"
+    for rule, wanted in (
+        (
+            whole,
+            JwtRule("i", ("a",), keys, "", (("h", "p "),), ("q",), ("c",), "o", True, (("x-c", "c"),), ("s",), 2),
+        ),
+        ("{issuer: j, jwksUri: 'https://keys.example/k'}", JwtRule("j", jwks_uri="https://keys.example/k", timeout=5)),
+    ):
+        item = document("RequestAuthentication", f"{target}\njwtRules:\n- {rule}", "name: r")
+        (made,) = program(GATEWAY, INSTANCE, WEB, SERVICE, item).authentications
+        assert (made.rules, made.hostnames) == ((wanted,), (HOST,))
+
+
+def test_a_policy_of_one_waypoint_is_not_that_of_another() -> None:
+    """A Gateway as a target means itself, in the policy's own namespace."""
+    policy = document(
+        "AuthorizationPolicy",
+        "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]\nrules: [{}]",
+        "name: gate",
+    )
+    names = ("name: wp}", "name: wq}"), ("name: wp}", "name: wp, namespace: infra}")
+    others = [GATEWAY.replace(*name) for name in names]
+    found = told(GATEWAY, INSTANCE, WEB, SERVICE, policy, *others)
+    assert {(one.namespace, one.name): len(one.policies) for one in found.waypoints} == {
+        ("default", "wp"): 1,
+        ("default", "wq"): 0,
+        ("infra", "wp"): 0,
+    }
+    assert [str(one) for one in found.warnings if "no waypoint default/wp" in str(one)] == []
+
+
 def test_a_target_that_leads_to_no_waypoint_is_told() -> None:
     """The policy has no effect there; who asked for it believes that it has."""
     targets = (
@@ -261,6 +324,17 @@ def test_an_authorizer_that_is_not_configured_lets_nothing_pass() -> None:
         where = "doc4.yaml:7: spec.provider.name: the control plane has no extensionProvider 'opq'"
         assert said == ([where] if action is L7Action.DENY else [])
     assert translate(documents, MeshConfig()).warnings == ()
+
+
+def test_a_policy_that_asks_nobody_needs_no_authorizer() -> None:
+    """Whatever authorizers there are."""
+    policy = document(
+        "AuthorizationPolicy", "targetRefs: [{group: '', kind: Service, name: web}]\nrules: [{}]", "name: p"
+    )
+    mesh = MeshConfig(authorizers=(ExtAuthz("opa", "10.0.0.7", 80),))
+    found = translate(objects(GATEWAY, INSTANCE, WEB, SERVICE, policy), mesh)
+    assert [one.action for one in found.waypoints[0].policies] == [L7Action.ALLOW]
+    assert found.warnings == ()
 
 
 def test_a_route_to_a_service_behind_no_waypoint_leads_there() -> None:
