@@ -29,7 +29,7 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
             assert served.recv(5) == b"hello"
         sock.close()
         refused = lab.connect(lab.host, (lab.peer.v4, 9090), lab.a)
-        assert _is_cut(refused)
+        assert is_cut(refused)
         until(lambda: server.log.count("connection complete") == 2)
         assert 'src.identity="spiffe://cluster.local/ns/prod/sa/w1"' in server.log
         assert "policy rejection" in server.log
@@ -45,7 +45,7 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
         assert f"{mesh}:1: workload: unknown field" in client.log
 
 
-def _is_cut(sock: socket.socket) -> bool:
+def is_cut(sock: socket.socket) -> bool:
     try:
         return sock.recv(1) == b""
     except ConnectionResetError:

@@ -54,7 +54,7 @@ def enrolled_agents(
         }
         return {"control_plane": control_plane, **settings(name)}
 
-    with _two_agents(lab, directory, names, prepare, more) as agents:
+    with two_agents(lab, directory, names, prepare, more) as agents:
         yield agents
 
 
@@ -69,7 +69,7 @@ def local_agents(lab: Lab, directory: Path, mesh: str = MESH, **settings: Any) -
         put_certificate(made.directory / "certificates", authority, name)
         return {**local_settings(made, file), **settings}
 
-    with _two_agents(lab, directory, ("w1", "w2"), prepare) as agents:
+    with two_agents(lab, directory, ("w1", "w2"), prepare) as agents:
         yield agents
 
 
@@ -94,13 +94,14 @@ def put_certificate(directory: Path, authority: Authority, name: str) -> None:
 
 
 @contextmanager
-def _two_agents(
+def two_agents(
     lab: Lab,
     directory: Path,
     names: tuple[str, str],
     prepare: Callable[[RunningAgent, str, str], Mapping[str, Any]],
     more: str = "",
 ) -> Iterator[Agents]:
+    """With what `prepare` gives as settings, and does to their directories."""
     places = zip(names, (lab.host, lab.peer), (lab.a, lab.b), ("host1", "host2"), strict=True)
     with ExitStack() as stack:
         agents = []
@@ -110,7 +111,7 @@ def _two_agents(
             (made.workloads / "w.yaml").write_text(
                 f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n{more}"
             )
-            made.configure(node=node, **prepare(made, name, node))
+            made.configure(**{"node": node, **prepare(made, name, node)})
             start(made)
             agents.append(made)
         until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))

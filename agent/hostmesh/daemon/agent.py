@@ -109,7 +109,7 @@ class Agent:
         self._lease = LeaseClient(self._health.standings)
         self._mesh = Mesh(config.node)
         self._xds: XdsClient | LocalSource = (
-            LocalSource(local, self._on_update, local_policies(config))
+            LocalSource(local, self._on_update, local_policies(config), before.addresses, before.authorizations)
             if local is not None
             else mesh_source(
                 config,
@@ -288,6 +288,7 @@ class Agent:
                 self._joined = tasks.create_task(self._join_mesh(), name="mesh")
 
     def _become(self, workers: Sequence[KeptWorker], retired: pb.Report) -> None:
+        known = self._xds.everything()
         handover = Handover(
             {**{name: sock for name, (_, sock) in self._doors.items()}, **self._http},
             tuple(workers),
@@ -296,6 +297,8 @@ class Agent:
             self._workers.restarts,
             self._xds.synced or self._before.synced,
             self._capture.attachments.kept,
+            tuple(known.addresses),
+            tuple(known.authorizations),
         )
         self._capture.rest()
         environment = leave(handover, os.environ)

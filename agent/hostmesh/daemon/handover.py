@@ -18,7 +18,10 @@ VARIABLE = "HOSTMESH_HANDOVER"
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """All of it. `synced`: the control plane had answered, so that what the disk holds is the mesh as it is."""
+    """All of it. `synced`: the control plane had answered, so that what the disk holds is the mesh as it is.
+
+    `addresses` and `authorizations` are the names of what workers know of the mesh.
+    """
 
     listeners: Mapping[str, socket.socket] = field(default_factory=dict)
     workers: tuple[kept.KeptWorker, ...] = ()
@@ -27,6 +30,8 @@ class Handover:
     worker_restarts: int = 0
     synced: bool = False
     namespaces: Mapping[str, int] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    authorizations: tuple[str, ...] = ()
 
 
 def leave(handover: Handover, environment: Mapping[str, str]) -> dict[str, str]:
@@ -43,6 +48,8 @@ def leave(handover: Handover, environment: Mapping[str, str]) -> dict[str, str]:
         worker_restarts=handover.worker_restarts,
         synced=handover.synced,
         namespaces=[kept.KeptListener(name=name, descriptor=fd) for name, fd in handover.namespaces.items()],
+        addresses=handover.addresses,
+        authorizations=handover.authorizations,
     )
     memory = os.memfd_create("hostmesh-handover", 0)
     with os.fdopen(memory, "wb", closefd=False) as file:
@@ -78,6 +85,8 @@ def receive(environment: MutableMapping[str, str]) -> Handover:
         message.worker_restarts,
         message.synced,
         {one.name: one.descriptor for one in message.namespaces},
+        tuple(message.addresses),
+        tuple(message.authorizations),
     )
 
 

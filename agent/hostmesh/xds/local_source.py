@@ -21,6 +21,8 @@ class LocalSource:
         mesh: what the file says.
         on_update: takes all of it, once.
         network_policies: as the control plane would serve them.
+        addresses: what workers of before this reading know, by name: the file does not say what has gone from it.
+        authorizations: the same for policies.
     """
 
     connected = False
@@ -32,6 +34,8 @@ class LocalSource:
         mesh: LocalMesh,
         on_update: Callable[[XdsUpdate], None],
         network_policies: Mapping[str, bytes] = MappingProxyType({}),
+        addresses: Iterable[str] = (),
+        authorizations: Iterable[str] = (),
     ) -> None:
         self._on_update = on_update
         self._since = time.time()
@@ -42,6 +46,12 @@ class LocalSource:
             },
             authorizations={one.key: encode_authorization(one).SerializeToString() for one in mesh.policies},
             network_policies=network_policies,
+        )
+        self._gone = XdsUpdate(
+            removed_addresses=tuple(name for name in addresses if name not in self._everything.addresses),
+            removed_authorizations=tuple(
+                name for name in authorizations if name not in self._everything.authorizations
+            ),
         )
 
     @property
@@ -80,6 +90,8 @@ class LocalSource:
         """There is nobody to ask again."""
 
     async def run(self) -> None:
-        """Hand everything on, and wait until cancelled."""
+        """Hand everything on, and then what has gone: nobody is judged by less than the old or the new."""
         self._on_update(self._everything)
+        if self._gone:
+            self._on_update(self._gone)
         await asyncio.Event().wait()

@@ -23,7 +23,16 @@ def test_everything_arrives_and_nothing_is_left_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, control, other:
         report = pb.Report(counters=[pb.Series(metric="m", labels=["a"], value=3)])
         worker = kept.KeptWorker(pid=7, control=control.fileno(), partial_frame=b"\0\0", last_report=report, ready=True)
-        left = Handover({"inbound": listener}, (worker,), report, (CREDENTIALS,), 4, synced=True)
+        left = Handover(
+            {"inbound": listener},
+            (worker,),
+            report,
+            (CREDENTIALS,),
+            4,
+            synced=True,
+            addresses=("a",),
+            authorizations=("p", "q"),
+        )
         environment = leave(left, {"PATH": "/bin", "LISTEN_FDS": "3", "LISTEN_PID": "1"})
         memory = int(environment[VARIABLE])
         assert sorted(environment) == [VARIABLE, "PATH"]
@@ -34,6 +43,7 @@ def test_everything_arrives_and_nothing_is_left_open() -> None:
         found.listeners["inbound"].detach()
         assert (found.workers, found.retired, found.credentials) == ((worker,), report, (CREDENTIALS,))
         assert (found.worker_restarts, found.synced) == (4, True)
+        assert (found.addresses, found.authorizations) == (("a",), ("p", "q"))
         assert not any(os.get_inheritable(fd) for fd in (listener.fileno(), control.fileno()))
         assert not os.path.exists(f"/proc/self/fd/{memory}")  # noqa: PTH110
 

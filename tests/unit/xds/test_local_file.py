@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -12,6 +15,7 @@ from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.model.address import NamespacedHostname
 from hostmesh.model.authorization import StringMatchKind
 from hostmesh.model.workload import Protocol
+from hostmesh.xds.held import XdsUpdate
 from hostmesh.xds.local_file import LocalMesh, read_mesh
 from hostmesh.xds.local_source import LocalSource
 
@@ -109,6 +113,23 @@ def test_it_serves_as_a_control_plane_would() -> None:
     ]
     assert list(everything.authorizations) == ["default/deny-9999"]
     assert (source.synced, source.status().synced, source.status().addresses) == (True, True, 3)
+
+
+def test_what_has_gone_from_the_file_is_taken_from_those_who_had_it() -> None:
+    """After what there is now, so that nobody is judged by nothing in between; and only if something has gone."""
+
+    async def told(*former: Iterable[str]) -> list[XdsUpdate]:
+        updates: list[XdsUpdate] = []
+        source = LocalSource(read(EXAMPLE), updates.append, {}, *former)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await source.run()
+        return updates
+
+    now, gone = asyncio.run(told(["default/example.com", "old//w"], ["default/deny-9999", "default/old"]))
+    assert (now.removed_addresses, now.removed_authorizations, len(now.addresses)) == ((), (), 3)
+    assert gone == XdsUpdate(removed_addresses=("old//w",), removed_authorizations=("default/old",))
+    [_] = asyncio.run(told(["default/example.com"], ["default/deny-9999"]))
 
 
 SERVICE = "services:\n- {name: s, namespace: a, hostname: h, vips: [], ports: {},\n"

@@ -34,7 +34,7 @@ class KeptWorker(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., control: _Optional[int] = ..., partial_frame: _Optional[bytes] = ..., last_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., partial_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ...) -> None: ...
 
 class Handover(_message.Message):
-    __slots__ = ("listeners", "workers", "retired", "credentials", "worker_restarts", "synced", "namespaces")
+    __slots__ = ("listeners", "workers", "retired", "credentials", "worker_restarts", "synced", "namespaces", "addresses", "authorizations")
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     RETIRED_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,8 @@ class Handover(_message.Message):
     WORKER_RESTARTS_FIELD_NUMBER: _ClassVar[int]
     SYNCED_FIELD_NUMBER: _ClassVar[int]
     NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
     listeners: _containers.RepeatedCompositeFieldContainer[KeptListener]
     workers: _containers.RepeatedCompositeFieldContainer[KeptWorker]
     retired: _worker_pb2.Report
@@ -49,4 +51,6 @@ class Handover(_message.Message):
     worker_restarts: int
     synced: bool
     namespaces: _containers.RepeatedCompositeFieldContainer[KeptListener]
-    def __init__(self, listeners: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[KeptWorker, _Mapping]]] = ..., retired: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., credentials: _Optional[_Iterable[_Union[_worker_pb2.Credentials, _Mapping]]] = ..., worker_restarts: _Optional[int] = ..., synced: _Optional[bool] = ..., namespaces: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ...) -> None: ...
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    authorizations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, listeners: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[KeptWorker, _Mapping]]] = ..., retired: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., credentials: _Optional[_Iterable[_Union[_worker_pb2.Credentials, _Mapping]]] = ..., worker_restarts: _Optional[int] = ..., synced: _Optional[bool] = ..., namespaces: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[str]] = ...) -> None: ...
