@@ -7,17 +7,18 @@ answer is no, they can still go another way.
 from __future__ import annotations
 
 import _socket
+from typing import Final
 
 from hostmesh.proxy.sockets import DONTWAIT
 from hostmesh.wire.http2.connection import Http2Connection
 
-MAX_AHEAD = 1 << 14
+MAX_AHEAD: Final = 1 << 14
 """Bytes of an application that leave together with the request for its tunnel."""
 
-_TAKEN = memoryview(bytearray(MAX_AHEAD))
+_TAKEN: Final = memoryview(bytearray(MAX_AHEAD))
 """Where they go when they leave the socket for good; nobody reads it."""
 
-_PEEK = DONTWAIT | _socket.MSG_PEEK
+_PEEK: Final = DONTWAIT | _socket.MSG_PEEK
 
 
 def send_ahead(sock: _socket.socket, http2: Http2Connection, stream: int) -> int:

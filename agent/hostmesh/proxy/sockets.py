@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
+from typing import Final
 
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.kernel import sockets as options
@@ -15,28 +16,28 @@ from hostmesh.proxy.stock import Stock
 from hostmesh.transport.loop import BROKEN, Loop
 from hostmesh.transport.timers import Timer
 
-DONTWAIT = _socket.MSG_DONTWAIT
-DONTWAIT_NOSIGNAL = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
+DONTWAIT: Final = _socket.MSG_DONTWAIT
+DONTWAIT_NOSIGNAL: Final = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 
-ACCEPT_BATCH = 64
+ACCEPT_BATCH: Final = 64
 """Connections accepted in one turn; the listener is level-triggered, so the rest come in the next one."""
 
-_GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
+_GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
 """The connection in front of the queue died or was filtered; the next one may be fine (accept(2))."""
 
-_UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EALREADY})
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EALREADY})
 
-_BY_CHANCE = frozenset({errno.ECONNREFUSED, errno.EADDRINUSE})
+_BY_CHANCE: Final = frozenset({errno.ECONNREFUSED, errno.EADDRINUSE})
 """See `LOCAL_ATTEMPTS`: another source port may do."""
 
-_NONBLOCKING_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_NONBLOCKING_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-LOCAL_ATTEMPTS = 4
+LOCAL_ATTEMPTS: Final = 4
 """Attempts for a workload's own port. The kernel cannot tell whose listener a SYN is for if a connection with the same
 four addresses is in TIME_WAIT (an application that closes first leaves thousands), so the guard resets it. Another
 attempt has another source port."""
 
-_INET_NAME = 2
+_INET_NAME: Final = 2
 """Parts of an IPv4 socket's name; an IPv6 one has four. Asking the listener for its family makes an enum each time."""
 
 Accepted = tuple[_socket.socket, SocketAddress]

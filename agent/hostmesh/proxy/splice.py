@@ -16,7 +16,7 @@ import _socket
 import errno
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from hostmesh.proxy import failure as failures
 from hostmesh.proxy.ahead import take
@@ -28,17 +28,20 @@ from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 from hostmesh.wire.http2.limits import Role
+from hostmesh.wire.http2.output import EMPTY
 
-CHUNK = 1 << 20
+CHUNK: Final = 1 << 20
 """Bytes taken from the application at once, if the windows and the tunnel's buffer have room."""
 
-MAX_GATHER = 512
+MAX_GATHER: Final = 512
 """Pieces in one sendmsg; the kernel takes 1024."""
 
-_CLEAN = frozenset({ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.STREAM_CLOSED})
+_NO_SLOTS: Final[list[memoryview]] = []
+
+_CLEAN: Final = frozenset({ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.STREAM_CLOSED})
 """Resets after END_STREAM that mean no more than `I am done`."""
 
-_READ = READABLE | PEER_SHUT | BROKEN
+_READ: Final = READABLE | PEER_SHUT | BROKEN
 
 
 class SpliceOwner(Protocol):
@@ -186,17 +189,21 @@ class Splice:
     def writable(self) -> None:
         """Take what the application has sent, as far as the tunnel has room."""
         http2, stream, sock = self._tunnel.http2, self._stream, self._sock
+        place, slots = EMPTY, _NO_SLOTS
         taken = 0
         gone = False
         while not self._app_ended:
-            # After the first frame there may be much more than a frame of this peer holds: fill several at once.
-            slots = http2.reserve_slots(stream, CHUNK) if taken else [http2.reserve(stream, CHUNK)]
-            size = sum(map(len, slots))
+            if not taken:
+                place = http2.reserve(stream, CHUNK)
+                size = len(place)
+            else:  # there may be much more than a frame of this peer holds: fill several at once
+                slots = http2.reserve_slots(stream, CHUNK)
+                size = sum(map(len, slots))
             if not size:
                 self._tunnel.starved(stream, self)
                 break
             try:
-                n = sock.recvmsg_into(slots, 0, DONTWAIT)[0] if taken else sock.recv_into(slots[0], 0, DONTWAIT)
+                n = sock.recvmsg_into(slots, 0, DONTWAIT)[0] if taken else sock.recv_into(place, 0, DONTWAIT)
             except BlockingIOError:
                 break
             except OSError as error:

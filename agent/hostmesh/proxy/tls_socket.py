@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import _socket
+from typing import Final
 
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.scratch import shared
 from hostmesh.transport.tls.engine import Engine
 
-CIPHERTEXT_BUFFER = 1 << 18
-PLAINTEXT_BUFFER = 1 << 20
+CIPHERTEXT_BUFFER: Final = 1 << 18
+PLAINTEXT_BUFFER: Final = 1 << 20
 """Shared by all tunnels of the process: nothing stays in them between two events."""
 
-READS_PER_EVENT = 8
+READS_PER_EVENT: Final = 8
 """Full buffers read from one connection before the others get their turn."""
 
-NOTHING_YET = -1
+NOTHING_YET: Final = -1
 
 
 class Buffers:

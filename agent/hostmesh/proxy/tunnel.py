@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from hostmesh.model.identity import Identity
 from hostmesh.proxy import failure as failures
@@ -28,11 +29,11 @@ from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 from hostmesh.wire.http2.events import Data, Event, GoAway, Headers, PingAck, Reset, SettingsChanged, WindowOpened
 from hostmesh.wire.http2.limits import Role
 
-_DRAIN = b"draining"
-_ALL_STREAMS = 2**31 - 1
+_DRAIN: Final = b"draining"
+_ALL_STREAMS: Final = 2**31 - 1
 
-_READ = READABLE | PEER_SHUT | BROKEN
-_END = PEER_SHUT | BROKEN
+_READ: Final = READABLE | PEER_SHUT | BROKEN
+_END: Final = PEER_SHUT | BROKEN
 
 
 class Tunnel:
@@ -226,7 +227,7 @@ class Tunnel:
             if n == NOTHING_YET:
                 return
             if n:
-                tls.engine.lend(tls.ciphertext[:n])
+                tls.engine.lend(tls.ciphertext, n)
             else:
                 tls.engine.feed_eof()
             self._decrypt()

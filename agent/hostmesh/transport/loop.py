@@ -27,10 +27,10 @@ BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 NO_FD: Final = -1
 """What `on_error` is given for timers and end-of-turn callbacks."""
 
-_STREAM = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-_LISTENER = select.EPOLLIN | select.EPOLLEXCLUSIVE
-_MAX_EVENTS = 512
-_MAX_PASSES = 16
+_STREAM: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_LISTENER: Final = select.EPOLLIN | select.EPOLLEXCLUSIVE
+_MAX_EVENTS: Final = 512
+_MAX_PASSES: Final = 16
 """End-of-turn callbacks may ask for more; beyond this many rounds the rest waits for the next turn."""
 
 _log = logging.getLogger(__name__)

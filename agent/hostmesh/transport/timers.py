@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Final
 
-_GARBAGE_FLOOR = 64
+_GARBAGE_FLOOR: Final = 64
 """Cancelled timers that may lie in the heap before a clean-up is worth its pass."""
 
 

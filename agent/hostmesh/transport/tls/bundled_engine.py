@@ -7,22 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from hostmesh.transport.scratch import Scratch, when_idle
 from hostmesh.transport.tls import reasons
 from hostmesh.transport.tls.engine import ALPN, TlsClosed, TlsError, TlsTruncated
 from hostmesh.transport.tls.openssl import certificate_der, ffi, lib
 
-OUT_SIZE = (1 << 20) + (1 << 17)
+OUT_SIZE: Final = (1 << 20) + (1 << 17)
 """What one turn of a tunnel makes: 1 MiB of plaintext, its records' overhead, and control frames."""
 
-SPARE_BUFFERS = 1
+SPARE_BUFFERS: Final = 1
 """More would only help when several tunnels are blocked at once, and stay in memory after it."""
-_WORTH_LENDING = 1 << 13
+_WORTH_LENDING: Final = 1 << 13
 
-_PIECE = 1 << 18
+_PIECE: Final = 1 << 18
 """Plaintext given to the library at once: bounds what a connection's BIO keeps, and larger ones are slower."""
+
+# What every record passes, looked up once.
+_from_buffer: Final = ffi.from_buffer
+_ssl_read: Final = lib.SSL_read
+_ssl_write: Final = lib.SSL_write
+_bio_read: Final = lib.BIO_read
+_bio_write: Final = lib.BIO_write
+_bio_waiting: Final = lib.BIO_get_mem_data
+_NULL: Final = ffi.NULL
 
 
 class _Buffer:
@@ -37,12 +46,30 @@ class _Buffer:
         self.address = ffi.from_buffer(self.view)
 
 
+class _Scratch:
+    """The address of a view: a worker's scratch is the same one each time."""
+
+    __slots__ = ("_address", "_view")
+
+    def __init__(self) -> None:
+        self._view = memoryview(b"")
+        self._address: Any = _NULL
+
+    def address(self, view: memoryview) -> Any:  # noqa: ANN401  cffi
+        if view is not self._view:
+            self._view = view
+            self._address = _from_buffer(view)
+        return self._address
+
+
 class Buffers:
     """Output buffers that no engine holds: idle connections have none, the last one used is the warmest."""
 
-    __slots__ = ("_spare", "next")
+    __slots__ = ("_spare", "ciphertext", "next", "plaintext")
 
     def __init__(self) -> None:
+        self.ciphertext = _Scratch()
+        self.plaintext = _Scratch()
         self.next = _Buffer(OUT_SIZE)
         self._spare: list[_Buffer] = []
         when_idle(self._give_back)
@@ -114,20 +141,24 @@ class BundledEngine:
 
     def feed(self, data: memoryview) -> None:
         """See `Engine`."""
-        if len(data) and lib.BIO_write(self._in, ffi.from_buffer(data), len(data)) != len(data):
+        if len(data):
+            self._feed(_from_buffer(data), len(data))
+
+    def _feed(self, address: Any, size: int) -> None:  # noqa: ANN401  cffi
+        if _bio_write(self._in, address, size) != size:
             raise MemoryError("no memory for what a peer sent")
 
-    def lend(self, data: memoryview) -> None:
+    def lend(self, data: memoryview, size: int) -> None:
         """See `Engine`. A copy of bulk would be a tenth of all that it costs; one of little costs less than lending."""
-        size = len(data)
-        if size < _WORTH_LENDING or lib.BIO_get_mem_data(self._in, ffi.NULL) > 0:
+        address = self._buffers.ciphertext.address(data)
+        if size < _WORTH_LENDING or _bio_waiting(self._in, _NULL) > 0:
             if self._lent:
                 self._read_from(lib.BIO_new(lib.BIO_s_mem()))
                 self._lent = False
-            self.feed(data)
+            self._feed(address, size)
             return
-        source = lib.BIO_new_mem_buf(ffi.from_buffer(data), size)
-        if source == ffi.NULL:
+        source = lib.BIO_new_mem_buf(address, size)
+        if source == _NULL:
             raise MemoryError("no memory for what a peer sent")
         lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
         self._read_from(source)
@@ -163,14 +194,14 @@ class BundledEngine:
         self._raise_failure()
         if not self._done:
             raise TlsError(reasons.UNFINISHED)
-        read, ssl, room = lib.SSL_read, self._ssl, len(view)
-        address = ffi.from_buffer(view)
-        total = read(ssl, address, room) if room else 0  # at most one record
+        ssl, room = self._ssl, len(view)
+        address = self._buffers.plaintext.address(view)
+        total: int = _ssl_read(ssl, address, room) if room else 0  # at most one record
         if total > 0:
-            waiting, source = lib.BIO_get_mem_data, self._in
+            source = self._in
             # A look at what is left costs a fraction of a read that finds nothing.
-            while total < room and waiting(source, ffi.NULL) > 0:
-                n = read(ssl, address + total, room - total)
+            while total < room and _bio_waiting(source, _NULL) > 0:
+                n: int = _ssl_read(ssl, address + total, room - total)
                 if n <= 0:
                     self._stopped(n)
                     return total
@@ -195,7 +226,7 @@ class BundledEngine:
         size = len(data)
         if not size:
             return
-        address = ffi.from_buffer(data)
+        address = _from_buffer(data)
         while size > _PIECE:
             self._write(address, _PIECE)
             self._drain()
@@ -259,7 +290,7 @@ class BundledEngine:
         return version
 
     def _write(self, address: Any, size: int) -> None:  # noqa: ANN401  cffi
-        if lib.SSL_write(self._ssl, address, size) != size:
+        if _ssl_write(self._ssl, address, size) != size:
             raise self._fail(self._explain())
 
     def _drain(self) -> None:
@@ -267,18 +298,18 @@ class BundledEngine:
         buffer = self._buffer
         if buffer is None:
             buffer = self._buffers.next
-            n = lib.BIO_read(self._out, buffer.address, buffer.size)
+            n: int = _bio_read(self._out, buffer.address, buffer.size)
             if n <= 0:
                 return
             self._buffer = self._buffers.take()
             self._end = n
         else:
-            n = lib.BIO_read(self._out, buffer.address + self._end, buffer.size - self._end)
+            n = _bio_read(self._out, buffer.address + self._end, buffer.size - self._end)
             if n > 0:
                 self._end += n
         while self._end == buffer.size:
             self._buffer = buffer = self._grown(buffer)
-            n = lib.BIO_read(self._out, buffer.address + self._end, buffer.size - self._end)
+            n = _bio_read(self._out, buffer.address + self._end, buffer.size - self._end)
             self._end += max(n, 0)
 
     def _grown(self, buffer: _Buffer) -> _Buffer:

@@ -50,8 +50,8 @@ class Engine(Protocol):
         The engine keeps what has not been read yet: read to 0 before feeding more to bound it.
         """
 
-    def lend(self, data: memoryview) -> None:
-        """As `feed`, but after the handshake, and the engine may read from the buffer itself.
+    def lend(self, data: memoryview, size: int) -> None:
+        """As `feed` of the first `size` bytes, but after the handshake, and the engine may read from the buffer itself.
 
         The caller leaves it as it is until `read_into` has returned less than it was asked for, or has failed, and
         feeds and lends nothing before. From then on bytes are lent only.

@@ -77,12 +77,13 @@ def self_test(candidate: TlsProvider) -> None:
 def _proved_bundled() -> TlsProvider:
     """Imported here, because another version of the library may not even import."""
     try:
-        from hostmesh.transport.tls.bundled import BundledTls
         from hostmesh.transport.tls.openssl import missing_names
+
+        if missing := missing_names():
+            raise EngineUnusable(f"bundled lacks {', '.join(missing)} in the installed cryptography")
+        from hostmesh.transport.tls.bundled import BundledTls
     except (ImportError, AttributeError, MemoryError, OSError, TypeError) as error:
         raise EngineUnusable(f"bundled cannot be loaded: {type(error).__name__}: {error}") from error
-    if missing := missing_names():
-        raise EngineUnusable(f"bundled lacks {', '.join(missing)} in the installed cryptography")
     return _proved(BundledTls())
 
 

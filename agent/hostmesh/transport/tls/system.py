@@ -72,9 +72,9 @@ class SystemEngine:
         """See `Engine`."""
         self._in.write(data)
 
-    def lend(self, data: memoryview) -> None:
+    def lend(self, data: memoryview, size: int) -> None:
         """See `Engine`: this library takes a copy."""
-        self._in.write(data)
+        self._in.write(data[:size])
 
     def feed_eof(self) -> None:
         """See `Engine`."""

@@ -11,6 +11,8 @@ frames fill up.
 
 from __future__ import annotations
 
+from typing import Final
+
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error, StreamLimit
 from hostmesh.wire.http2.events import Event
@@ -22,7 +24,7 @@ from hostmesh.wire.http2.receiver import Receiver
 from hostmesh.wire.http2.settings import PeerSettings, advertisement
 from hostmesh.wire.http2.state import ConnectionState
 
-_pack_header = frames.HEADER.pack_into
+_pack_header: Final = frames.HEADER.pack_into
 
 
 class Http2Connection:
@@ -123,7 +125,8 @@ class Http2Connection:
         self._reserved = self._slot = room
         out = self._out
         self._where = where = out.end
-        return out.view[where + HEADER_SIZE : where + HEADER_SIZE + room]
+        start = where + HEADER_SIZE
+        return out.view[start : start + room]
 
     def reserve_slots(self, stream: int, want: int) -> list[memoryview]:
         """As `reserve()`, but the places of several frames, in order, for scattered reads (peers with small frames)."""
@@ -163,7 +166,8 @@ class Http2Connection:
         if window <= 0:
             self._state.blocked = True
             return 0
-        return min(want, stream.send, window)
+        room = min(stream.send, window)
+        return min(want, room)
 
     def commit(self, stream: int, n: int, end: bool = False) -> None:
         """Send the first `n` bytes of what was just reserved, `end` with END_STREAM.

@@ -7,16 +7,17 @@ quiet tunnel costs a page or two, and views into it stay valid because it never 
 from __future__ import annotations
 
 import mmap
+from typing import Final
 
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error
 from hostmesh.wire.http2.frames import HEADER, HEADER_SIZE
 from hostmesh.wire.http2.limits import CONTROL_ROOM
 
-EMPTY = memoryview(b"")
+EMPTY: Final = memoryview(b"")
 
-_KEEP = 64 << 10
+_KEEP: Final = 64 << 10
 """What `release` leaves resident."""
-_WORTH_MOVING = 64 << 10
+_WORTH_MOVING: Final = 64 << 10
 """Compacting moves what is pending: only if that is little or gains much, or a slow reader makes it quadratic."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.control import ControlFrames
 from hostmesh.wire.http2.errors import ErrorCode, Http2Error, StreamError
@@ -11,8 +13,8 @@ from hostmesh.wire.http2.frames import HEADER_SIZE, STREAM_MASK
 from hostmesh.wire.http2.output import EMPTY
 from hostmesh.wire.http2.state import ConnectionState
 
-_unpack_header = frames.HEADER.unpack_from
-_INCOMPLETE = -1
+_unpack_header: Final = frames.HEADER.unpack_from
+_INCOMPLETE: Final = -1
 
 
 class Receiver:
@@ -68,6 +70,12 @@ class Receiver:
         flow = state.flow
         blocks = self._blocks
         size = len(data)
+        # Said what they are, because `Struct` does not, and the compiler would reckon with objects.
+        high: int
+        low: int
+        kind: int
+        flags: int
+        number: int
         while size - position >= HEADER_SIZE:
             high, low, kind, flags, number = _unpack_header(data, position)
             length = high << 8 | low

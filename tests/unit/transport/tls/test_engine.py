@@ -429,7 +429,7 @@ def test_a_lent_buffer_is_free_once_it_has_been_read(
         piece = out[position : position + cuts[turn % len(cuts)]]
         position, turn = position + len(piece), turn + 1
         lent[: len(piece)] = piece
-        server.lend(lent[: len(piece)])
+        server.lend(lent, len(piece))
         while (n := server.read_into(place)) == room:
             arrived += place[:n]
         arrived += place[:n]
