@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -268,20 +269,58 @@ def test_what_unread_streams_hold_is_bounded_by_the_windows(mesh: Mesh, peer: Pe
         streams = [peer.connect(f"{mesh.ip}:{app.port}") for _ in range(8)]
         for stream in streams:
             peer.answer(stream)
-        blocked = False
-        while not blocked:
-            blocked = True
-            for stream in streams:
-                while room := min(peer.h2.local_flow_control_window(stream), 1 << 20):
-                    blocked = False
-                    peer.send(stream, bytes(room))
-            round_trip(peer)
+        fill(peer, streams)
         held = mesh.server.call(lambda: [sum(map(len, one._pending)) for one in splices(mesh)])
         assert len(held) == 8
         assert sum(held) > SERVER_LIMITS.stream_window, "the applications took everything, so nothing was tried"
         assert max(held) <= SERVER_LIMITS.stream_window
         assert sum(held) <= SERVER_LIMITS.connection_window
         assert_serves(mesh)
+        release.set()
+
+
+def fill(peer: Peer, streams: list[int]) -> None:
+    """Use up all credit that there is."""
+    blocked = False
+    while not blocked:
+        blocked = True
+        for stream in streams:
+            while room := min(peer.h2.local_flow_control_window(stream), 1 << 20):
+                blocked = False
+                peer.send(stream, bytes(room))
+        round_trip(peer)
+
+
+def test_memory_for_connections_that_nobody_reads_is_bounded(mesh: Mesh, peer: Peer) -> None:
+    """Measured: 40 unread streams cost the window of their tunnel, 40 whose peer takes nothing 64 KiB each at most."""
+    release = threading.Event()
+    with (
+        mesh.app(lambda _: (release.wait(PATIENCE), None)[1]) as unread,
+        mesh.app(pour) as pouring,
+        dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as stalled,
+    ):
+        streams = [peer.connect(f"{mesh.ip}:{unread.port}") for _ in range(40)]
+        for stream in streams:
+            peer.answer(stream)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            fill(peer, streams)
+            unread_holds = tracemalloc.get_traced_memory()[0] - before
+            stalled.sock.sendall(settings((INITIAL_WINDOW_SIZE, 0)))
+            before, _ = tracemalloc.get_traced_memory()
+            for number in range(40):
+                authority = f"{mesh.ip}:{pouring.port}".encode()
+                stalled.sock.sendall(
+                    headers(2 * number + 1, encode([(b":method", b"CONNECT"), (b":authority", authority)]))
+                )
+            while len(mesh.server.call(lambda: splices(mesh))) < 80:
+                assert_serves(mesh)
+            stalled_holds = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert unread_holds <= SERVER_LIMITS.connection_window + (2 << 20)
+        assert stalled_holds <= 40 * (64 << 10)
         release.set()
 
 
@@ -292,11 +331,14 @@ def round_trip(peer: Peer) -> None:
     peer.wait(h2.events.PingAckReceived)
 
 
+_WORDS = bytes(1 << 20)
+
+
 def pour(sock: socket.socket) -> None:
     """An application that talks until nobody listens."""
     with contextlib.suppress(OSError):
         while True:
-            sock.sendall(bytes(1 << 20))
+            sock.sendall(_WORDS)
 
 
 def test_a_window_of_zero_stops_the_application_and_nobody_else(mesh: Mesh, peer: Peer) -> None:

@@ -259,6 +259,16 @@ def test_a_sandwiched_application_gets_a_proxy_header(mesh: Mesh, peer: Peer) ->
     assert received[0].endswith(b"payload")
 
 
+def test_a_sandwiched_application_without_proxy_protocol_gets_the_bytes_alone(mesh: Mesh, peer: Peer) -> None:
+    """For whatever address the request is: the application is a waypoint."""
+    with mesh.app(echo) as app:
+        mesh.server.put(replace(mesh.bob, application_tunnel=ApplicationTunnel(TunnelKind.NONE, app.port)))
+        stream = peer.connect("10.9.9.9:8080")
+        assert peer.answer(stream)[":status"] == "200"
+        peer.send(stream, b"payload", end=True)
+        assert peer.wait(h2.events.DataReceived).data == b"payload"  # type: ignore[attr-defined]
+
+
 def test_a_sandwiched_application_is_judged_by_its_workloads_address(mesh: Mesh, peer: Peer) -> None:
     """Policies see the workload's address and the tunnel's port, not the loopback that is dialled."""
     elsewhere = Match(not_destination_ips=(ip_network(mesh.ip),))

@@ -338,3 +338,19 @@ def test_derived_facts_live_until_the_next_change() -> None:
     for number in range(5000):
         state.derive(number, lambda: 0)
     assert state.derive("fact", compute) == 3
+
+
+def test_a_policy_that_changes_its_scope_leaves_those_it_was_for() -> None:
+    """From the namespace to who names it, to everybody, and back."""
+    state = MeshState()
+    named = Workload(uid="named", name="named", namespace="shop", authorization_policies=("shop/p",))
+    beside = Workload(uid="beside", name="beside", namespace="shop")
+    elsewhere = Workload(uid="elsewhere", name="elsewhere", namespace="other")
+    for scope, expected in (
+        (PolicyScope.NAMESPACE, ["named", "beside"]),
+        (PolicyScope.WORKLOAD_SELECTOR, ["named"]),
+        (PolicyScope.GLOBAL, ["named", "beside", "elsewhere"]),
+        (PolicyScope.NAMESPACE, ["named", "beside"]),
+    ):
+        state.upsert_authorization(Authorization("p", "shop", scope, Action.DENY))
+        assert [one.uid for one in (named, beside, elsewhere) if state.policies_for(one)] == expected
