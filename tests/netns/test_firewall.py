@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from ipaddress import ip_network
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.netns import Cgroup, Namespace, connect, namespace
+from tests.support.netns import Cgroup, Namespace, connect, is_answered, namespace
 
 from hostmesh.enrolment.namespaces import CapturedNamespace
 from hostmesh.enrolment.policing import Knowledge, Policing
@@ -80,28 +79,16 @@ class Bench:
     def reaches(self, port: int, source: str = "", *, v6: bool = False) -> bool:
         """Whether a new connection of the peer gets an answer of the host."""
         sock = self.lab.socket(self.lab.peer, like="::" if v6 else "")
-        sock.settimeout(0.3)
         if source:
             sock.bind((source, 0))
-        return answered(lambda: sock.connect((self.lab.host.v6 if v6 else self.lab.host.v4, port)))
+        return is_answered(sock, (self.lab.host.v6 if v6 else self.lab.host.v4, port))
 
     def leaves(self, port: int, mark: int = 0) -> bool:
         """Whether a new connection of the unit reaches the peer."""
         sock = self.lab.socket(self.lab.host, self.lab.a)
-        sock.settimeout(0.3)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, 36, mark)
-        return answered(lambda: sock.connect((self.lab.peer.v4, port)))
-
-
-def answered(connect: Callable[[], object]) -> bool:
-    try:
-        connect()
-    except TimeoutError:
-        return False
-    except ConnectionRefusedError:
-        return True
-    return True
+        return is_answered(sock, (self.lab.peer.v4, port))
 
 
 @pytest.fixture
@@ -171,8 +158,7 @@ def test_a_user_as_a_workload(bench: Bench) -> None:
                 sock = lab.stack.enter_context(socket.socket())
             finally:
                 os.seteuid(0)
-        sock.settimeout(0.3)
-        return answered(lambda: sock.connect((lab.peer.v4, port)))
+        return is_answered(sock, (lab.peer.v4, port))
 
     assert [port for port in (8080, 8081) if leaves(port, lab.other)] == [8080]
     assert [port for port in (8080, 8081) if leaves(port, lab.b)] == [8080, 8081]
@@ -391,9 +377,7 @@ def test_workloads_behind_the_host(lab: Lab, tmp_path: Path) -> None:
             Firewall(lab.cgroups, tmp_path).apply(plan([ALLOW], Membership((member, peer)), [subject]))
 
         def reaches(where: Namespace, address: str, port: int) -> bool:
-            sock = lab.socket(where)
-            sock.settimeout(0.3)
-            return answered(lambda: sock.connect((address, port)))
+            return is_answered(lab.socket(where), (address, port))
 
         assert [p for p in (8010, 8011, 15008) if reaches(lab.peer, box.v4, p)] == [8010, 15008]
         assert [p for p in (8080, 8081, 15008) if reaches(box, lab.peer.v4, p)] == [8080, 15008]
@@ -421,9 +405,7 @@ def test_neighbours_on_a_bridge(lab: Lab, tmp_path: Path, net: str, switch: str)
         listener = lab.listen(boxes[0], f"{net}2", 8011)
 
         def reaches() -> bool:
-            sock = lab.socket(boxes[1], like=net)
-            sock.settimeout(0.3)
-            return answered(lambda: sock.connect(listener.getsockname()[:2]))
+            return is_answered(lab.socket(boxes[1], like=net), listener.getsockname()[:2])
 
         workload = LocalWorkload(7, "box2", "prod", Identity("cluster.local", "prod", "default"), "", in_namespace=True)
         captured = CapturedNamespace(workload, boxes[0].path, "", 0, addresses[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.netns.test_firewall import Bench
-from tests.support.netns import Namespace, connect, listen, make_socket, namespace
+from tests.support.netns import Namespace, connect, is_answered, listen, make_socket, namespace
 from tests.support.netns_helper import running_helper
 
 from hostmesh.firewall.plan import Subject, SubjectKind
@@ -38,18 +39,12 @@ def test_probes_of_a_unit(lab: Lab, tmp_path: Path) -> None:
     lab.apply(compile_intent(replace(plan([unit]).intent, cgroup_prefix=lab.cgroups.nft_prefix)))
     app, other = (lab.listen(lab.host, "::", port, lab.a) for port in (8010, 8011))
     proxy = lab.listen(lab.host, "::", 15006)
-    for listener in (app, other, proxy):
-        listener.settimeout(0.5)
 
     def reached(port: int, source: str, *, v6: bool = False) -> int:
         if not bench.reaches(port, source, v6=v6):
             return 0
-        for listener in (app, other, proxy):
-            try:
-                return int(lab.accept(listener).getsockname()[1])
-            except TimeoutError:
-                continue
-        raise AssertionError
+        (listener,) = select.select([app, other, proxy], [], [], 10)[0]
+        return int(lab.accept(listener).getsockname()[1])
 
     assert reached(8010, lab.peer.v4) == 8010
     assert reached(8010, lab.peer.v6, v6=True) == 8010
@@ -120,24 +115,17 @@ class Containers:
     def seen(self, where: Namespace, source: str = "") -> tuple[str, str]:
         """Who took a connection to the container's application, and where it came from; empty: nobody did."""
         with make_socket(where, family=socket.AF_INET if self.family == 4 else socket.AF_INET6) as sock:
-            sock.settimeout(0.5)
             if source:
                 sock.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND, as an address of IPv6 takes its time
                 where.run("ip", "addr", "replace", f"{source}/{32 if self.family == 4 else 128}", "dev", "lo")
                 sock.bind((source, 0))
-            try:
-                sock.connect((self.of(self.boxes[0]), 8080))
-            except TimeoutError:
+            if not is_answered(sock, (self.of(self.boxes[0]), 8080)):
                 return "", ""
-            for name, listener in (("app", self.app), ("proxy", self.listeners["inbound_plaintext"])):
-                listener.settimeout(0.2)
-                try:
-                    accepted, peer = listener.accept()
-                except TimeoutError:
-                    continue
-                accepted.close()
-                return name, str(peer[0]).removeprefix("::ffff:")
-        raise AssertionError
+            names = {self.app: "app", self.listeners["inbound_plaintext"]: "proxy"}
+            (listener,) = select.select(list(names), [], [], 10)[0]
+            accepted, peer = listener.accept()
+            accepted.close()
+            return names[listener], str(peer[0]).removeprefix("::ffff:")
 
 
 @pytest.fixture(params=[4, 6])

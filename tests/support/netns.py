@@ -8,8 +8,10 @@ namespace and cgroup in which it was made, so one process can play every part.
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
+import select
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -158,6 +160,24 @@ def make_socket(where: Namespace, cgroup: Cgroup | None = None, family: int = so
         sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(2)
     return sock
+
+
+def is_answered(sock: socket.socket, address: tuple[str, int]) -> bool:
+    """Whether a connection comes about, or is refused by who got it; silence is what a firewall makes of it.
+
+    Silence is counted in turns, not in seconds: one in which the whole machine stood still is one, however long.
+    """
+    sock.setblocking(False)
+    number = sock.connect_ex(address)
+    for _ in range(30):
+        if number != errno.EINPROGRESS:
+            break
+        if select.select([], [sock], [], 0.01)[1]:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    sock.settimeout(2)
+    if number not in (0, errno.EINPROGRESS, errno.ECONNREFUSED, errno.ECONNRESET):
+        raise OSError(number, os.strerror(number))
+    return number != errno.EINPROGRESS
 
 
 def listen(where: Namespace, address: str, port: int, cgroup: Cgroup | None = None) -> socket.socket:

@@ -224,8 +224,7 @@ def test_a_silent_peer_is_given_up() -> None:
             ip = silent.getsockname()[0]
             mesh.client.put(workload("silent", BOB, ip))
             mesh.client.destination = SocketAddress.of(ip, 80)
-            with mesh.dial() as sock, pytest.raises(ConnectionResetError):
-                sock.recv(1)
+            assert_reset(mesh.dial)
             silent.settimeout(PATIENCE)
             silent.accept()[0].close()
         assert error_of(mesh) == "io error: TLS handshake timed out"
