@@ -18,9 +18,9 @@ from hostmesh.daemon.lease import LeaseClient
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.enrolment import EnrolmentRefused, enrol
 from hostmesh.identity.node import NodeStore
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 
 WEB = Identity("cluster.local", "default", "web")
 

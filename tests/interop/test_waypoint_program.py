@@ -29,9 +29,9 @@ from tests.support.waypoint import Answer, Client
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.enrolment import enrol
 from hostmesh.identity.node import NodeStore
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 
 pytestmark = pytest.mark.interop
 

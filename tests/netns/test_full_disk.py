@@ -17,9 +17,9 @@ from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.enrolment import enrol
 from hostmesh.identity.failure import FetchFailed
 from hostmesh.identity.node import NodeStore
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.failure import ControlPlaneError
 
 pytestmark = pytest.mark.netns

@@ -29,11 +29,11 @@ from tests.support.hbone_peer import Peer, context
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.node import NodeStore
 from hostmesh.kernel.sockets import get_mark
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.model.local import PROXY_MARK, server_name
 from hostmesh.model.node import inbound_identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.wire.x509 import spiffe_identities
 
 if TYPE_CHECKING:

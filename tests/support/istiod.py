@@ -21,8 +21,8 @@ from tests.support.records import records
 
 from hostmesh.control.ca import CertificateAuthority
 from hostmesh.control.grpc_server import GrpcServer
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Identity
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
 from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceBase
 from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse

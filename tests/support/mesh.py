@@ -29,9 +29,9 @@ from hostmesh.control.tokens import TokenStore
 from hostmesh.control.trust import TrustKeeper, revoked_nodes
 from hostmesh.identity.enrolment import enrol
 from hostmesh.identity.node import NodeStore
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 
 TRUST_DOMAIN = "cluster.local"
 

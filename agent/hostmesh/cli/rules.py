@@ -34,7 +34,7 @@ from hostmesh.enrolment.numbers import NumbersUnreadable
 from hostmesh.kernel.cgroup import find_root
 from hostmesh.kernel.iptables import Family
 from hostmesh.kernel.python_iptables import PythonIptables
-from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.model.endpoint import Endpoint
 
 AGENT = "hostmesh-agent.service"
 _ERRORS = (InvalidYaml, NumbersUnreadable, AlreadyPending, NothingPending, NotConfirmed, OSError)

@@ -19,6 +19,7 @@ from hostmesh.config.durations import parse_duration
 from hostmesh.config.layer import Layer
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.config.strict_yaml import Document, InvalidYaml, Problem, load_documents, parse
+from hostmesh.model.endpoint import Endpoint
 
 DEFAULT_CONFIG = Path("/etc/hostmesh/agent.yaml")
 
@@ -27,9 +28,20 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+def _endpoint(value: str) -> str:
+    if value:
+        Endpoint.parse(value)
+    return value
+
+
+TEN_YEARS = 315_360_000
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=TEN_YEARS)]
 Seconds = Annotated[int, BeforeValidator(_duration), Field(ge=1, le=32767)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+Address = Annotated[str, AfterValidator(_endpoint)]
 
 
 class _Strict(BaseModel):
@@ -57,8 +69,8 @@ class ControlPlane(_Strict):
     """
 
     kind: Literal["hostmesh", "istiod"] = "hostmesh"
-    address: str = "localhost:15012"
-    addresses: tuple[str, ...] = Field(default=(), max_length=16)
+    address: Address = "localhost:15012"
+    addresses: tuple[Address, ...] = Field(default=(), max_length=16)
     server_name: str | None = None
     root_cert: Path = Path("/etc/hostmesh/root-cert.pem")
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -181,7 +193,7 @@ class Settings(_Strict):
     node: str = Field(default="", max_length=253)
     network: str = ""
     cluster_id: str = "Kubernetes"
-    trust_domain: str = "cluster.local"
+    trust_domain: str = Field(default="cluster.local", pattern=r"^[A-Za-z0-9._-]{1,255}$")
     workers: int = Field(default=0, ge=0, le=256)
     control_plane: ControlPlane = ControlPlane()
     certificates: Certificates = Certificates()
@@ -217,6 +229,10 @@ class Settings(_Strict):
             raise ValueError("local_xds and local_xds_path are both set; the mesh comes from one of them")
         if self.local and self.certificates.source == "control-plane":
             raise ValueError("the mesh comes from a file, so certificates.source must be files")
+        if not self.local and not all(self.control_plane.everywhere):
+            raise ValueError(
+                "control_plane.address is empty; say where it is, or name the mesh's file in local_xds_path"
+            )
         from_istiod = self.control_plane.kind == "istiod" and not self.certificates_from_files
         if self.certificates.shared_inbound and from_istiod:
             raise ValueError("istiod certifies one workload at a time, so certificates.shared_inbound must be false")
@@ -326,7 +342,8 @@ def load(path: Path, environment: Mapping[str, str], mesh_file: Path = mesh_conf
 def _problem(joined: Layer, detail: Mapping[str, Any]) -> Problem:
     name = ".".join(map(str, detail["loc"]))
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return Problem(joined.sources.get(name, "environment"), 0, name, f"{message} (got {detail['input']!r})")
+    said = f"{message[:1].lower()}{message[1:]} (got {detail['input']!r})" if name else message
+    return Problem(joined.sources.get(name, "environment"), 0, name, said)
 
 
 def _files(path: Path) -> list[Document]:

@@ -18,16 +18,22 @@ def _text(value: str) -> object:
     return value
 
 
+def _filled(value: str) -> object:
+    if not value:
+        raise Wrong("is empty; give it a value, or unset it")
+    return value
+
+
 def _whole(value: str) -> object:
     try:
         return int(value)
     except ValueError:
-        raise Wrong(f"{value!r} is not a number") from None
+        raise Wrong(f"{value!r} is not a whole number; write it in digits, like 100") from None
 
 
 def _boolean(value: str) -> object:
     if value not in ("true", "false"):
-        raise Wrong(f"{value!r} is neither true nor false")
+        raise Wrong(f"{value!r} is neither true nor false; write one of them")
     return value == "true"
 
 
@@ -46,7 +52,7 @@ def _address(value: str) -> object:
 
 
 def _root_file(value: str) -> object:
-    if value == "SYSTEM" or "-----BEGIN" in value:
+    if not value or value == "SYSTEM" or "-----BEGIN" in value:
         raise Wrong("must be the path of a file with the control plane's root certificate")
     return value
 
@@ -56,7 +62,7 @@ def _threads(value: str) -> object:
         return _whole(value)
     percent = value[:-1].strip()
     if not percent.isdecimal() or not 0 < int(percent) <= 100:
-        raise Wrong(f"{value!r} is neither a number nor a percentage")
+        raise Wrong(f"{value!r} is neither a number nor a percentage; write one like 4 or 50%")
     return max(1, math.ceil(len(os.sched_getaffinity(0)) * int(percent) / 100))
 
 
@@ -64,6 +70,8 @@ def _grace(value: str) -> object:
     """What is left of the grace period for connections, as ztunnel counts it (but never less than a second)."""
     seconds = _whole(value)
     assert isinstance(seconds, int)
+    if seconds < 0:
+        raise Wrong(f"{value!r} is less than nothing; write how many seconds a stop may take")
     return max(MIN_STOP, float(seconds - 5 if seconds > 10 else seconds - 1))
 
 
@@ -79,10 +87,10 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("CLUSTER_ID", "cluster_id", _text),
     ("ISTIO_META_CLUSTER_ID", "cluster_id", _text),
     ("CLUSTER_DOMAIN", "dns.domain", _text),
-    ("TRUST_DOMAIN", "trust_domain", _text),
+    ("TRUST_DOMAIN", "trust_domain", _filled),
     ("XDS_ADDRESS", "control_plane.address", _address),
     ("XDS_ROOT_CA", "control_plane.root_cert", _root_file),
-    ("ALT_XDS_HOSTNAME", "control_plane.server_name", _text),
+    ("ALT_XDS_HOSTNAME", "control_plane.server_name", _filled),
     ("SECRET_TTL", "certificates.ttl", _duration),
     ("POOL_MAX_STREAMS_PER_CONNECTION", "pool_max_streams", _whole),
     ("POOL_UNUSED_RELEASE_TIMEOUT", "pool_unused_release", _duration),
@@ -101,7 +109,7 @@ _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("UNSTABLE_ENABLE_SOCKS5", "socks5", _boolean),
     ("IPV6_ENABLED", "ipv6", _boolean),
     ("ZTUNNEL_WORKER_THREADS", "workers", _threads),
-    ("LOCAL_XDS_PATH", "local_xds_path", _text),
+    ("LOCAL_XDS_PATH", "local_xds_path", _filled),
     ("LOCAL_XDS", "local_xds", _text),
     ("XDS_ON_DEMAND", "xds_on_demand", _boolean),
     ("RUST_LOG", "log.level", _levels),

@@ -14,7 +14,7 @@ from hostmesh.config.strict_yaml import InvalidYaml, Problem, load_documents, pa
 from hostmesh.control.documents.names import is_dns_label, is_fqdn, is_ip, is_trust_domain
 from hostmesh.control.extension_providers import ExtensionProvider
 from hostmesh.control.mesh_config import MeshConfig
-from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.model.endpoint import Endpoint
 
 DEFAULT_CONFIG = Path("/etc/hostmesh/control-plane.yaml")
 DEFAULT_SOCKET = Path("/run/hostmesh-control-plane/control.sock")

@@ -25,11 +25,11 @@ from hostmesh.firewall.apply import Firewall
 from hostmesh.firewall.chain import Hbone
 from hostmesh.firewall.plan import Options
 from hostmesh.kernel import cgroup
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.health import Check
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.dns_apply import DnsRedirector
 from hostmesh.redirect.failsafe import DNS_PORT
-from hostmesh.rpc.endpoint import Endpoint
 
 _log = logging.getLogger("hostmesh.capture")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from hostmesh.model.address import SocketAddress
-from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.model.endpoint import Endpoint
 
 
 class ControlPlaneAddresses:

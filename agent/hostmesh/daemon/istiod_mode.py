@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hostmesh.config.agent import AgentConfig
 from hostmesh.identity.istiod import IstiodAccess
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Identity
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
 from hostmesh.xds.client import NodeInfo
 

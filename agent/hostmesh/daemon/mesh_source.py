@@ -12,8 +12,8 @@ from hostmesh import __version__
 from hostmesh.config.agent import AgentConfig, Settings
 from hostmesh.daemon.istiod_mode import istiod_node, xds_identity
 from hostmesh.identity.istiod import IstiodAccess
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.xds.client import Companion, NodeInfo, XdsClient, XdsStatus, XdsUpdate
 from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, ENFORCING_TYPES, TYPES
 from hostmesh.xds.types import node_services_alias
@@ -31,7 +31,12 @@ class Listeners:
 
 
 def control_planes(config: AgentConfig) -> tuple[Endpoint, ...]:
-    """All of them, in an order of this node's own, so that a fleet spreads over them."""
+    """All of them, in an order of this node's own, so that a fleet spreads over them.
+
+    Where the mesh comes from a file, one that nobody asks: whatever is said of it, it may be nothing.
+    """
+    if config.settings.local:
+        return (Endpoint("localhost"),)
     where = config.settings.control_plane
     found = [Endpoint.parse(text, where.server_name) for text in where.everywhere]
     first = zlib.crc32(config.node.encode()) % len(found)

@@ -16,9 +16,9 @@ from pathlib import Path
 from hostmesh.identity.ca_client import request_certificate
 from hostmesh.identity.failure import FetchFailed
 from hostmesh.identity.node import NodeStore, NodeStoreBroken
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane, NodeFiles
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.rpc.roots import Roots
 

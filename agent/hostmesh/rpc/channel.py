@@ -18,8 +18,8 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.rpc.connection import Connection
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.failure import (
     ControlPlaneError,
     Failure,

@@ -22,9 +22,9 @@ from hostmesh.identity.node import NodeStore
 from hostmesh.kernel import systemd
 from hostmesh.kernel.program import SIGNALS, Program
 from hostmesh.kernel.watchdog import feed_watchdog
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.roots import Roots
 from hostmesh.waypoint.doors import METRICS_PORT, metrics_app, serving, status_app
 from hostmesh.waypoint.envoy import validate

@@ -16,8 +16,8 @@ from tests.support.mesh import until
 from hostmesh.cli import ca, main
 from hostmesh.control.revocations import REASONS
 from hostmesh.identity.enrolment import enrol
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 
 Run = Callable[..., Result]
 NODE = "spiffe://cluster.local/ns/hostmesh-nodes/sa/mesh1"

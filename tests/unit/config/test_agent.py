@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,15 @@ def test_conf_d_overrides_the_file_in_the_order_of_names(tmp_path: Path) -> None
             {"XDS_ON_DEMAND": "true"},
             "network_policy.enforce does not work with xds_on_demand: what leaves is judged",
         ),
-        ("", {"ZTUNNEL_WORKER_THREADS": "x"}, "$ZTUNNEL_WORKER_THREADS: 'x' is not a number"),
-        ("", {"ZTUNNEL_WORKER_THREADS": "9999"}, "$ZTUNNEL_WORKER_THREADS: workers"),
+        ("", {"ZTUNNEL_WORKER_THREADS": "x"}, "$ZTUNNEL_WORKER_THREADS: 'x' is not a whole number"),
+        ("", {"ZTUNNEL_WORKER_THREADS": "9999"}, "$ZTUNNEL_WORKER_THREADS: workers: input should be less than"),
+        ("", {"XDS_ADDRESS": "a:99999"}, "$XDS_ADDRESS: control_plane.address: 'a:99999': the port must be 1 to 65535"),
+        ("", {"XDS_ADDRESS": "5 parsecs"}, "$XDS_ADDRESS: control_plane.address: '5 parsecs' is not host:port"),
+        ("", {"XDS_ADDRESS": ""}, "control_plane.address is empty; say where it is, or name the mesh's file"),
+        ("control_plane: {addresses: [a, 'b:x']}\n", {}, "agent.yaml:1: control_plane.addresses[1]: 'b:x': the port"),
+        ("trust_domain: a b\n", {}, "agent.yaml:1: trust_domain: string should match pattern"),
+        ("", {"SECRET_TTL": "99999999999999999999"}, "$SECRET_TTL: certificates.ttl: input should be less than"),
+        ("", {"LOG_FORMAT": "xml"}, "$LOG_FORMAT: log.format: input should be 'plain' or 'json' (got 'xml')"),
     ],
 )
 def test_a_mistake_names_its_place(tmp_path: Path, text: str, environment: dict[str, str], complaint: str) -> None:
@@ -63,6 +71,12 @@ def test_a_mistake_names_its_place(tmp_path: Path, text: str, environment: dict[
     with pytest.raises(InvalidYaml) as caught:
         read(tmp_path, text, environment)
     assert complaint in str(caught.value)
+
+
+def test_a_mesh_from_a_file_needs_no_control_plane(tmp_path: Path) -> None:
+    """Ztunnel's way to say that there is none: an empty address."""
+    config = read(tmp_path, "", {"XDS_ADDRESS": "", "LOCAL_XDS_PATH": "/etc/mesh.yaml"})
+    assert (config.settings.local, config.settings.control_plane.address) == (True, "")
 
 
 def test_istiod_needs_to_know_who_asks(tmp_path: Path) -> None:
@@ -99,6 +113,35 @@ def test_every_setting_has_a_value_and_a_source(tmp_path: Path) -> None:
     assert found["sockets.keepalive_time"] == (180, "default")
     assert found["node"][1] == "this host's name"
     assert found["state_dir"] == ("/var/lib/hostmesh", "default")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("NODE_NAME", "n1", "node", "n1"),
+        ("NETWORK", "net1", "network", "net1"),
+        ("CLUSTER_ID", "c1", "cluster_id", "c1"),
+        ("TRUST_DOMAIN", "example.org", "trust_domain", "example.org"),
+        ("POOL_MAX_STREAMS_PER_CONNECTION", "7", "pool_max_streams", 7),
+        ("POOL_UNUSED_RELEASE_TIMEOUT", "3m31s", "pool_unused_release", 211),
+        ("HTTP2_STREAM_WINDOW_SIZE", "70000", "stream_window", 70000),
+        ("HTTP2_CONNECTION_WINDOW_SIZE", "80000", "connection_window", 80000),
+        ("HTTP2_FRAME_SIZE", "20000", "max_frame_size", 20000),
+        ("KEEPALIVE_ENABLED", "false", "tcp_keepalive", False),
+        ("KEEPALIVE_TIME", "1m", "tcp_keepalive_time", 60),
+        ("KEEPALIVE_INTERVAL", "9", "tcp_keepalive_interval", 9),
+        ("KEEPALIVE_RETRIES", "4", "tcp_keepalive_probes", 4),
+        ("USER_TIMEOUT_ENABLED", "true", "tcp_user_timeout", True),
+        ("ENABLE_RESPONSE_BAGGAGE", "false", "response_baggage", False),
+        ("ENABLE_ORIG_SRC", "true", "original_source", True),
+    ],
+)
+def test_a_variable_changes_one_thing_of_the_proxy(
+    tmp_path: Path, variable: str, text: str, field: str, value: object
+) -> None:
+    """And nothing else."""
+    before, after = (asdict(read(tmp_path, "", env).proxy()) for env in ({}, {variable: text}))
+    assert {name: now for name, now in after.items() if now != before[name]} == {field: value}
 
 
 def test_socket_and_window_settings_reach_the_proxy(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hostmesh.config.environment import _WITHOUT_EFFECT, layer, without_effect
+from hostmesh.config.agent import load
+from hostmesh.config.environment import _SETTINGS, _WITHOUT_EFFECT, layer, without_effect
 from hostmesh.config.strict_yaml import InvalidYaml
 
 CPUS = len(os.sched_getaffinity(0))
@@ -42,6 +43,31 @@ def test_variables(variable: str, text: str, setting: str, value: object) -> Non
     assert (said.values, said.sources) == ({setting: value}, {setting: f"${variable}"})
 
 
+PLAIN = {
+    "NODE_NAME": "n", "NETWORK": "n", "CLUSTER_ID": "c", "ISTIO_META_CLUSTER_ID": "c", "CLUSTER_DOMAIN": "d",
+    "TRUST_DOMAIN": "t", "XDS_ADDRESS": "x:1", "XDS_ROOT_CA": "/r", "ALT_XDS_HOSTNAME": "h", "SECRET_TTL": "1h",
+    "POOL_MAX_STREAMS_PER_CONNECTION": "5", "POOL_UNUSED_RELEASE_TIMEOUT": "1m", "HTTP2_FRAME_SIZE": "20000",
+    "HTTP2_STREAM_WINDOW_SIZE": "70000", "HTTP2_CONNECTION_WINDOW_SIZE": "70000", "KEEPALIVE_RETRIES": "3",
+    "TERMINATION_GRACE_PERIOD_SECONDS": "30", "CONNECTION_TERMINATION_DEADLINE": "7s", "KEEPALIVE_TIME": "1m",
+    "KEEPALIVE_ENABLED": "false", "KEEPALIVE_INTERVAL": "5", "USER_TIMEOUT_ENABLED": "true", "RUST_LOG": "debug",
+    "ENABLE_RESPONSE_BAGGAGE": "false", "ENABLE_ORIG_SRC": "true", "UNSTABLE_ENABLE_SOCKS5": "true",
+    "IPV6_ENABLED": "false", "ZTUNNEL_WORKER_THREADS": "3", "LOCAL_XDS_PATH": "/m", "LOCAL_XDS": "workloads: []",
+    "XDS_ON_DEMAND": "true", "LOG_FORMAT": "json",
+}
+
+
+def test_every_variable_that_is_heeded_shows_in_the_settings(tmp_path: Path) -> None:
+    """One by one: another value than the default, and the variable as its source. The document names each."""
+    (tmp_path / "agent.yaml").write_text("")
+    text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    default = load(tmp_path / "agent.yaml", {}, tmp_path / "mesh").effective()
+    assert {name for name, *_ in _SETTINGS} == PLAIN.keys()
+    for name, setting, _ in _SETTINGS:
+        value, source = load(tmp_path / "agent.yaml", {name: PLAIN[name]}, tmp_path / "mesh").effective()[setting]
+        assert (source, value != default[setting][0]) == (f"${name}", True)
+        assert name in text or name.removeprefix("KEEPALIVE") in text or name == "ISTIO_META_CLUSTER_ID"
+
+
 def test_the_deadline_wins_over_the_grace_period_and_the_metadata_over_the_cluster() -> None:
     """As ztunnel decides."""
     said = layer({"CONNECTION_TERMINATION_DEADLINE": "7s", "TERMINATION_GRACE_PERIOD_SECONDS": "30"})
@@ -59,12 +85,17 @@ def test_every_mistake_is_told_with_its_variable() -> None:
         "XDS_ROOT_CA": "SYSTEM",
         "ZTUNNEL_WORKER_THREADS": "150%",
         "ISTIO_META_DNS_PROXY_ADDR": "10.0.0.1",
+        "TRUST_DOMAIN": "",
+        "ALT_XDS_HOSTNAME": "",
+        "LOCAL_XDS_PATH": "",
+        "TERMINATION_GRACE_PERIOD_SECONDS": "-1",
     }
     with pytest.raises(InvalidYaml) as caught:
         layer(wrong)
     complaints = str(caught.value).splitlines()
     assert sorted(line.partition(":")[0] for line in complaints) == sorted(f"${name}" for name in wrong)
-    assert "$KEEPALIVE_ENABLED: 'yes' is neither true nor false" in complaints
+    assert "$LOCAL_XDS_PATH: is empty; give it a value, or unset it" in complaints
+    assert "$KEEPALIVE_ENABLED: 'yes' is neither true nor false; write one of them" in complaints
 
 
 def test_what_has_no_effect_is_known_by_name() -> None:

@@ -13,9 +13,9 @@ from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.enrolment import EnrolmentRefused, enrol
 from hostmesh.identity.failure import FetchFailed
 from hostmesh.identity.node import NodeStore
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Identity
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.xds.client import NodeInfo, XdsClient
 from hostmesh.xds.codec import decode_trust
 from hostmesh.xds.held import XdsUpdate

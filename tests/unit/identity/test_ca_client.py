@@ -12,9 +12,9 @@ from tests.support.mesh import Mesh, background, until, workload
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.failure import FetchFailed
 from hostmesh.identity.manager import SecretManager
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.model.identity import Credentials
 from hostmesh.rpc.channel import ControlPlane
-from hostmesh.rpc.endpoint import Endpoint
 
 WEB = workload("web")
 

@@ -13,8 +13,8 @@ from tests.support.mesh import Mesh, until
 from tests.support.records import records
 
 from hostmesh.control.ca import CertificateAuthority
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.rpc.channel import ControlPlane, NodeFiles
-from hostmesh.rpc.endpoint import Endpoint
 from hostmesh.rpc.failure import ControlPlaneError, Failure
 from hostmesh.wire.proto.ca_grpc import IstioCertificateServiceStub
 from hostmesh.wire.proto.ca_pb2 import IstioCertificateRequest

@@ -18,8 +18,8 @@ from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
 from hostmesh.control.records import StoreUnavailable
+from hostmesh.model.endpoint import Endpoint
 from hostmesh.rpc.connection import Connection
-from hostmesh.rpc.endpoint import Endpoint
 
 CALL_TIMEOUT = 2.0
 """Seconds for one member; a cluster that has lost its leader answers nobody for about as long."""

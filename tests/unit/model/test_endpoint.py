@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.rpc.endpoint import Endpoint
+from hostmesh.model.endpoint import Endpoint
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Endpoint:
             raise ValueError(f"{text!r}: unsupported scheme {scheme}, the control plane is only spoken to over TLS")
         address = rest if separator else text
         host, port = _split(address)
-        if not host or "/" in host:
+        if not host or "/" in host or any(map(str.isspace, host)):
             raise ValueError(f"{text!r} is not host:port")
         if not port:
             return cls(host, DEFAULT_PORT, server_name)
