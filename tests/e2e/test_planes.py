@@ -158,7 +158,7 @@ def test_a_control_plane_and_a_member_of_etcd_go_away_under_traffic() -> None:
         seconds_until(lambda host=host: before[host].isdisjoint(serials(host)), 40)  # type: ignore[misc]
         assert HOSTS.status(host)["ready"]
     HOSTS.must("mesh2", "hostmesh", "ca", "revoke", "spiffe://cluster.local/ns/default/sa/late")
-    seconds_until(lambda: not called("late"), 5)
+    seconds_until(lambda: not called("late"), 20)
 
     bring_back("mesh1")
     seconds_until(lambda: documents("mesh1") == documents("mesh2"), 20)
