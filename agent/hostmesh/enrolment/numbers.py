@@ -7,9 +7,10 @@ outlived its workload must never speak for a different one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from hostmesh.kernel.files import write_atomically
 
 MAX_NUMBER = 0xFFFFF
 """Twenty bits of the mark; the twelve below are Istio's."""
@@ -81,10 +82,4 @@ class Numbers:
         return f"{self._file} is damaged; next: remove it and restart hostmesh-agent, which numbers workloads afresh"
 
     def _save(self, given: dict[str, int]) -> None:
-        fresh = self._file.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"version": _VERSION, "numbers": given}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._file)
+        write_atomically(self._file, json.dumps({"version": _VERSION, "numbers": given}, indent=1).encode())

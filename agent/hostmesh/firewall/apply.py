@@ -7,11 +7,10 @@ late rather than a stranger early.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from hostmesh.firewall.ruleset import TABLE, Dispatch, Ruleset
 from hostmesh.kernel import netfilter, netlink
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.netfilter import NoSuchCgroup
+from hostmesh.kernel.record import Record
 
 _ATTEMPTS = 5
 _PIECE = 16384
@@ -104,7 +104,7 @@ class Firewall:
         self, cgroups: CgroupRoot, runtime: Path, kernel: Netfilter | None = None, piece: int = _PIECE
     ) -> None:
         self._cgroups = cgroups
-        self._record = runtime / "firewall.json"
+        self._record = Record(runtime / "firewall.json", Applied)
         self._kernel = kernel or KernelNetfilter()
         self._piece = piece
 
@@ -147,12 +147,12 @@ class Firewall:
         """
         # `add` first: deleting a table that is not there would be an error
         self._kernel.run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
-        self._record.unlink(missing_ok=True)
+        self._record.remove()
 
     @property
     def is_applied(self) -> bool:
         """Whether rules were applied since the last boot and not removed since."""
-        return self._record.exists()
+        return self._record.exists
 
     def dropped(self) -> dict[str, int]:
         """Packets refused since the rules are there, by chain.
@@ -163,7 +163,7 @@ class Firewall:
         return self._kernel.counters()
 
     def _differences(self, ruleset: Ruleset) -> Iterator[str]:
-        applied, listing = self._remembered(), self._listing()
+        applied, listing = self._record.read(), self._listing()
         if listing is None:
             yield f"table inet {TABLE} is not there"
             return
@@ -178,7 +178,7 @@ class Firewall:
         yield from (f"{name} has {len(keys)} elements of no running unit" for name, keys in leftover.items())
 
     def _correct(self, ruleset: Ruleset) -> None:
-        applied, listing = self._remembered(), self._listing()
+        applied, listing = self._record.read(), self._listing()
         intact = applied is not None and applied.digest == ruleset.digest and applied.listing == listing
         names = self._changed_sets(ruleset, applied) if applied and intact else tuple(ruleset.sets)
         if intact:
@@ -197,7 +197,9 @@ class Firewall:
             self._kernel.run(surplus)
         after = self._listing()
         if after is not None:
-            self._remember(Applied(ruleset.digest, {name: ruleset.set_digest(name) for name in ruleset.sets}, after))
+            self._record.write(
+                Applied(ruleset.digest, {name: ruleset.set_digest(name) for name in ruleset.sets}, after)
+            )
 
     def _forget(self, ruleset: Ruleset) -> None:
         leftover = self._units(ruleset)[1]
@@ -239,20 +241,6 @@ class Firewall:
     @staticmethod
     def _changed_sets(ruleset: Ruleset, applied: Applied) -> tuple[str, ...]:
         return tuple(name for name in ruleset.sets if applied.sets.get(name) != ruleset.set_digest(name))
-
-    def _remembered(self) -> Applied | None:
-        try:
-            return Applied(**json.loads(self._record.read_text()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            # cut short by a full disk, or written by another version: as if nothing had been applied
-            return None
-
-    def _remember(self, applied: Applied) -> None:
-        fresh = self._record.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(applied)))
-        fresh.replace(self._record)
 
 
 def _reset(listing: str) -> str:

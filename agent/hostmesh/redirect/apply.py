@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hostmesh.kernel import sysctl
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.netfilter import NoSuchCgroup
+from hostmesh.kernel.record import Record
 from hostmesh.redirect.backend import KernelNetfilter, Netfilter
 from hostmesh.redirect.compare import Applied, Differences, Seen, compare, is_complete, transaction
 from hostmesh.redirect.namespace_plan import no_rules
@@ -46,7 +46,7 @@ class Redirector:
         proc_sys: Path = Path("/proc/sys"),
     ) -> None:
         self._cgroups = cgroups
-        self._record = runtime / "capture.json"
+        self._record = Record(runtime / "capture.json", Applied)
         self._sysctl_before = runtime / "tcp_fwmark_accept.before"
         self._netfilter = netfilter or KernelNetfilter()
         self._proc_sys = proc_sys
@@ -67,7 +67,7 @@ class Redirector:
         corrected = self._accept_marks()
         for _ in range(_ATTEMPTS):
             seen = self._look(ruleset)
-            differences = compare(ruleset, seen, self._remembered())
+            differences = compare(ruleset, seen, self._record.read())
             if not differences:
                 return corrected
             if self._correct(ruleset, seen, differences):
@@ -113,7 +113,7 @@ class Redirector:
             NetfilterError: as `apply`.
         """
         setting = () if self._marks_accepted() else (f"{FWMARK_ACCEPT} is not 1",)
-        return (*setting, *compare(ruleset, self._look(ruleset), self._remembered()).describe())
+        return (*setting, *compare(ruleset, self._look(ruleset), self._record.read()).describe())
 
     def release(self) -> None:
         """Capture nothing any more, and let connections that were captured live on as long as the proxy does.
@@ -125,7 +125,7 @@ class Redirector:
         """
         self._netfilter.run(no_rules())
         self._ruleset = None
-        self._record.unlink(missing_ok=True)
+        self._record.remove()
 
     def remove(self) -> None:
         """Delete the table with everything in it, and give the kernel setting its former value back.
@@ -140,7 +140,7 @@ class Redirector:
         # `add` first: deleting a table that is not there would be an error
         self._netfilter.run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
         self._ruleset = None
-        self._record.unlink(missing_ok=True)
+        self._record.remove()
         if self._sysctl_before.exists():
             self._set_mark_acceptance(self._sysctl_before.read_text().strip())
             self._sysctl_before.unlink()
@@ -174,22 +174,8 @@ class Redirector:
         listing = self._netfilter.list_table()
         if listing is None or not is_complete(ruleset, listing):
             return False
-        self._remember(Applied(ruleset.digest, listing))
+        self._record.write(Applied(ruleset.digest, listing))
         return True
-
-    def _remembered(self) -> Applied | None:
-        try:
-            return Applied(**json.loads(self._record.read_text()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            # cut short by a full disk, or written by another version: as if nothing had been applied
-            return None
-
-    def _remember(self, applied: Applied) -> None:
-        fresh = self._record.with_suffix(".new")
-        fresh.write_text(json.dumps({"digest": applied.digest, "listing": applied.listing}))
-        fresh.replace(self._record)
 
     def _accept_marks(self) -> tuple[str, ...]:
         if self._marks_accepted():

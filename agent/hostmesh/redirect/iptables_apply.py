@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from hostmesh.kernel import sysctl
@@ -12,6 +12,7 @@ from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.iptables import Family, Iptables
 from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.kernel.python_iptables import PythonIptables
+from hostmesh.kernel.record import Record
 from hostmesh.redirect.apply import FWMARK_ACCEPT, CaptureFailed
 from hostmesh.redirect.iptables_plan import JUMPS, PREFIX, STARTED, Tables, compile_tables, start_text
 from hostmesh.redirect.plan import Ruleset
@@ -19,8 +20,15 @@ from hostmesh.redirect.subjects import CapturedUnit
 
 _ATTEMPTS = 5
 
-
 Tools = Iptables | PythonIptables
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was applied: digest of the plan with the cgroups it meant, and how iptables listed ours afterwards."""
+
+    digest: str
+    own: Mapping[str, list[str]]
 
 
 class IptablesRedirector:
@@ -35,7 +43,7 @@ class IptablesRedirector:
 
     def __init__(self, cgroups: CgroupRoot, runtime: Path, tools: Tools, proc_sys: Path = Path("/proc/sys")) -> None:
         self._cgroups = cgroups
-        self._record = runtime / "capture-iptables.json"
+        self._record = Record(runtime / "capture-iptables.json", Applied)
         self._tools = tools
         self._proc_sys = proc_sys
         self._ruleset: Ruleset | None = None
@@ -90,7 +98,7 @@ class IptablesRedirector:
             if text:
                 self._tools.restore(family, text)
         self._ruleset = None
-        self._record.unlink(missing_ok=True)
+        self._record.remove()
 
     def release(self) -> None:
         """As Redirector's; iptables' tables go on translating what is open by themselves."""
@@ -108,13 +116,13 @@ class IptablesRedirector:
     def _differences(self, ruleset: Ruleset) -> Iterator[str]:
         if sysctl.read(FWMARK_ACCEPT, self._proc_sys) != "1":
             yield f"{FWMARK_ACCEPT} is not 1"
-        remembered = self._remembered()
-        if remembered.get("digest") != self._digest(ruleset):
+        applied = self._record.read()
+        if applied is None or applied.digest != self._digest(ruleset):
             yield "iptables has rules of another plan, of units that have started since, or none"
             return
         for family in Family:
             for table in JUMPS:
-                if self._own(family, table) != remembered.get(f"{family.value} {table}"):
+                if self._own(family, table) != applied.own.get(f"{family.value} {table}"):
                     yield f"somebody has changed our rules in {family.value}, table {table}"
 
     def _correct(self, ruleset: Ruleset) -> None:
@@ -122,14 +130,11 @@ class IptablesRedirector:
             sysctl.write(FWMARK_ACCEPT, "1", self._proc_sys)
         digest = self._digest(ruleset)
         running = self._running(ruleset)
-        said: dict[str, object] = {"digest": digest}
         for family in Family:
             tables = compile_tables(ruleset.intent, family, running)
             self._tools.restore(family, "".join(self._text(family, table, tables) for table in JUMPS))
-        said |= {f"{family.value} {table}": self._own(family, table) for family in Family for table in JUMPS}
-        fresh = self._record.with_suffix(".new")
-        fresh.write_text(json.dumps(said))
-        fresh.replace(self._record)
+        own = {f"{family.value} {table}": self._own(family, table) for family in Family for table in JUMPS}
+        self._record.write(Applied(digest, own))
 
     def _running(self, ruleset: Ruleset) -> dict[str, int]:
         ids = {cgroup: self._cgroups.id(cgroup) for cgroup in ruleset.cgroups}
@@ -181,9 +186,3 @@ class IptablesRedirector:
             *(x for x in own if x[0] == "-"),
             *firsts.values(),
         ]
-
-    def _remembered(self) -> dict[str, object]:
-        try:
-            return dict(json.loads(self._record.read_text()))
-        except (FileNotFoundError, ValueError):
-            return {}

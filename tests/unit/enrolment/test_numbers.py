@@ -24,7 +24,7 @@ def test_numbers_start_at_one_and_last(tmp_path: Path) -> None:
 def test_only_root_reads_the_file(tmp_path: Path) -> None:
     """0600, and replaced as a whole; what a crash left behind is no obstacle."""
     file = tmp_path / "marks.json"
-    (tmp_path / "marks.new").write_text("half")
+    (tmp_path / "marks.json.new").write_text("half")
     Numbers(file).assign(["prod/a"])
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["marks.json"]
