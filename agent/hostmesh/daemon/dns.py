@@ -21,6 +21,7 @@ from hostmesh.daemon.dns_upstream import Unanswered, Upstream
 from hostmesh.daemon.name_demand import NameDemand
 from hostmesh.dns.answer import Client, meant, resolve
 from hostmesh.dns.names import is_within
+from hostmesh.dns.shares import Shares
 from hostmesh.model.address import IPAddress
 from hostmesh.state.store import MeshState
 from hostmesh.wire.dns import (
@@ -41,8 +42,9 @@ from hostmesh.wire.dns import (
 _log = logging.getLogger("hostmesh.dns")
 
 MAX_WAITING = 512
-"""Questions that wait for a resolver or the control plane; one more is told to come back."""
+"""Questions that wait for a resolver or the control plane, of all clients; one more is told to come back."""
 MAX_CONNECTIONS = 256
+"""Of all clients."""
 MAX_DATAGRAMS = 64
 """Read in one turn of the loop."""
 Sender = tuple[Any, ...]
@@ -105,8 +107,8 @@ class DnsServer:
         self._make_gate = gate
         self._gate: socket.socket | None = None
         self._changed = asyncio.Event()
-        self._waiting = 0
-        self._connections = 0
+        self._waiting = Shares(MAX_WAITING)
+        self._connections = Shares(MAX_CONNECTIONS)
         self.problem = ""
 
     def follow(self, captured: Mapping[IPAddress, Client], inside: Mapping[str, Door] = _NOBODY) -> None:
@@ -228,8 +230,8 @@ class DnsServer:
                 own = self._own_answer(query, client, query.limit) if not self._missing(query, client) else None
                 if own is not None:
                     _send(sock, own, sender)
-                elif self._waiting >= MAX_WAITING:
-                    _send(sock, status(query, SERVFAIL), sender)
+                elif not self._waiting.take(client):
+                    _send(sock, _too_many(query, client), sender)
                 else:
                     tasks.create_task(self._answer_datagram(sock, query, client, sender), name="DNS question")
             await asyncio.sleep(0)
@@ -246,10 +248,9 @@ class DnsServer:
                 _log.warning("a connection could not be accepted: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            if self._connections >= MAX_CONNECTIONS:
+            if not self._connections.take(client):
                 connection.close()
                 continue
-            self._connections += 1
             tasks.create_task(self._converse(connection, client), name="DNS connection")
 
     async def _converse(self, connection: socket.socket, client: Client) -> None:
@@ -257,7 +258,7 @@ class DnsServer:
             reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_MESSAGE + 2)
         except OSError:
             connection.close()
-            self._connections -= 1
+            self._connections.give_back(client)
             return
         try:
             while await self._exchange(reader, writer, client):
@@ -266,7 +267,7 @@ class DnsServer:
             writer.transport.abort()  # what it does not read is kept no longer
         finally:
             writer.close()
-            self._connections -= 1
+            self._connections.give_back(client)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> bool:
         """One question and its answer; False when nothing more is to be said to this client."""
@@ -286,13 +287,12 @@ class DnsServer:
         own = self._own_answer(query, client, MAX_MESSAGE) if not self._missing(query, client) else None
         if own is not None:
             return own
-        if self._waiting >= MAX_WAITING:
-            return status(query, SERVFAIL)
+        if not self._waiting.take(client):
+            return _too_many(query, client)
         return await self._answer(query, client, MAX_MESSAGE, "tcp")
 
     async def _answer(self, query: Query, client: Client, limit: int, protocol: str) -> bytes:
-        """What the mesh says once it is known, else the host's resolvers."""
-        self._waiting += 1
+        """What the mesh says once it is known, else the host's resolvers; gives back what the question holds."""
         try:
             if missing := self._missing(query, client):
                 assert self._demand is not None
@@ -301,7 +301,7 @@ class DnsServer:
             own = self._own_answer(query, client, limit)
             return own if own is not None else await self._forward(query, client, protocol)
         finally:
-            self._waiting -= 1
+            self._waiting.give_back(client)
 
     def _missing(self, query: Query, client: Client) -> Sequence[str]:
         """Names that the question may mean, and of which nobody has said yet whether a service has them."""
@@ -354,6 +354,11 @@ def _send(sock: socket.socket, data: bytes, receiver: Sender) -> None:
     if data:
         with suppress(OSError):  # full, or the client is gone: it asks again
             sock.sendto(data, receiver)
+
+
+def _too_many(query: Query, client: Client) -> bytes:
+    _tell(query, client, "", "too many questions of this client wait already")
+    return status(query, SERVFAIL)
 
 
 def _tell(query: Query, client: Client, service: str, result: str) -> None:

@@ -135,3 +135,46 @@ def test_a_client_that_asks_and_does_not_read_is_let_go(monkeypatch: pytest.Monk
                 await until(lambda: descriptors() == before + 1)
 
     asyncio.run(run())
+
+
+def test_a_flood_of_one_workload_leaves_the_others_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions wait for upstreams that are slow; whoever asks more than its share is told to come back."""
+    monkeypatch.setattr(server, "MAX_WAITING", 4)
+    port, data = free_port(), QUESTION.to_wire()
+    flooded, other = ip_address("127.0.0.2"), ip_address("127.0.0.3")
+
+    class Slow(Upstream):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+            self.ready = asyncio.Event()
+
+        async def ask(self, query: Query, *, tcp: bool) -> bytes:
+            del tcp
+            self.asked += 1
+            await self.ready.wait()
+            return dns.message.make_response(dns.message.from_wire(query.data)).to_wire()
+
+    async def run() -> list[str]:
+        loop, upstream = asyncio.get_running_loop(), Slow()
+        dns_server = DnsServer(MeshState(), upstream, DnsMetrics(), DnsSettings(port=port), Client("default"))
+        dns_server.follow({flooded: Client("prod", workload="a"), other: Client("prod", workload="b")})
+        async with background(dns_server.run([LOOPBACK])):
+            await until(lambda: len(dns_server._doors) == 3)
+            with (
+                socket.socket(type=socket.SOCK_DGRAM) as greedy,
+                socket.socket(type=socket.SOCK_DGRAM) as modest,
+            ):
+                for sock, place in ((greedy, flooded), (modest, other)):
+                    sock.setblocking(False)
+                    sock.connect((str(place), port))
+                for _ in range(20):
+                    greedy.send(data)
+                said = [await loop.sock_recv(greedy, 4096) for _ in range(18)]
+                modest.send(data)
+                await until(lambda: upstream.asked == 3)
+                upstream.ready.set()
+                said += [await loop.sock_recv(sock, 4096) for sock in (greedy, greedy, modest)]
+        return [dns.rcode.to_text(dns.message.from_wire(one).rcode()) for one in said]
+
+    assert asyncio.run(run()) == ["SERVFAIL"] * 18 + ["NOERROR"] * 3
