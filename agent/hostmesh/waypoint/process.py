@@ -10,12 +10,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 
 from hostmesh.kernel.foreign_sockets import Address, shut_down
+from hostmesh.kernel.record import Record
 from hostmesh.transport.backoff import Backoff
 from hostmesh.waypoint.envoy import EnvoyMissing, binary
 from hostmesh.waypoint.names import host_port
@@ -53,6 +55,14 @@ class Child(Protocol):
 
     async def wait(self) -> int:
         """Until it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """For the program after this one: which process serves, and its epoch."""
+
+    process: int
+    epoch: int
 
 
 class Adopted:
@@ -103,7 +113,7 @@ class EnvoyProcess:
     def __init__(self, directory: Path, bootstrap: Path, concurrency: int, started: Callable[[int], None]) -> None:
         self.admin = directory / "admin.sock"
         self._base_id = directory / "base-id"
-        self._note = directory / "envoy.json"
+        self._note = Record(directory / "envoy.json", Note)
         self._bootstrap = bootstrap
         self._concurrency = concurrency
         self._started = started
@@ -130,7 +140,7 @@ class EnvoyProcess:
                 await self._live(process, [former] if former is not None else [])
             except asyncio.CancelledError:
                 await _end(process)
-                self._note.unlink(missing_ok=True)
+                self._note.remove()
                 raise
             former = None
             if time.monotonic() - began > _HEALTHY:
@@ -145,13 +155,15 @@ class EnvoyProcess:
 
     async def _left_behind(self) -> Child | None:
         """The Envoy of the program that this process ran before, if it still serves."""
+        note = self._note.read()
+        if note is None:
+            return None
         try:
-            note = json.loads(self._note.read_text())
-            child = Adopted(int(note["process"]))
-        except (OSError, ValueError, KeyError):
+            child, epoch = Adopted(note.process), note.epoch + 1
+        except (OSError, TypeError, OverflowError):  # it has ended, or these are no numbers
             return None
         self._processes.append(child)
-        self._epoch = int(note["epoch"]) + 1
+        self._epoch = epoch
         return child
 
     async def _live(self, process: Child, former: list[Child]) -> None:
@@ -190,7 +202,7 @@ class EnvoyProcess:
         """To the one that was to be replaced; it has not been told to drain yet."""
         self._epoch -= 1
         child = former.pop()
-        self._note.write_text(json.dumps({"process": child.pid, "epoch": self._epoch}))
+        self._note.write(Note(child.pid, self._epoch))
         return child
 
     async def _serves(self) -> bool:
@@ -211,7 +223,7 @@ class EnvoyProcess:
         else:
             argv += ["--base-id", self._base_id.read_text().strip()]
         process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.DEVNULL, start_new_session=True)
-        self._note.write_text(json.dumps({"process": process.pid, "epoch": self._epoch}))
+        self._note.write(Note(process.pid, self._epoch))
         _log.info("envoy started: process %d, epoch %d", process.pid, self._epoch)
         self.starts += 1
         self._processes = [one for one in (*self._processes, process) if one.returncode is None]

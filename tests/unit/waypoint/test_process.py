@@ -101,6 +101,30 @@ def test_one_that_dies_is_started_again(runs: Runs) -> None:
     asyncio.run(main())
 
 
+NONSENSE = ("null", "[]", '{"process": 1', '{"process": null, "epoch": 0}', '{"process": "1", "epoch": 0}')
+NO_NUMBERS = (
+    '{"process": OWN, "epoch": null}',
+    '{"process": 1e3, "epoch": 0}',
+    f'{{"process": {1 << 70}, "epoch": 0}}',
+)
+
+
+@pytest.mark.parametrize("note", [*NONSENSE, *NO_NUMBERS])
+def test_a_note_that_makes_no_sense_is_as_good_as_none(runs: Runs, tmp_path: Path, note: str) -> None:
+    """A waypoint starts whatever lies there, also when it names a child that runs."""
+
+    async def main() -> None:
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        (tmp_path / "envoy.json").write_text(note.replace("OWN", str(child.pid)))
+        async with background(runs.envoy.run()):
+            await runs.served()
+            assert runs.pids
+        child.kill()
+        await child.wait()
+
+    asyncio.run(main())
+
+
 def test_a_successor_that_does_not_start_changes_nothing(runs: Runs) -> None:
     """One that ends at once, or is not there: the running one goes on, and is replaced by the next that is good."""
 
