@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import socket
 import threading
@@ -172,6 +173,28 @@ def test_a_fresh_listener_is_never_reached_past_the_proxy(lab: Lab, family: str)
     assert select.select([notices], [], [], 5)[0]
 
 
+@pytest.mark.parametrize("mark", [0, NUMBER_OF_B << 12 | 0x539])
+def test_where_nobody_listens_the_kernel_is_not_asked_again(lab: Lab, mark: int) -> None:
+    """Or it would find b, who begins to in this instant, after the rules have found nobody: neighbour's and proxy's."""
+    lab.host.run("nft", TAP.format(name="delivered", priority=250, verdict="accept"))
+    for address in (lab.host.v4, lab.host.v6):
+        with pytest.raises(ConnectionRefusedError):
+            lab.connect(lab.host, (address, 8020), None, mark)
+    assert tapped(lab, "delivered") == 0
+    lab.connect(lab.host, lab.listen(lab.host, lab.host.v4, 8090, lab.other).getsockname()[:2])
+    assert tapped(lab, "delivered") >= 1, "or the count would prove nothing"
+
+
+def test_a_closed_port_looks_as_the_hosts_firewall_wants_it(lab: Lab) -> None:
+    """A firewall that drops without a word goes first: no reset tells who knocks that the host is there."""
+    lab.host.run("nft", TAP.format(name="filter", priority=0, verdict="drop"))
+    knocking = lab.socket(lab.peer)
+    knocking.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        knocking.connect((lab.host.v4, 8020))
+    assert tapped(lab, "filter") >= 1
+
+
 def test_from_outside_nothing_leads_past_the_proxy(lab: Lab) -> None:
     """Not even a rule of somebody else that sends another port of the host to b's."""
     lab.host.run(
@@ -218,6 +241,20 @@ def test_what_is_let_through_is_let_through(lab: Lab) -> None:
             for where in (lab.peer, lab.host):
                 lab.connect(where, (lab.host.v4, 8020))
                 lab.accept(listener)
+
+
+TAP = """
+add table inet {name}
+add chain inet {name} in {{ type filter hook input priority {priority}; }}
+add rule inet {name} in tcp flags & (syn | ack) == syn counter {verdict}
+"""
+"""A rule of somebody else, which counts what begins and has come so far."""
+
+
+def tapped(lab: Lab, name: str) -> int:
+    counted = re.search(r"packets (\d+)", lab.host.run("nft", "list", "table", "inet", name))
+    assert counted is not None
+    return int(counted[1])
 
 
 def everything(lab: Lab, listener: socket.socket, patience: float = 0.3) -> list[socket.socket]:

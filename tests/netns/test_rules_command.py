@@ -53,7 +53,7 @@ def test_plan_diff_apply_remove(lab: Lab, tmp_path: Path) -> None:
         assert rules("apply")[0] == 0
         assert rules("diff") == (0, "no difference: the kernel has what workloads.d asks for\n")
         assert "prod/w1" in lab.host.run("nft", "list", "table", "inet", "hostmesh")
-        lab.host.run("nft", "flush", "chain", "inet", "hostmesh", "guard")
+        lab.host.run("nft", "flush", "chain", "inet", "hostmesh", "arriving")
         status, text = rules("diff")
         assert status == 1
         assert "missing: " in text

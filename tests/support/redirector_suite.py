@@ -105,7 +105,7 @@ class RedirectorSuite:
     @pytest.mark.parametrize(
         ("meddling", "complaint"),
         [
-            ("flush chain inet hostmesh guard", "missing:"),
+            ("flush chain inet hostmesh arriving", "missing:"),
             ('add rule inet hostmesh outbound tcp dport 9 return comment "mine"', "foreign: tcp dport 9 return"),
             ("add chain inet hostmesh mine", "foreign: chain mine {"),
         ],

@@ -11,9 +11,10 @@ Packet paths, with `N` the number of a workload and `mark` = N << 12:
              listener: users are captured by the ports that they are known to listen on. So is what systemd listens
              on for a unit (socket units): that listener's cgroup is systemd's, or of the socket unit.
   socks      where it is offered: a workload connects to the SOCKS port on loopback and is marked, nothing else.
-  guard      the proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection may only
-             reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset. So is
-             whatever else reaches a listener of a workload: it was not captured, and is not let through.
+  arriving   the guard. The proxy connects to the workload's own port over lo, marked 0x539 | mark. Such a connection
+             may only reach a listener in the cgroup of workload N, whatever a peer asked for; else it is reset. So is
+             whatever else reaches a listener of a workload: it was not captured, and is not let through. And so is
+             what reaches nobody: the kernel looks again after the rules, and might find a new listener.
   leaving    nor may it leave the host: a peer cannot use a workload as its relay into the network. And here the
              listener answers, and the kernel says whose it is: of users' ports only the user may answer the proxy,
              and a user answers nobody else but over loopback, and whom exclusions and probes let through.
@@ -85,10 +86,12 @@ __all__ = [
 TABLE = "hostmesh"
 NAT_PRIORITY = -105
 GUARD_PRIORITY = -5
+LAST_PRIORITY = 200
+"""After every firewall, and after IPVS (98), which takes what no socket of the host waits for."""
 USUAL_LEVEL = 2
 """system.slice/name.service; always present, so that most enrolments change elements only."""
 
-CHAINS = ("outbound", rules.STRANGERS, "inbound", "remains", "guard", "leaving")
+CHAINS = ("outbound", rules.STRANGERS, "inbound", "remains", "arriving", rules.PROXIED, rules.LISTENED, "leaving")
 FIXED_SETS = {
     "users": "map users { type uid : mark; }",
     "answerers": "set answerers { type uid . mark; }",
@@ -238,14 +241,16 @@ def compile_intent(intent: Intent) -> Ruleset:
         f"add chain inet {TABLE} outbound {{ type nat hook output priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} inbound {{ type nat hook prerouting priority {NAT_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} remains",
-        f"add chain inet {TABLE} {rules.STRANGERS}",
-        f"add chain inet {TABLE} guard {{ type filter hook input priority {GUARD_PRIORITY}; policy accept; }}",
+        *(f"add chain inet {TABLE} {name}" for name in (rules.STRANGERS, rules.PROXIED, rules.LISTENED)),
+        f"add chain inet {TABLE} arriving {{ type filter hook input priority {LAST_PRIORITY}; policy accept; }}",
         f"add chain inet {TABLE} leaving {{ type filter hook output priority {GUARD_PRIORITY}; policy accept; }}",
         *_chain("outbound", rules.outbound(intent, levels)),
         *_chain(rules.STRANGERS, rules.strangers(intent)),
         *_chain("inbound", rules.inbound(intent, levels)),
         *_chain("remains", rules.remains(intent.ports)),
-        *_chain("guard", rules.guard(intent, levels)),
+        *_chain(rules.PROXIED, rules.proxied(intent, levels)),
+        *_chain(rules.LISTENED, rules.listened(intent, levels)),
+        *_chain("arriving", rules.arriving(intent)),
         *_chain("leaving", rules.leaving(intent, levels)),
     ]
     return Ruleset("\n".join(lines) + "\n", levels, intent, dict(_fixed(intent)))

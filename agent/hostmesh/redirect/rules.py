@@ -15,13 +15,17 @@ _NUMBERED = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 != 0x0
 _TO_A_WORKLOAD = f"{_NUMBERED} {_NEW}"
 _LIVING = "socket mark != 0xffffffff"
 """No listener has this mark; of what is no listener and no connection any more, the kernel knows none."""
+_FOUND = "socket transparent { 0, 1 }"
+"""Whoever listens, and the remains of a connection. Where nobody does, the rules make an end: the kernel looks again
+after them, and would reach one that has begun to listen in between, whom nobody has judged."""
 _REMEMBERED = f"ct state established ct status & dnat == dnat {_NEW}"
 """A client comes again from a port of which the kernel still knows a redirected connection that the proxy has reset: it
 is redirected as that one was, but no chain for nat sees it, so it has no mark yet."""
 _UNNUMBERED = f"meta mark & 0xfff == {PROXY_MARK:#x} meta mark & 0xfffff000 == 0x0"
 _RESET = "reject with tcp reset"
 _LOOPBACK = "ip daddr 127.0.0.0/8", "ip6 daddr ::1"
-STRANGERS = "strangers"
+STRANGERS, PROXIED, LISTENED = "strangers", "proxied", "listened"
+"""Chains that others go on to."""
 _NOTICED = f"log group {NOTICES} queue-threshold 1"
 
 Rule = tuple[str, str]
@@ -197,57 +201,64 @@ def remains(ports: ListenerPorts) -> Iterator[Rule]:
     yield f"{_NEW} {captured}", "connects to a workload where a connection has just ended"
 
 
-def guard(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
-    """Which listener the proxy's connection to a workload may reach."""
+def arriving(intent: Intent) -> Iterator[Rule]:
+    """Who begins a connection with whom; after all other rules of the host, which may want a closed port to look so."""
     yield _NOT_THE_START
     redirected = f"tcp dport {{ {intent.ports.outbound}, {intent.ports.inbound_plaintext} }}"
-    mine = f'iifname "lo" {_TO_A_WORKLOAD}'
     yield f"{redirected} {_NEW} ct status & dnat == 0x0 {_RESET}", "these ports are reached by capture only"
     again = f"tcp dport {intent.ports.inbound_plaintext} {_REMEMBERED} meta mark set"
     if intent.host is not None:
         yield f"{again} {intent.host.workload.mark:#x}", "connects again, to the host"
     for ports in ("listening", "user_ports"):
         yield f"{again} ct original proto-dst map @{ports}", "connects to a workload again"
+    mine = f'iifname "lo" {_TO_A_WORKLOAD}'
+    yield f"{mine} {_FOUND} goto {PROXIED}", "the proxy connects to a workload"
+    yield f"{mine} {_RESET}", "nobody's port"
+    for loopback in _LOOPBACK:
+        yield f"{loopback} return", "loopback is the host's own, and what is redirected"
+    yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
+    yield f"{_NEW} {_FOUND} goto {LISTENED}", "is it a workload that listens?"
+    yield f"{_NEW} {_RESET}", "nobody listened; a workload may begin to in this instant"
+
+
+def proxied(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+    """Which listener the proxy's connection to a workload may reach."""
     for level in levels:
         owner = f"socket cgroupv2 level {level} . meta mark @{set_name(level)}"
-        yield f"{mine} {owner} return", "the workload's own port"
+        yield f"{owner} return", "the workload's own port"
     own = "tcp dport . meta mark @own_ports"
     for level in intent.socket_levels:
-        yield f"{mine} {own} {_made(level)} return", "the workload's own port, of systemd's socket"
+        yield f"{own} {_made(level)} return", "the workload's own port, of systemd's socket"
     if intent.host is not None:
-        host = f"{mine} meta mark {intent.host.proxy_mark:#x}"
+        host = f"meta mark {intent.host.proxy_mark:#x}"
         for level in levels:
             other = f"meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
             yield f"{host} {other} {_RESET}", "another workload's port"
         for level in intent.socket_levels:
             yield f"{host} {_made(level)} {_RESET}", "another workload's port, of systemd's socket"
         yield f"{host} return", "the host's own port"
-    yield f"{mine} meta mark @user_marks {own} return", "the user's own port; see who answers"
+    yield f"meta mark @user_marks {own} return", "the user's own port; see who answers"
     if intent.socket_levels:
-        yield f"{mine} {own} {_LIVING} {_NOTICED} {_RESET}", "systemd's, perhaps, in a cgroup that is new"
-    yield f"{mine} {_LIVING} {_RESET}", "somebody else's port"
-    yield f"{mine} {own} return", "the workload's own port, where a connection has just ended"
-    yield f"{mine} {_RESET}", "nobody's port"
-    yield from _past_the_proxy_to_units(intent, levels)
+        yield f"{own} {_LIVING} {_NOTICED} {_RESET}", "systemd's, perhaps, in a cgroup that is new"
+    yield f"{_LIVING} {_RESET}", "somebody else's port"
+    yield f"{own} return", "the workload's own port, where a connection has just ended"
+    yield _RESET, "a port where somebody else's connection has just ended"
 
 
-def _past_the_proxy_to_units(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
+def listened(intent: Intent, levels: Iterable[int]) -> Iterator[Rule]:
     """What reaches a workload's listener, and is neither the proxy's nor let through, was not captured.
 
     A neighbour's, for the port was not known yet; or somebody else's rule has changed where it goes.
     """
-    for loopback in _LOOPBACK:
-        yield f"{loopback} return", "loopback is the host's own, and what is redirected"
-    yield f"tcp dport {_values(never_inbound(intent))} return", "never captured: ssh, and the proxy's own ports"
     yield from _open_ways(intent, counted=False)
     for level in intent.socket_levels:
         for unit in intent.units:
             if unit.sockets.ports:
                 made = f"{_made(level)} tcp dport {_values(unit.sockets.ports)}"
                 yield from _open_sockets(unit, made, counted=False)
-        yield f"{_NEW} {_made(level)} {_NOTICED} {_RESET}", "to a workload by systemd's socket, yet not captured"
+        yield f"{_made(level)} {_NOTICED} {_RESET}", "to a workload by systemd's socket, yet not captured"
     for level in levels:
-        theirs = f"{_NEW} meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
+        theirs = f"meta mark set socket cgroupv2 level {level} map @{map_name(level)}"
         yield f"{theirs} {_NOTICED} {_RESET}", "to a workload, yet not captured"
 
 

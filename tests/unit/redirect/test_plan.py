@@ -16,6 +16,8 @@ from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.plan import FIXED_SETS, CapturedUnit, ListenerPorts, Ruleset, compile_intent, plan, unit_text
 from hostmesh.redirect.subjects import Exclusions, Intent, Probe, Scope, Sockets
 
+GUARD = ("arriving", "proxied", "listened")
+
 
 def captured(number: int, cgroup: str, name: str = "web") -> CapturedUnit:
     identity = Identity("cluster.local", "prod", name)
@@ -67,32 +69,37 @@ def test_ports_are_settings() -> None:
     assert any("redirect to :1 " in rule for rule in rules(ruleset, "outbound"))
     assert any("redirect to :6 " in rule for rule in rules(ruleset, "inbound"))
     assert any(rule.startswith("tcp dport { 1, 6, 8, 22, 2222 } return") for rule in rules(ruleset, "inbound"))
-    assert rules(ruleset, "guard")[1].startswith("tcp dport { 1, 6 } ")
+    assert rules(ruleset, "arriving")[1].startswith("tcp dport { 1, 6 } ")
 
 
 def test_guard_ends_in_resets() -> None:
-    """Pairs that are allowed return; every other marked connection of the proxy is reset, and what nobody captured."""
-    guard = rules(plan([WEB, DEEP]), "guard")[1:]
-    assert [("@owners_" in rule, "reject with tcp reset" in rule) for rule in guard] == [
-        (False, True),
-        (False, False),
-        (False, False),
-        (True, False),
-        (True, False),
-        (False, False),
-        (False, True),
-        (False, False),
-        (False, True),
-        *[(False, False)] * 3,
-        *[(False, True)] * 2,
-    ]
-    assert [f"map @workloads_{level}" in guard[place] for place, level in ((-2, 3), (-1, 2))] == [True, True]
+    """Who may listen to the proxy returns; nobody is left to a look of the kernel's own: it might find somebody new."""
+    ruleset = plan([WEB, DEEP])
+    reset, found = "reject with tcp reset", "socket transparent { 0, 1 } goto"
+    verdicts = re.compile(rf"(return|{reset}|{re.escape(found)} \w+|map @\w+) comment")
+    said = {name: [match[1] for rule in rules(ruleset, name) for match in verdicts.finditer(rule)] for name in GUARD}
+    assert said == {
+        "arriving": [
+            "return",
+            reset,
+            *("map @listening", "map @user_ports"),
+            *(f"{found} proxied", reset),
+            *["return"] * 3,
+            *(f"{found} listened", reset),
+        ],
+        "proxied": [*["return"] * 3, reset, "return", reset],
+        "listened": [reset, reset],
+    }
+    for name, used in (("proxied", "@owners_"), ("listened", "map @workloads_")):
+        assert [f"{used}{level}" in rule for rule, level in zip(rules(ruleset, name), (3, 2), strict=False)] == [
+            True
+        ] * 2
 
 
 def test_packets_of_running_connections_meet_one_rule() -> None:
     """Every packet of the host passes the guard and `leaving`; both judge beginnings of connections only."""
     ruleset = plan([WEB, DEEP])
-    for chain in ("guard", "leaving"):
+    for chain in ("arriving", "leaving"):
         first, *others = rules(ruleset, chain)
         assert first.startswith("tcp flags & syn == 0x0 return")
         judged = [rule for rule in others if not re.match(r"(ip6? daddr|tcp dport) [^@]* return", rule)]
@@ -191,7 +198,7 @@ def test_sockets_of_systemd_are_known_by_port_and_cgroup() -> None:
     )
     assert {"sockets_1", "sockets_2"} <= set(ruleset.sets)
     made = "socket cgroupv2 level 1 . tcp dport @sockets_1"
-    guard = [rule.split(" comment")[0] for rule in rules(ruleset, "guard") if made in rule]
+    guard = [rule.split(" comment")[0] for name in GUARD for rule in rules(ruleset, name) if made in rule]
     assert [("own_ports" in rule, rule.endswith(" return"), "reject" in rule) for rule in guard] == [
         (True, True, False),
         (False, False, True),
@@ -204,7 +211,7 @@ def test_what_is_excluded_of_sockets_is_let_through() -> None:
     assert [element.text for element in ruleset.fixed["user_ports"]] == ["8080"]
     at_these = "tcp dport { 8080, 8081 } tcp dport { 8081 } return"
     assert [at_these in rule for rule in rules(ruleset, "inbound")].count(True) == 1
-    past = [rule for rule in rules(ruleset, "guard") if at_these in rule]
+    past = [rule for rule in rules(ruleset, "listened") if at_these in rule]
     assert [rule.partition(" tcp dport {")[0] for rule in past] == [
         "socket cgroupv2 level 1 . tcp dport @sockets_1",
         "socket cgroupv2 level 2 . tcp dport @sockets_2",
