@@ -7,7 +7,7 @@ import hashlib
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,42 @@ def pair() -> tuple[socket.socket, socket.socket]:
         inner, _ = listener.accept()
     outer.settimeout(PATIENCE)
     return outer, inner
+
+
+@dataclass
+class Apart:
+    """`client` and `server`, who are joined when the test says so: `left` and `right` are the relay's ends."""
+
+    thread: LoopThread
+    client: socket.socket
+    left: socket.socket
+    server: socket.socket
+    right: socket.socket
+    done: queue.SimpleQueue[Failure | None] = field(default_factory=queue.SimpleQueue)
+
+    def join(self, right: Callable[[], socket.socket] | None = None) -> None:
+        """In the loop's thread, after what `right` does there; it may give the relay another end."""
+
+        def start() -> None:
+            end = right() if right is not None else self.right
+            self.thread.loop.register(end.fileno(), lambda _: None, writable=True)
+            Relay(self.thread.loop, self.left, end, self.done.put).start()
+
+        self.thread.call(start)
+
+    def failure(self) -> Failure | None:
+        """What the relay says at its end."""
+        return self.done.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def apart() -> Iterator[Apart]:
+    thread = LoopThread()
+    made = Apart(thread, *pair(), *pair())
+    with made.client, made.server:
+        yield made
+    thread.settle()
+    thread.stop()
 
 
 @pytest.fixture
@@ -125,53 +161,30 @@ def test_a_reset_goes_on_as_a_reset(joined: Joined, rude: str, direction: str) -
     assert joined.failures == [Failure(f"{direction}: io error: Connection reset by peer (os error 104)", "CONNECT")]
 
 
-def test_what_was_said_before_a_reset_that_a_writer_meets_is_not_taken_for_all() -> None:
+def test_what_was_said_before_a_reset_that_a_writer_meets_is_not_taken_for_all(apart: Apart) -> None:
     """The kernel tells the error once, to who writes; who reads afterwards would find an end."""
-    thread = LoopThread()
-    client, left = pair()
-    server, right = pair()
-    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
 
-    def start() -> None:
-        client.sendall(b"to nobody")
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
-        server.close()
-        thread.loop.register(right.fileno(), lambda _: None, writable=True)
-        Relay(thread.loop, left, right, done.put).start()
+    def leave() -> socket.socket:
+        apart.client.sendall(b"to nobody")
+        apart.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABRUPTLY)
+        apart.server.close()
+        return apart.right
 
-    with client:
-        thread.call(start)
-        with pytest.raises(ConnectionResetError):
-            receive_all(client)
-        assert done.get(timeout=PATIENCE) == Failure(
-            "receive: io error: Connection reset by peer (os error 104)", "CONNECT"
-        )
-    thread.settle()
-    thread.stop()
+    apart.join(leave)
+    with pytest.raises(ConnectionResetError):
+        receive_all(apart.client)
+    assert apart.failure() == Failure("receive: io error: Connection reset by peer (os error 104)", "CONNECT")
 
 
-def test_who_falls_silent_after_its_own_end_is_a_failure() -> None:
+def test_who_falls_silent_after_its_own_end_is_a_failure(apart: Apart) -> None:
     """The client has ended and then vanishes while its answer comes: no reset says that it wanted no more."""
-    thread = LoopThread()
-    client, left = pair()
-    server, right = pair()
-    left.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50)
-    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
-
-    def start() -> None:
-        thread.loop.register(right.fileno(), lambda _: None, writable=True)
-        Relay(thread.loop, left, right, done.put).start()
-
-    with client, server:
-        thread.call(start)
-        client.shutdown(socket.SHUT_WR)
-        assert server.recv(1) == b""
-        with pytest.raises(ConnectionError):
-            send_for_ever(server)
-        failure = done.get(timeout=PATIENCE)
-        assert failure == Failure("receive: io error: Connection timed out (os error 110)", "CONNECT")
-    thread.settle()
-    thread.stop()
+    apart.left.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50)
+    apart.join()
+    apart.client.shutdown(socket.SHUT_WR)
+    assert apart.server.recv(1) == b""
+    with pytest.raises(ConnectionError):
+        send_for_ever(apart.server)
+    assert apart.failure() == Failure("receive: io error: Connection timed out (os error 110)", "CONNECT")
 
 
 def send_for_ever(sock: socket.socket) -> None:
@@ -179,27 +192,15 @@ def send_for_ever(sock: socket.socket) -> None:
         sock.sendall(bytes(1 << 20))
 
 
-def test_a_peer_that_is_gone_without_a_word_is_a_failure_and_no_end() -> None:
+def test_a_peer_that_is_gone_without_a_word_is_a_failure_and_no_end(apart: Apart) -> None:
     """What a timeout breaks off looks broken off to the other side, and the log says what it was."""
-    thread = LoopThread()
-    client, left = pair()
-    server, right = pair()
-    right.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50)
-    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
-
-    def start() -> None:
-        thread.loop.register(right.fileno(), lambda _: None, writable=True)
-        Relay(thread.loop, left, right, done.put).start()
-
-    with client, server:
-        thread.call(start)
-        with pytest.raises(ConnectionError):  # the server takes nothing: to its sender it is as good as gone
-            send_for_ever(client)
-        failure = done.get(timeout=PATIENCE)
-        assert failure == Failure("send: io error: Connection timed out (os error 110)", "CONNECT")
-        assert reason_of(failure.error, failure.flags) is Reason.INTERRUPTED
-    thread.settle()
-    thread.stop()
+    apart.right.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50)
+    apart.join()
+    with pytest.raises(ConnectionError):  # the server takes nothing: to its sender it is as good as gone
+        send_for_ever(apart.client)
+    failure = apart.failure()
+    assert failure == Failure("send: io error: Connection timed out (os error 110)", "CONNECT")
+    assert reason_of(failure.error, failure.flags) is Reason.INTERRUPTED
 
 
 class Silent(socket.socket):
@@ -213,28 +214,13 @@ class Silent(socket.socket):
             raise TimeoutError(errno.ETIMEDOUT, "Connection timed out") from None
 
 
-def test_half_an_answer_does_not_look_like_a_whole_one() -> None:
+def test_half_an_answer_does_not_look_like_a_whole_one(apart: Apart) -> None:
     """The client's connection is reset, as the server has not ended."""
-    thread = LoopThread()
-    client, left = pair()
-    server, right = pair()
-    done: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
-    server.sendall(b"half")
-
-    def start() -> None:
-        silent = Silent(fileno=right.detach())
-        thread.loop.register(silent.fileno(), lambda _: None, writable=True)
-        Relay(thread.loop, left, silent, done.put).start()
-
-    with client, server:
-        thread.call(start)
-        with pytest.raises(ConnectionResetError):
-            receive_all(client)
-        assert done.get(timeout=PATIENCE) == Failure(
-            "receive: io error: Connection timed out (os error 110)", "CONNECT"
-        )
-    thread.settle()
-    thread.stop()
+    apart.server.sendall(b"half")
+    apart.join(lambda: Silent(fileno=apart.right.detach()))
+    with pytest.raises(ConnectionResetError):
+        receive_all(apart.client)
+    assert apart.failure() == Failure("receive: io error: Connection timed out (os error 110)", "CONNECT")
 
 
 def test_a_reader_that_sleeps_stops_the_writer(joined: Joined) -> None:
