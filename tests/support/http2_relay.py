@@ -1,8 +1,8 @@
-"""A relay in front of our HBONE listener for tools that speak HTTP/2 without TLS and only know how to GET.
+"""A relay in front of our HBONE listener for tools that speak HTTP/2 without TLS and only know how to GET and POST.
 
-It adds the mutual TLS, and makes a CONNECT of every well-formed GET, so that what such a tool says about a request is
-said about an open tunnel. It also reduces the header table at the start of every block, as our settings demand and
-tools older than RFC 9113 (§4.3.1) do not. Everything else goes through as it is.
+It adds the mutual TLS, and makes a CONNECT of every well-formed GET and POST, so that what such a tool says about a
+request is said about an open tunnel. It also reduces the header table at the start of every block, as our settings
+demand and tools older than RFC 9113 (§4.3.1) do not. Everything else goes through as it is.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import hpack
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.headers import TABLE_SIZE_ZERO, encode
 
-_PLAIN_GET = {b":method": b"GET", b":scheme": b"http", b":path": b"/"}
+_PLAIN = [{b":method": method, b":scheme": b"http", b":path": b"/"} for method in (b"GET", b"POST")]
 
 
 class Rewriter:
-    """What a client says, with CONNECT for GET; sans I/O."""
+    """What a client says, with CONNECT for GET and POST; sans I/O."""
 
     def __init__(self, authority: bytes) -> None:
         self._authority = authority
@@ -67,11 +67,10 @@ class Rewriter:
         return frames.frame(frames.HEADERS, flags, number, payload[:start] + TABLE_SIZE_ZERO + payload[start:])
 
     def _connect(self, fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """CONNECT for a GET; otherwise the fields as they are."""
+        """CONNECT for a GET or POST; otherwise the fields as they are."""
         fields = [(bytes(name), bytes(value)) for name, value in fields]
-        given = dict(fields)
-        usual = {*_PLAIN_GET, b":authority"}
-        if {name for name, _ in fields[:4]} != usual or any(given[name] != value for name, value in _PLAIN_GET.items()):
+        given = dict(fields[:4])
+        if given.pop(b":authority", None) is None or given not in _PLAIN:
             return fields
         return [(b":method", b"CONNECT"), (b":authority", self._authority), *fields[4:]]
 
