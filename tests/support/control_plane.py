@@ -112,7 +112,7 @@ def started(
 
 def _wait_until_ready(notified: socket.socket, process: subprocess.Popen[str]) -> None:
     notified.settimeout(0.2)
-    for _ in range(100):
+    for _ in range(450):
         try:
             if b"READY=1" in notified.recv(4096):
                 return
