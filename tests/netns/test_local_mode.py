@@ -40,6 +40,8 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
         static = json.loads(client.get(15000, "/config_dump"))["staticConfig"]
         assert ([one["name"] for one in static["workloads"]], len(static["policies"])) == (["w1", "w2"], 1)
         mesh = tmp_path / "mesh.yaml"
+        assert json.loads(client.get(15000, "/status"))["meshFile"] == str(mesh)
+        assert "hostmesh_xds" not in client.get(15020, "/metrics"), "nobody is missed who was never there"
         mesh.write_text("workload: []\n")
         assert any(note.startswith("STATUS=reload refused") for note in client.reload())
         assert f"{mesh}:1: workload: unknown field" in client.log

@@ -91,13 +91,10 @@ def _saved(file: TextIO) -> dict[str, Any]:
 def render(facts: dict[str, Any], now: float) -> str:
     """The status as a person reads it; `now` is seconds since the epoch."""
     ready = "ready" if facts["ready"] else f"NOT READY, pending: {', '.join(facts['pending'])}"
-    plane = facts["controlPlane"]
-    connection = "connected" if plane["connected"] else f"NOT CONNECTED ({plane['error'] or 'no answer yet'})"
     mesh = facts["mesh"]
     lines = [
         f"node            {facts['node']} (hostmesh {facts['version']}): {ready}",
-        f"control plane   {plane['address']}: {connection}",
-        f"certificate     {_certificate(facts['nodeCertificate'], now)}",
+        *_membership(facts, now),
         f"mesh            {mesh['workloads']} workloads, {mesh['services']} services, {mesh['policies']} policies",
         *_names(facts["dns"]),
         *_policies(facts["networkPolicy"]),
@@ -116,6 +113,17 @@ def render(facts: dict[str, Any], now: float) -> str:
         for w in facts["workloads"]
     ]
     return "\n".join(lines + table(rows) + _troubles(facts))
+
+
+def _membership(facts: dict[str, Any], now: float) -> list[str]:
+    if facts.get("meshFile"):
+        return [f"mesh file       {facts['meshFile']}"]
+    plane = facts["controlPlane"]
+    connection = "connected" if plane["connected"] else f"NOT CONNECTED ({plane['error'] or 'no answer yet'})"
+    return [
+        f"control plane   {plane['address']}: {connection}",
+        f"certificate     {_certificate(facts['nodeCertificate'], now)}",
+    ]
 
 
 def _names(dns: dict[str, Any]) -> list[str]:

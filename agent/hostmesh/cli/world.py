@@ -59,7 +59,7 @@ def _host(status: Json) -> HostView:
         for one in status["workloads"]
     )
     plane = status["controlPlane"]
-    error = "" if plane["connected"] else str(plane.get("error") or "no answer yet")
+    error = "" if plane["connected"] or status.get("meshFile") else str(plane.get("error") or "no answer yet")
     return HostView(status["node"], captured, tuple(status["pending"]), error)
 
 

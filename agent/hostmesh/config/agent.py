@@ -263,6 +263,11 @@ class Settings(_Strict):
         return self.local_xds_path is not None or bool(self.local_xds)
 
     @property
+    def mesh_file(self) -> str:
+        """Where the mesh comes from if that is no control plane."""
+        return "local_xds" if self.local_xds else str(self.local_xds_path or "")
+
+    @property
     def certificates_from_files(self) -> bool:
         """What `certificates.source` comes to."""
         return self.certificates.source == "files" or (self.certificates.source == "auto" and self.local)

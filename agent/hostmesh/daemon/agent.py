@@ -109,7 +109,7 @@ class Agent:
         self._lease = LeaseClient(self._health.standings)
         self._mesh = Mesh(config.node)
         self._xds: XdsClient | LocalSource = (
-            LocalSource(local, self._on_update, local_policies(config), before.addresses, before.authorizations)
+            LocalSource(local, self._on_update, local_policies(config), before.gone)
             if local is not None
             else mesh_source(
                 config,
@@ -119,7 +119,8 @@ class Agent:
                 Listeners(self._on_update, self._on_status, self._lease.keep),
             )
         )
-        self._known_before = before.synced and not self._xds.anew
+        self._known_before = before.synced and before.from_file == settings.local and not self._xds.anew
+        self._left = before
         restored = self._xds.everything()
         self._mesh.apply(restored)  # what the disk had is known before this node has (re)joined
         files = FileCertificates(settings.certificates.directory)
@@ -295,10 +296,11 @@ class Agent:
             retired,
             tuple(self._secrets.available()),
             self._workers.restarts,
-            self._xds.synced or self._before.synced,
+            self._xds.synced or self._known_before,
             self._capture.attachments.kept,
             tuple(known.addresses),
             tuple(known.authorizations),
+            self._config.settings.local,
         )
         self._capture.rest()
         environment = leave(handover, os.environ)
@@ -364,10 +366,16 @@ class Agent:
         if status.network_policies:
             self._policies.known()
         if status.synced:
+            if gone := self._left.gone(self._xds.everything()):
+                self._on_update(gone)
+            self._left = Handover()
             self._workers.broadcast(pb.ToWorker(serve=pb.Serve()))
 
     def _on_health(self) -> None:
         self._lease.tell()
+
+    def _want_name(self, hostname: str) -> None:
+        self._names.want(hostname)
 
     def _on_node_renewed(self) -> None:
         """What had to wait for this node's own certificate need not wait longer."""
@@ -392,6 +400,3 @@ class Agent:
         workloads = self._capture.workloads
         if identity in {*(one.identity for one in workloads), *self._shared.wanted(workloads)}:
             self._secrets.want(identity, waiting=True)
-
-    def _want_name(self, hostname: str) -> None:
-        self._names.want(hostname)

@@ -11,6 +11,7 @@ from hostmesh.daemon.messages import credentials_update, read_credentials
 from hostmesh.model.identity import Credentials
 from hostmesh.wire.proto import handover_pb2 as kept
 from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.xds.held import XdsUpdate
 
 VARIABLE = "HOSTMESH_HANDOVER"
 """Names the descriptor of the memory file in the environment of the next program."""
@@ -20,7 +21,7 @@ VARIABLE = "HOSTMESH_HANDOVER"
 class Handover:
     """All of it. `synced`: the control plane had answered, so that what the disk holds is the mesh as it is.
 
-    `addresses` and `authorizations` are the names of what workers know of the mesh.
+    `addresses` and `authorizations` are the names of what workers know of the mesh; `from_file` says who told them.
     """
 
     listeners: Mapping[str, socket.socket] = field(default_factory=dict)
@@ -32,6 +33,14 @@ class Handover:
     namespaces: Mapping[str, int] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     authorizations: tuple[str, ...] = ()
+    from_file: bool = False
+
+    def gone(self, known: XdsUpdate) -> XdsUpdate:
+        """What workers know and is not there any more: whoever tells everything there is does not say what has gone."""
+        return XdsUpdate(
+            removed_addresses=tuple(name for name in self.addresses if name not in known.addresses),
+            removed_authorizations=tuple(name for name in self.authorizations if name not in known.authorizations),
+        )
 
 
 def leave(handover: Handover, environment: Mapping[str, str]) -> dict[str, str]:
@@ -50,6 +59,7 @@ def leave(handover: Handover, environment: Mapping[str, str]) -> dict[str, str]:
         namespaces=[kept.KeptListener(name=name, descriptor=fd) for name, fd in handover.namespaces.items()],
         addresses=handover.addresses,
         authorizations=handover.authorizations,
+        from_file=handover.from_file,
     )
     memory = os.memfd_create("hostmesh-handover", 0)
     with os.fdopen(memory, "wb", closefd=False) as file:
@@ -87,6 +97,7 @@ def receive(environment: MutableMapping[str, str]) -> Handover:
         {one.name: one.descriptor for one in message.namespaces},
         tuple(message.addresses),
         tuple(message.authorizations),
+        message.from_file,
     )
 
 

@@ -16,7 +16,7 @@ from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.identity.manager import SecretManager
-from hostmesh.xds.client import XdsClient
+from hostmesh.xds.client import XdsClient, XdsStatus
 from hostmesh.xds.counts import XdsCounts
 from hostmesh.xds.local_source import LocalSource
 
@@ -37,8 +37,14 @@ def own_metrics(
     return registry
 
 
-def xds_metrics(counts: XdsCounts) -> Iterable[Metric]:
-    """Those of the stream to the control plane, under ztunnel's names."""
+def xds_metrics(status: XdsStatus, counts: XdsCounts) -> Iterable[Metric]:
+    """Those of the stream to the control plane, most of them under ztunnel's names."""
+    yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
+    yield CounterMetricFamily(
+        "hostmesh_xds_rejected_resources",
+        "Resources of the control plane that were refused.",
+        status.rejected_resources,
+    )
     ends = CounterMetricFamily(
         "istio_xds_connection_terminations", "Ends of the stream to the control plane (unstable).", labels=["reason"]
     )
@@ -85,14 +91,8 @@ class _Main(Collector):
         yield from self._certificates()
         yield self._dropped()
         yield self._probes()
-        status = self._xds.status()
-        yield GaugeMetricFamily("hostmesh_xds_connected", "Whether the control plane is connected.", status.connected)
-        yield from xds_metrics(self._xds.counts)
-        yield CounterMetricFamily(
-            "hostmesh_xds_rejected_resources",
-            "Resources of the control plane that were refused.",
-            status.rejected_resources,
-        )
+        if isinstance(self._xds, XdsClient):
+            yield from xds_metrics(self._xds.status(), self._xds.counts)
         yield CounterMetricFamily(
             "hostmesh_proxy_worker_restarts", "Proxy workers that ended and were replaced.", self._workers.restarts
         )

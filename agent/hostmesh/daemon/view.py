@@ -178,6 +178,7 @@ class View:
             "captureProblems": self._capture.problems,
             "ready": not pending,
             "pending": pending,
+            "meshFile": self._config.settings.mesh_file,
             "controlPlane": {
                 "address": ", ".join(self._config.settings.control_plane.everywhere),
                 "connected": self._xds.connected,

@@ -21,8 +21,7 @@ class LocalSource:
         mesh: what the file says.
         on_update: takes all of it, once.
         network_policies: as the control plane would serve them.
-        addresses: what workers of before this reading know, by name: the file does not say what has gone from it.
-        authorizations: the same for policies.
+        gone: of all that the file says now, what workers of before this reading know and it does not say any more.
     """
 
     connected = False
@@ -34,8 +33,7 @@ class LocalSource:
         mesh: LocalMesh,
         on_update: Callable[[XdsUpdate], None],
         network_policies: Mapping[str, bytes] = MappingProxyType({}),
-        addresses: Iterable[str] = (),
-        authorizations: Iterable[str] = (),
+        gone: Callable[[XdsUpdate], XdsUpdate] = lambda _: XdsUpdate(),
     ) -> None:
         self._on_update = on_update
         self._since = time.time()
@@ -47,12 +45,7 @@ class LocalSource:
             authorizations={one.key: encode_authorization(one).SerializeToString() for one in mesh.policies},
             network_policies=network_policies,
         )
-        self._gone = XdsUpdate(
-            removed_addresses=tuple(name for name in addresses if name not in self._everything.addresses),
-            removed_authorizations=tuple(
-                name for name in authorizations if name not in self._everything.authorizations
-            ),
-        )
+        self._gone = gone(self._everything)
 
     @property
     def counts(self) -> XdsCounts:

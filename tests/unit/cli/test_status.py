@@ -60,6 +60,13 @@ def test_one_screen_says_what_the_agent_is_doing() -> None:
     assert render(FACTS, 1000.0) == SCREEN
 
 
+def test_without_a_control_plane_none_is_missed() -> None:
+    """The mesh is what a file says; the node has no certificate, and needs none."""
+    plane = {"address": "localhost:15012", "connected": False, "error": ""}
+    lines = render(FACTS | {"meshFile": "/etc/hostmesh/mesh.yaml", "controlPlane": plane}, 1000.0).splitlines()
+    assert lines[1:3] == ["mesh file       /etc/hostmesh/mesh.yaml", SCREEN.splitlines()[3]]
+
+
 def test_what_is_wrong_stands_in_capitals() -> None:
     """Not ready, not connected, expired."""
     facts = FACTS | {

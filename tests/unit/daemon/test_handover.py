@@ -13,6 +13,7 @@ from hostmesh.kernel.program import Program
 from hostmesh.model.identity import Credentials, Identity
 from hostmesh.wire.proto import handover_pb2 as kept
 from hostmesh.wire.proto import worker_pb2 as pb
+from hostmesh.xds.held import XdsUpdate
 
 CREDENTIALS = Credentials(Identity("cluster.local", "prod", "web"), b"key", b"chain", b"roots", 1.0, 2.0, 1 << 150)
 
@@ -32,6 +33,7 @@ def test_everything_arrives_and_nothing_is_left_open() -> None:
             synced=True,
             addresses=("a",),
             authorizations=("p", "q"),
+            from_file=True,
         )
         environment = leave(left, {"PATH": "/bin", "LISTEN_FDS": "3", "LISTEN_PID": "1"})
         memory = int(environment[VARIABLE])
@@ -43,7 +45,7 @@ def test_everything_arrives_and_nothing_is_left_open() -> None:
         found.listeners["inbound"].detach()
         assert (found.workers, found.retired, found.credentials) == ((worker,), report, (CREDENTIALS,))
         assert (found.worker_restarts, found.synced) == (4, True)
-        assert (found.addresses, found.authorizations) == (("a",), ("p", "q"))
+        assert (found.addresses, found.authorizations, found.from_file) == (("a",), ("p", "q"), True)
         assert not any(os.get_inheritable(fd) for fd in (listener.fileno(), control.fileno()))
         assert not os.path.exists(f"/proc/self/fd/{memory}")  # noqa: PTH110
 
@@ -51,6 +53,14 @@ def test_everything_arrives_and_nothing_is_left_open() -> None:
 def test_a_fresh_process_finds_nothing() -> None:
     """Most starts are not reloads."""
     assert receive({"PATH": "/bin"}) == Handover()
+
+
+def test_what_workers_know_and_nobody_says_any_more_has_gone() -> None:
+    """Whoever tells all that there is does not tell what there was."""
+    before = Handover(addresses=("a", "b"), authorizations=("p", "q"))
+    now = XdsUpdate(addresses={"b": b"", "c": b""}, authorizations={"p": b""})
+    assert before.gone(now) == XdsUpdate(removed_addresses=("a",), removed_authorizations=("q",))
+    assert not Handover().gone(now)
 
 
 def test_what_was_left_can_be_taken_back() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 
 import pytest
@@ -118,18 +117,19 @@ def test_it_serves_as_a_control_plane_would() -> None:
 def test_what_has_gone_from_the_file_is_taken_from_those_who_had_it() -> None:
     """After what there is now, so that nobody is judged by nothing in between; and only if something has gone."""
 
-    async def told(*former: Iterable[str]) -> list[XdsUpdate]:
+    async def told(gone: XdsUpdate) -> list[XdsUpdate]:
         updates: list[XdsUpdate] = []
-        source = LocalSource(read(EXAMPLE), updates.append, {}, *former)
+        source = LocalSource(read(EXAMPLE), updates.append, gone=lambda _: gone)
         with suppress(TimeoutError):
             async with asyncio.timeout(0):
                 await source.run()
         return updates
 
-    now, gone = asyncio.run(told(["default/example.com", "old//w"], ["default/deny-9999", "default/old"]))
+    old = XdsUpdate(removed_addresses=("old//w",), removed_authorizations=("default/old",))
+    now, gone = asyncio.run(told(old))
     assert (now.removed_addresses, now.removed_authorizations, len(now.addresses)) == ((), (), 3)
-    assert gone == XdsUpdate(removed_addresses=("old//w",), removed_authorizations=("default/old",))
-    [_] = asyncio.run(told(["default/example.com"], ["default/deny-9999"]))
+    assert gone == old
+    [_] = asyncio.run(told(XdsUpdate()))
 
 
 SERVICE = "services:\n- {name: s, namespace: a, hostname: h, vips: [], ports: {},\n"

@@ -155,9 +155,11 @@ function showHost(status, dump) {
 function show({status, dump, pairs}) {
   document.getElementById("node").textContent = `${status.node} · hostmesh ${status.version}`;
   const state = document.getElementById("state");
-  const plane = status.controlPlane.connected ? "control plane connected" : `no control plane: ${status.controlPlane.error}`;
+  const told = status.meshFile || status.controlPlane.connected;
+  const plane = status.meshFile ? `mesh file ${status.meshFile}`
+    : told ? "control plane connected" : `no control plane: ${status.controlPlane.error}`;
   state.textContent = `${status.ready ? "ready" : `not ready: ${status.pending.join(", ")}`} · ${plane}`;
-  state.className = status.ready && status.controlPlane.connected ? "good" : "bad";
+  state.className = status.ready && told ? "good" : "bad";
   showTraffic(pairs);
   const open = showHost(status, dump);
   const captured = status.workloads.filter(w => w.capture === "captured").length;

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hostmesh.wire.proto import worker_pb2 as hostmesh_dot_wire_dot_proto_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hostmesh/wire/proto/handover.proto\x12\x14hostmesh.handover.v1\x1a hostmesh/wire/proto/worker.proto\"0\n\x0cKeptListener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndescriptor\x18\x02 \x01(\x05\"\xc7\x01\n\nKeptWorker\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0f\n\x07\x63ontrol\x18\x02 \x01(\x05\x12\x15\n\rpartial_frame\x18\x03 \x01(\x0c\x12/\n\x0blast_report\x18\x04 \x01(\x0b\x32\x1a.hostmesh.worker.v1.Report\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x32\n\x0epartial_report\x18\x07 \x01(\x0b\x32\x1a.hostmesh.worker.v1.Report\"\xe3\x02\n\x08Handover\x12\x35\n\tlisteners\x18\x01 \x03(\x0b\x32\".hostmesh.handover.v1.KeptListener\x12\x31\n\x07workers\x18\x02 \x03(\x0b\x32 .hostmesh.handover.v1.KeptWorker\x12+\n\x07retired\x18\x03 \x01(\x0b\x32\x1a.hostmesh.worker.v1.Report\x12\x34\n\x0b\x63redentials\x18\x04 \x03(\x0b\x32\x1f.hostmesh.worker.v1.Credentials\x12\x17\n\x0fworker_restarts\x18\x05 \x01(\x04\x12\x0e\n\x06synced\x18\x06 \x01(\x08\x12\x36\n\nnamespaces\x18\x07 \x03(\x0b\x32\".hostmesh.handover.v1.KeptListener\x12\x11\n\taddresses\x18\x08 \x03(\t\x12\x16\n\x0e\x61uthorizations\x18\t \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hostmesh/wire/proto/handover.proto\x12\x14hostmesh.handover.v1\x1a hostmesh/wire/proto/worker.proto\"0\n\x0cKeptListener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndescriptor\x18\x02 \x01(\x05\"\xc7\x01\n\nKeptWorker\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x0f\n\x07\x63ontrol\x18\x02 \x01(\x05\x12\x15\n\rpartial_frame\x18\x03 \x01(\x0c\x12/\n\x0blast_report\x18\x04 \x01(\x0b\x32\x1a.hostmesh.worker.v1.Report\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x32\n\x0epartial_report\x18\x07 \x01(\x0b\x32\x1a.hostmesh.worker.v1.Report\"\xf6\x02\n\x08Handover\x12\x35\n\tlisteners\x18\x01 \x03(\x0b\x32\".hostmesh.handover.v1.KeptListener\x12\x31\n\x07workers\x18\x02 \x03(\x0b\x32 .hostmesh.handover.v1.KeptWorker\x12+\n\x07retired\x18\x03 \x01(\x0b\x32\x1a.hostmesh.worker.v1.Report\x12\x34\n\x0b\x63redentials\x18\x04 \x03(\x0b\x32\x1f.hostmesh.worker.v1.Credentials\x12\x17\n\x0fworker_restarts\x18\x05 \x01(\x04\x12\x0e\n\x06synced\x18\x06 \x01(\x08\x12\x36\n\nnamespaces\x18\x07 \x03(\x0b\x32\".hostmesh.handover.v1.KeptListener\x12\x11\n\taddresses\x18\x08 \x03(\t\x12\x16\n\x0e\x61uthorizations\x18\t \x03(\t\x12\x11\n\tfrom_file\x18\n \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,5 +37,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEPTWORKER']._serialized_start=145
   _globals['_KEPTWORKER']._serialized_end=344
   _globals['_HANDOVER']._serialized_start=347
-  _globals['_HANDOVER']._serialized_end=702
+  _globals['_HANDOVER']._serialized_end=721
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ class KeptWorker(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., control: _Optional[int] = ..., partial_frame: _Optional[bytes] = ..., last_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., partial_report: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ...) -> None: ...
 
 class Handover(_message.Message):
-    __slots__ = ("listeners", "workers", "retired", "credentials", "worker_restarts", "synced", "namespaces", "addresses", "authorizations")
+    __slots__ = ("listeners", "workers", "retired", "credentials", "worker_restarts", "synced", "namespaces", "addresses", "authorizations", "from_file")
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     RETIRED_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Handover(_message.Message):
     NAMESPACES_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     AUTHORIZATIONS_FIELD_NUMBER: _ClassVar[int]
+    FROM_FILE_FIELD_NUMBER: _ClassVar[int]
     listeners: _containers.RepeatedCompositeFieldContainer[KeptListener]
     workers: _containers.RepeatedCompositeFieldContainer[KeptWorker]
     retired: _worker_pb2.Report
@@ -53,4 +54,5 @@ class Handover(_message.Message):
     namespaces: _containers.RepeatedCompositeFieldContainer[KeptListener]
     addresses: _containers.RepeatedScalarFieldContainer[str]
     authorizations: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, listeners: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[KeptWorker, _Mapping]]] = ..., retired: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., credentials: _Optional[_Iterable[_Union[_worker_pb2.Credentials, _Mapping]]] = ..., worker_restarts: _Optional[int] = ..., synced: _Optional[bool] = ..., namespaces: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[str]] = ...) -> None: ...
+    from_file: bool
+    def __init__(self, listeners: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[KeptWorker, _Mapping]]] = ..., retired: _Optional[_Union[_worker_pb2.Report, _Mapping]] = ..., credentials: _Optional[_Iterable[_Union[_worker_pb2.Credentials, _Mapping]]] = ..., worker_restarts: _Optional[int] = ..., synced: _Optional[bool] = ..., namespaces: _Optional[_Iterable[_Union[KeptListener, _Mapping]]] = ..., addresses: _Optional[_Iterable[str]] = ..., authorizations: _Optional[_Iterable[str]] = ..., from_file: _Optional[bool] = ...) -> None: ...
