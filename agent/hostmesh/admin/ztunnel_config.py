@@ -6,8 +6,9 @@ import platform
 import ssl
 from typing import Any
 
-from hostmesh.config.agent import AgentConfig, Ports, Settings
+from hostmesh.config.agent import AgentConfig
 from hostmesh.config.proxy import ProxyConfig
+from hostmesh.config.settings import Ports, Settings
 
 Json = dict[str, Any]
 

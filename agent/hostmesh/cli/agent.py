@@ -47,6 +47,7 @@ def agent(config: Path, check: bool, host: bool) -> None:
     from hostmesh.enrolment.capture_settings import HostView
     from hostmesh.enrolment.reading import ask_host
     from hostmesh.kernel.memory import use_one_arena
+    from hostmesh.kernel.process import raise_descriptor_limit
     from hostmesh.kernel.program import Program
     from hostmesh.kernel.units import SystemdUnavailable
 
@@ -71,6 +72,7 @@ def agent(config: Path, check: bool, host: bool) -> None:
 
     gc.freeze()
     use_one_arena()
+    raise_descriptor_limit()
     complaints: list[str] = []
     try:
         asyncio.run(run())

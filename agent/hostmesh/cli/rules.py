@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 
 from hostmesh.cli.output import output_option, structured
-from hostmesh.config.agent import DEFAULT_CONFIG, AgentConfig, Settings, load
+from hostmesh.config.agent import DEFAULT_CONFIG, AgentConfig, load
 from hostmesh.config.durations import parse_duration
+from hostmesh.config.settings import Settings
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.daemon.capture_settings import capture_settings
 from hostmesh.daemon.failsafe import ControlPlaneAddresses

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hostmesh.config import own_metadata
 from hostmesh.config.durations import parse_duration
 from hostmesh.config.layer import Layer, Wrong
+from hostmesh.config.settings import LEVELS
 
 MIN_STOP = 1.0
 
@@ -76,9 +77,18 @@ def _grace(value: str) -> object:
 
 
 def _levels(value: str) -> object:
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    known = (part.removeprefix("ztunnel::") for part in parts)
-    return ",".join(part for part in known if not part.startswith("hickory_server")) or "info"
+    """A filter as Rust's programs take it; what it says of ztunnel is meant for this program."""
+    return ",".join(filter(None, map(_directive, value.split(",")))) or "info"
+
+
+def _directive(text: str) -> str:
+    target, separator, level = text.strip().rpartition("=")
+    if not separator and level.lower() not in LEVELS:
+        target, level = level, "trace" if level else ""  # a target by itself is all of it
+    if target.startswith("hickory_server"):
+        return ""
+    target = target.removeprefix("ztunnel").removeprefix("::").lower()
+    return f"{target}={level.lower()}" if target else level.lower()
 
 
 _SETTINGS: tuple[tuple[str, str, Callable[[str], object]], ...] = (

@@ -147,14 +147,18 @@ def _load(text: str, source: str) -> list[Document]:
     return [_document(node, source) for node in nodes if node is not None and not _is_null(node)]
 
 
-def parse(document: Document, model: type[ModelT], prefix: Path = (), value: object = None) -> ModelT:
+def parse(
+    document: Document, model: type[ModelT], prefix: Path = (), value: object = None, context: object = None
+) -> ModelT:
     """Check a document (or `value`, the part of it under `prefix`) against a strict pydantic model.
+
+    The model's validators see the `context`.
 
     Raises:
         InvalidYaml: every problem at once, in the order of the file.
     """
     try:
-        return model.model_validate(document.value if value is None else value)
+        return model.model_validate(document.value if value is None else value, context=context)
     except ValidationError as error:
         problems = [_explain(document, model, prefix, dict(detail)) for detail in error.errors()]
         raise InvalidYaml(sorted(problems, key=lambda problem: problem.line)) from error

@@ -145,7 +145,7 @@ class Agent:
         self._cni = CniServer(
             settings.runtime_dir, self._capture.attachments, CniHost(self._capture, self._follow_workloads)
         )
-        self._doors = open_listeners(before.listeners, ipv6=settings.ipv6, socks5=settings.socks5)
+        self._doors = open_listeners(before.listeners, systemd.listen_fds(), ipv6=settings.ipv6, socks5=settings.socks5)
         self._http = {name: sock for name, sock in before.listeners.items() if name not in self._doors}
         self._workers = ProxyWorkers(
             config.workers,

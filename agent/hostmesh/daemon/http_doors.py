@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from hostmesh.admin.http import admin_app, readiness_app, stats_app
 from hostmesh.admin.server import serving
 from hostmesh.admin.view import AgentView
-from hostmesh.config.agent import Settings
+from hostmesh.config.settings import Settings
 
 
 @asynccontextmanager

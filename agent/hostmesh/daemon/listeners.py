@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 
 from hostmesh.daemon.addresses import DOORS, SOCKS5, Door
@@ -15,19 +15,24 @@ BACKLOG = 4096
 
 
 def open_listeners(
-    kept: Mapping[str, socket.socket], *, ipv6: bool = True, socks5: bool = False
+    kept: Mapping[str, socket.socket],
+    stored: MutableMapping[str, list[int]],
+    *,
+    ipv6: bool = True,
+    socks5: bool = False,
 ) -> dict[str, Listener]:
     """All doors by name, stored with systemd for the next start.
 
     Args:
         kept: those that the program before this one in this process left open.
-        socks5: whether that one is wanted; one that a former start has stored is closed when it is not.
-        ipv6: whether this host has it; listeners that are open already stay as they are.
+        stored: descriptors that systemd kept from a former start, by name; those of doors are taken out.
+        socks5: whether that one is wanted.
+        ipv6: whether this host has it; listeners that are open already stay as they are. Those that a former start has
+            stored and that are not wanted are closed: nobody would accept what comes there.
 
     Raises:
         OSError: a port is taken; the text names it and the next step.
     """
-    stored = systemd.listen_fds()
     listeners: dict[str, Listener] = {}
     doors = DOORS if ipv6 else _without_ipv6()
     for door in (*doors, SOCKS5) if socks5 else doors:
@@ -40,9 +45,10 @@ def open_listeners(
             sock = bind_listener(door.address, door.port, dual_stack=door.address == "::", backlog=BACKLOG)
             systemd.store_fd(door.name, sock)
         listeners[door.name] = (door.kind, sock)
-    for fd in stored.pop(SOCKS5.name, []):
-        socket.socket(fileno=fd).close()
-        systemd.remove_stored_fds(SOCKS5.name)
+    for door in (*DOORS, SOCKS5):
+        for fd in stored.pop(door.name, []):
+            socket.socket(fileno=fd).close()
+            systemd.remove_stored_fds(door.name)
     return listeners
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from hostmesh import __version__
-from hostmesh.config.agent import AgentConfig, Settings
+from hostmesh.config.agent import AgentConfig
+from hostmesh.config.settings import Settings
 from hostmesh.daemon.istiod_mode import istiod_node, xds_identity
 from hostmesh.identity.istiod import IstiodAccess
 from hostmesh.model.endpoint import Endpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import resource
 import select
 import signal
 import subprocess
@@ -21,6 +22,12 @@ def may_change_user(status: Path = Path("/proc/self/status")) -> bool:
     """Whether this process can start another one as somebody else: root can, and who was given CAP_SETUID."""
     effective = next(line for line in status.read_text().splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> _CAP_SETUID & 1)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process and its children as many descriptors as the hard limit does: each connection is one or two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class NoSuchUser(OSError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hostmesh.admin.ztunnel_config import config_json, version_json
-from hostmesh.config.agent import AgentConfig, Settings
+from hostmesh.config.agent import AgentConfig
+from hostmesh.config.settings import Settings
 
 
 def config(**settings: object) -> dict[str, object]:

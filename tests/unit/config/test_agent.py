@@ -47,19 +47,35 @@ def test_conf_d_overrides_the_file_in_the_order_of_names(tmp_path: Path) -> None
         ("workers: many\n", {}, "agent.yaml:1: workers: input should be a valid integer"),
         ("certificates: {ttl: soon}\n", {}, "agent.yaml:1: certificates.ttl: 'soon' is not a duration"),
         ("- a\n", {}, "agent.yaml:1: must be a mapping of settings"),
-        ("local_xds: x\nlocal_xds_path: /x\n", {}, "local_xds and local_xds_path are both set"),
-        ("local_xds_path: /x\n", {"LOCAL_XDS": "x"}, "local_xds and local_xds_path are both set"),
-        ("local_xds: x\ncertificates: {source: control-plane}\n", {}, "certificates.source must be files"),
+        (
+            "local_xds_path: /x\nlocal_xds: x\n",
+            {},
+            "agent.yaml:2: local_xds: local_xds and local_xds_path are both",
+        ),
+        (
+            "local_xds_path: /x\n",
+            {"LOCAL_XDS": "x"},
+            "$LOCAL_XDS: local_xds: local_xds and local_xds_path are both",
+        ),
+        (
+            "local_xds: x\ncertificates: {source: control-plane}\n",
+            {},
+            "agent.yaml:2: certificates.source: the mesh",
+        ),
         (
             "network_policy: {enforce: true}\n",
             {"XDS_ON_DEMAND": "true"},
-            "network_policy.enforce does not work with xds_on_demand: what leaves is judged",
+            "$XDS_ON_DEMAND: xds_on_demand: network_policy.enforce does not work with xds_on_demand: what",
         ),
         ("", {"ZTUNNEL_WORKER_THREADS": "x"}, "$ZTUNNEL_WORKER_THREADS: 'x' is not a whole number"),
         ("", {"ZTUNNEL_WORKER_THREADS": "9999"}, "$ZTUNNEL_WORKER_THREADS: workers: input should be less than"),
         ("", {"XDS_ADDRESS": "a:99999"}, "$XDS_ADDRESS: control_plane.address: 'a:99999': the port must be 1 to 65535"),
         ("", {"XDS_ADDRESS": "5 parsecs"}, "$XDS_ADDRESS: control_plane.address: '5 parsecs' is not host:port"),
-        ("", {"XDS_ADDRESS": ""}, "control_plane.address is empty; say where it is, or name the mesh's file"),
+        (
+            "",
+            {"XDS_ADDRESS": ""},
+            "$XDS_ADDRESS: control_plane.address: is empty; say where it is",
+        ),
         ("control_plane: {addresses: [a, 'b:x']}\n", {}, "agent.yaml:1: control_plane.addresses[1]: 'b:x': the port"),
         ("trust_domain: a b\n", {}, "agent.yaml:1: trust_domain: string should match pattern"),
         ("", {"SECRET_TTL": "99999999999999999999"}, "$SECRET_TTL: certificates.ttl: input should be less than"),
@@ -77,6 +93,15 @@ def test_a_mesh_from_a_file_needs_no_control_plane(tmp_path: Path) -> None:
     """Ztunnel's way to say that there is none: an empty address."""
     config = read(tmp_path, "", {"XDS_ADDRESS": "", "LOCAL_XDS_PATH": "/etc/mesh.yaml"})
     assert (config.settings.local, config.settings.control_plane.address) == (True, "")
+
+
+def test_what_goes_together_may_stand_in_several_files(tmp_path: Path) -> None:
+    """Neither is wrong by itself, and what is wrong of both together is told where it stands."""
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "mesh.yaml").write_text("# of this host\nlocal_xds_path: /etc/mesh.yaml\n")
+    assert read(tmp_path, "control_plane: {address: ''}\n", {}).settings.local
+    with pytest.raises(InvalidYaml, match=r"agent.yaml:2: certificates.source"):
+        read(tmp_path, "control_plane: {address: ''}\ncertificates: {source: control-plane}\n", {})
 
 
 def test_istiod_needs_to_know_who_asks(tmp_path: Path) -> None:

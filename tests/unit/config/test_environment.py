@@ -33,6 +33,8 @@ CPUS = len(os.sched_getaffinity(0))
         ("ZTUNNEL_WORKER_THREADS", "100%", "workers", CPUS),
         ("ZTUNNEL_WORKER_THREADS", "1%", "workers", ceil(CPUS / 100)),
         ("RUST_LOG", "hickory_server::server=off,info,ztunnel::access=debug", "log.level", "info,access=debug"),
+        ("RUST_LOG", "WARN, ztunnel=Debug,h2", "log.level", "warn,debug,h2=trace"),
+        ("RUST_LOG", "", "log.level", "info"),
         ("ISTIO_META_ISTIO_VERSION", "1.30", "control_plane.metadata.ISTIO_VERSION", "1.30"),
         ("ISTIO_META_CLUSTER_ID", "c1", "cluster_id", "c1"),
     ],

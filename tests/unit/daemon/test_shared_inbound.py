@@ -8,7 +8,8 @@ from typing import cast
 
 from tests.support.pki import ALICE, BOB, Authority
 
-from hostmesh.config.agent import AgentConfig, Certificates, Settings
+from hostmesh.config.agent import AgentConfig
+from hostmesh.config.settings import Certificates, Settings
 from hostmesh.daemon.shared_inbound import SharedInbound
 from hostmesh.identity.manager import SecretManager
 from hostmesh.model.identity import Credentials, Identity
