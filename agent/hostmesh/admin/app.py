@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 TEXT = "text/plain; charset=utf-8"
-JSON = "application/json; charset=utf-8"
+JSON = "application/json"
 
 
 class BadRequest(ValueError):

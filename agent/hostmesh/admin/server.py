@@ -11,6 +11,7 @@ import socket
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 
 import h11
 
@@ -212,7 +213,8 @@ class _Peer:
         if not self._is_in(h11.SERVER, h11.IDLE, h11.SEND_RESPONSE):
             return False
         async with asyncio.timeout(WRITE_TIMEOUT):
-            self._write(h11.Response(status_code=response.status, headers=list(headers.items())))
+            reason = HTTPStatus(response.status).phrase.encode()
+            self._write(h11.Response(status_code=response.status, headers=list(headers.items()), reason=reason))
             for at in range(0, 0 if head_only else len(body), _CHUNK):
                 self._write(h11.Data(data=body[at : at + _CHUNK]))
                 await self._writer.drain()

@@ -65,7 +65,7 @@ def render(
     """
     metrics = _metrics(series, families)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot([*metrics, *own]))
+    registry.register(_Snapshot([*metrics, *(metric for metric in own if metric.samples)]))
     text: bytes = (openmetrics_text if openmetrics else prometheus_text)(registry)
     return text.decode()
 

@@ -80,7 +80,7 @@ def test_a_connection_carries_one_request_after_the_other() -> None:
     first, second = (f"GET /hello?name={name} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for name in ("a%20b", "c"))
     answer = asyncio.run(say(first[:9], first[9:] + second))
     assert [line for line in answer.split(b"\r\n") if line.startswith(b"hello")] == [
-        b"hello a b\nHTTP/1.1 200 ",
+        b"hello a b\nHTTP/1.1 200 OK",
         b"hello c\n",
     ]
 

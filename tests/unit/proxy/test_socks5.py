@@ -101,6 +101,14 @@ def test_a_name_of_nobody(mesh: Mesh, answer: tuple[str, ...] | None, reason: st
     assert dict(mesh.client.main.wait_logs(1)[0].fields)["dst.addr"] == "nowhere.example:80"
 
 
+def test_who_says_everything_at_once_hears_why_it_is_refused(mesh: Mesh) -> None:
+    """What it has sent after the request stays unread, and must not take the answers with it."""
+    mesh.client.main.names["nowhere.example"] = ()
+    with client(mesh) as sock:
+        sock.sendall(b"\x05\x01\x00\x05\x01\x00" + name("nowhere.example") + b"\x00\x50" + b"payload" * 100)
+        assert receive(sock, 12)[:4] == b"\x05\x00\x05\x04"
+
+
 def test_a_caller_that_nobody_attests_is_refused(mesh: Mesh) -> None:
     """Before it says a word: a process that is no workload must not get the identity of one."""
     mesh.client.number = 0
