@@ -19,7 +19,8 @@ from tests.conformance.test_killed_control_planes import (
     start,
     statuses,
 )
-from tests.support.control_plane import RunningControlPlane, configure, free_port, started
+from tests.support.addresses import free_port
+from tests.support.control_plane import RunningControlPlane, configure, started
 
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.failure import FetchFailed

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from tests.conformance.test_killed_control_planes import apply, entry, eventually, root, statuses
-from tests.support.control_plane import free_port, started
+from tests.support.addresses import free_port
+from tests.support.control_plane import started
 from tests.support.etcd import Cluster, TlsFiles, etcd_cluster
 from tests.support.pki import Authority
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.addresses import free_port
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import App, Mesh, echo, fresh_ip, workload
 from tests.support.real_istiod import BUILT
-from tests.support.strangers import STREAMS, body_both_ways, ended, free_port, many_streams
+from tests.support.strangers import STREAMS, body_both_ways, ended, many_streams
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tests.support.netns import Namespace
+from tests.support.patience import PATIENCE
 
 from hostmesh.model.workload import Workload
 from hostmesh.xds.codec import ADDRESS_TYPE, encode_workload
@@ -118,7 +119,7 @@ class RunningAgent:
     def get(self, port: int, path: str, method: str = "GET") -> str:
         """Ask one of its HTTP doors."""
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
-        with self.host.entered(), urllib.request.urlopen(request, timeout=10) as answer:
+        with self.host.entered(), urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return str(answer.read().decode())
 
     def workers(self) -> list[int]:

@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.support.netns import Cgroup, Namespace
+from tests.support.patience import PATIENCE
 
 PAUSE = 0.005
 KEPT = 1.0
-PATIENCE = 10.0
 
 
 class Asking:

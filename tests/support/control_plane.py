@@ -14,16 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.addresses import free_port
 from tests.support.netns import Namespace
+from tests.support.patience import PATIENCE
 
 from hostmesh.cli.client import Client
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,7 @@ class RunningControlPlane:
     def stop(self) -> str:
         """Ask it to end, as systemd would; its output."""
         self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=20)
+        output, _ = self.process.communicate(timeout=PATIENCE)
         return output
 
 

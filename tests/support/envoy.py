@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 from hostmesh.model.identity import Credentials, Identity
 
 Json = dict[str, Any]
@@ -103,10 +105,10 @@ def running(config: Json, directory: Path, admin: int) -> Iterator[subprocess.Po
 
 
 def _wait_until_live(process: subprocess.Popen[bytes], admin: int, directory: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/ready", timeout=1):
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/ready", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             log = (directory / f"envoy-{admin}.log").read_text()

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.control_plane import free_port
+from tests.support.addresses import free_port
+from tests.support.patience import PATIENCE
 from tests.support.pki import Authority
 
 from hostmesh.control.etcd.client import EtcdEndpoints, members
@@ -89,22 +90,26 @@ class Cluster:
 
     def wait_until_healthy(self, via: Member | None = None) -> None:
         """Until a write succeeds."""
-        one = via or self.members[0]
+        self.insist("put", "healthy", "yes", via=via)
+
+    def insist(self, *words: str, via: Member | None = None) -> str:
+        """What the operator's tool says once it succeeds, for what may be said twice: in an election it does not."""
         for _ in range(150):
-            if self.ctl("put", "healthy", "yes", via=one, check=False).returncode == 0:
-                return
+            done = self.ctl(*words, via=via, check=False)
+            if done.returncode == 0:
+                return done.stdout
             time.sleep(0.1)
-        raise AssertionError(Path(one.directory, "log").read_text()[-2000:])
+        raise AssertionError(done.stderr + Path((via or self.members[0]).directory, "log").read_text()[-2000:])
 
     def ctl(self, *words: str, via: Member | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The operator's tool."""
         one = via or self.members[0]
-        command = [*one.prefix, "etcdctl", f"--endpoints={one.scheme}://{one.url}", "--command-timeout=2s", *words]
+        command = [*one.prefix, "etcdctl", f"--endpoints={one.scheme}://{one.url}", "--command-timeout=10s", *words]
         if one.tls is not None:
             files = one.tls
             command += [f"--cacert={files.root_cert}", f"--cert={files.client_cert}", f"--key={files.client_key}"]
         environment = {"ETCDCTL_API": "3", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        return subprocess.run(command, check=check, text=True, capture_output=True, timeout=20, env=environment)
+        return subprocess.run(command, check=check, text=True, capture_output=True, timeout=PATIENCE, env=environment)
 
 
 @contextmanager

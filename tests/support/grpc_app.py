@@ -13,8 +13,7 @@ from typing import Any, Self
 import grpclib.const
 from grpclib.encoding.base import CodecBase
 from grpclib.server import Server, Stream
-
-PATIENCE = 10.0
+from tests.support.patience import PATIENCE
 
 Answer = Callable[[bytes, Mapping[str, str]], bytes]
 """Message and metadata in, message out; raises GRPCError."""

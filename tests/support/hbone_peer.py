@@ -16,10 +16,9 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.settings
+from tests.support.patience import PATIENCE
 
 from hostmesh.model.identity import Credentials
-
-PATIENCE = 10.0
 
 Headers = list[tuple[str, str]]
 

@@ -11,7 +11,8 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from typing import Any, cast
 
-from tests.support.proxy import PATIENCE, App
+from tests.support.patience import PATIENCE
+from tests.support.proxy import App
 
 
 @dataclass(frozen=True, slots=True)

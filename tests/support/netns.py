@@ -19,11 +19,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 from hostmesh.kernel.cgroup import CgroupRoot, find_root, of_process
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 _count = itertools.count(1)
+
+TURNS = 30
+"""Of a hundredth of a second: how long a test listens for what must not come."""
 
 
 @dataclass(frozen=True)
@@ -152,32 +157,43 @@ def slice_of_cgroups() -> Iterator[tuple[CgroupRoot, str]]:
 
 
 def make_socket(where: Namespace, cgroup: Cgroup | None = None, family: int = socket.AF_INET) -> socket.socket:
-    """A TCP socket of the namespace and cgroup, with a timeout of two seconds."""
+    """A TCP socket of the namespace and cgroup, with a timeout."""
     with ExitStack() as stack:
         stack.enter_context(where.entered())
         if cgroup is not None:
             stack.enter_context(cgroup.entered())
         sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.settimeout(2)
+    sock.settimeout(PATIENCE)
     return sock
 
 
-def is_answered(sock: socket.socket, address: tuple[str, int]) -> bool:
-    """Whether a connection comes about, or is refused by who got it; silence is what a firewall makes of it.
+def comes(sock: socket.socket) -> bool:
+    """Whether there is anything to read, or to accept.
 
     Silence is counted in turns, not in seconds: one in which the whole machine stood still is one, however long.
     """
+    return any(select.select([sock], [], [], 0.01)[0] for _ in range(TURNS))
+
+
+def is_answered(sock: socket.socket, address: tuple[str, int]) -> bool:
+    """Whether a connection comes about, or is refused by who got it; silence is what a firewall makes of it."""
+    number = attempt(sock, address)
+    if number not in (0, errno.EINPROGRESS, errno.ECONNREFUSED, errno.ECONNRESET):
+        raise OSError(number, os.strerror(number))
+    return number != errno.EINPROGRESS
+
+
+def attempt(sock: socket.socket, address: tuple[str, int]) -> int:
+    """Connect: 0, or the number of the error; EINPROGRESS is silence, which is counted in turns."""
     sock.setblocking(False)
     number = sock.connect_ex(address)
-    for _ in range(30):
+    for _ in range(TURNS):
         if number != errno.EINPROGRESS:
             break
         if select.select([], [sock], [], 0.01)[1]:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    sock.settimeout(2)
-    if number not in (0, errno.EINPROGRESS, errno.ECONNREFUSED, errno.ECONNRESET):
-        raise OSError(number, os.strerror(number))
-    return number != errno.EINPROGRESS
+    sock.settimeout(PATIENCE)
+    return number
 
 
 def listen(where: Namespace, address: str, port: int, cgroup: Cgroup | None = None) -> socket.socket:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.envoy import select_pause
+from tests.support.patience import PATIENCE
 
 from hostmesh.model.identity import Credentials
 
@@ -37,7 +38,7 @@ def running(arguments: list[str], address: tuple[str, int], log: Path) -> Iterat
     ]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while True:
                 try:
                     socket.create_connection(address, 1).close()
@@ -89,7 +90,7 @@ def client(listen: int, target: tuple[str, int], own: Credentials, directory: Pa
 
 def connect(listen: int, authority: str) -> tuple[str, socket.socket]:
     """CONNECT in HTTP/1.1: the status, and what is behind it."""
-    sock = socket.create_connection(("127.0.0.1", listen), 20)
+    sock = socket.create_connection(("127.0.0.1", listen), PATIENCE)
     sock.sendall(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
     return _head(sock).split()[1], sock
 
@@ -114,7 +115,7 @@ class ConnectProxy:
     def _serve(self, sock: socket.socket) -> None:
         with sock:
             host, _, port = _head(sock).split()[1].rpartition(":")
-            with socket.create_connection((host, int(port)), 10) as target:
+            with socket.create_connection((host, int(port)), PATIENCE) as target:
                 sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 back = threading.Thread(target=_carry, args=(target, sock), daemon=True)
                 back.start()
@@ -127,7 +128,7 @@ class ConnectProxy:
     def __exit__(self, *exc: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
 
 
 def _head(sock: socket.socket) -> str:

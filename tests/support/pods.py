@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.support.netns_helper import running_helper
+from tests.support.patience import PATIENCE
 from tests.support.pki import Authority
-from tests.support.proxy import CONFIG, PATIENCE, FakeMain, LoopThread
+from tests.support.proxy import CONFIG, FakeMain, LoopThread
 
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.doors_link import DoorsLink

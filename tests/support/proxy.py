@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from tests.support.addresses import fresh_ip
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
 
 from hostmesh.config.proxy import ProxyConfig
@@ -33,7 +34,6 @@ from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import TlsProvider
 from hostmesh.transport.tls.system import SystemTls
 
-PATIENCE = 10.0
 CLIENT_IP = "127.0.0.1"
 CONFIG = ProxyConfig(
     network="lab", mark=None, connect_timeout=2.0, handshake_timeout=PATIENCE, certificate_wait=1.0, node="here"

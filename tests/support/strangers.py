@@ -7,28 +7,35 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from tests.support import envoy
+from tests.support.addresses import free_port, fresh_ip
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import App, Mesh, fresh_ip, pattern, workload
+from tests.support.proxy import App, Mesh, pattern, workload
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Identity
 
-SIZE = 64 << 20
+SIZE = 32 << 20
+"""More than any window."""
 STREAMS = 120
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+@cache
+def _digest() -> bytes:
+    """Of the body; once for all, as it takes longer than an application should have to wait."""
+    digest = hashlib.blake2b()
+    for piece in pattern(SIZE):
+        digest.update(piece)
+    return digest.digest()
 
 
 def body_both_ways(sock: socket.socket, *, half_close: bool = True) -> None:
     """Send a big body up while the same comes back, and compare by hash."""
-    expected = hashlib.blake2b(b"".join(pattern(SIZE))).digest()
+    expected = _digest()
 
     def send() -> None:
         for piece in pattern(SIZE):
@@ -38,7 +45,7 @@ def body_both_ways(sock: socket.socket, *, half_close: bool = True) -> None:
 
     sender = threading.Thread(target=send)
     sender.start()
-    sock.settimeout(30)
+    sock.settimeout(PATIENCE)
     seen, left = hashlib.blake2b(), SIZE
     while left and (data := sock.recv(1 << 20)):
         seen.update(data)

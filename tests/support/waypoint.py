@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import h2.events
 from h2.exceptions import StreamClosedError
 from tests.support.addresses import fresh_ip
 from tests.support.hbone_peer import Peer, dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import Authority
 
 from hostmesh.model.identity import Identity
@@ -28,7 +29,6 @@ from hostmesh.waypoint.resources import bootstrap, files, secret_files, validati
 from hostmesh.waypoint.tunnels import FLUSH_MILLISECONDS
 
 WAYPOINT = Identity("cluster.local", "default", "waypoint")
-PATIENCE = 10.0
 
 
 @dataclass
@@ -67,6 +67,7 @@ class RunningWaypoint:
         self.generations.publish(made | secrets)
 
     def start(self, concurrency: int = 2) -> subprocess.Popen[bytes]:
+        self._concurrency = concurrency
         config = self.directory / "bootstrap.json"
         config.write_text(json.dumps(bootstrap("wp", str(self.generations.directory), str(self.admin))))
         command = [
@@ -98,17 +99,28 @@ class RunningWaypoint:
         """A counter or gauge by its full name; 0 where there is none."""
         return int(self.get(f"/stats?filter=^{name}$").rpartition(":")[2] or 0)
 
-    def wait(self, name: str, at_least: int) -> None:
-        """Until a number is reached; Envoy has nothing to wait on."""
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                if self.stat(name) >= at_least:
-                    return
-            except OSError:
-                pass
+    def until(self, condition: Callable[[], object]) -> None:
+        """Look until something holds: Envoy says to nobody that it has done what it does once in a while."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
+
+    def wait(self, name: str, at_least: int) -> None:
+        """Until a number is reached."""
+
+        def reached() -> bool:
+            with suppress(OSError):  # it has not started yet
+                return self.stat(name) >= at_least
+            return False
+
+        self.until(reached)
+
+    def obeys(self, update: int) -> None:
+        """Until the listeners of this update, counted from 1, are every worker's, not its main thread's only."""
+        self.wait("listener_manager.lds.update_success", update)
+        changed = sum(self.stat(f"listener_manager.listener_{what}") for what in ("added", "modified"))
+        self.wait("listener_manager.listener_create_success", changed * self._concurrency)
 
 
 @contextmanager
@@ -122,6 +134,7 @@ def waypoint(
     try:
         made.wait("listener_manager.workers_started", 1)
         made.wait("listener_manager.total_listeners_active", 3)
+        made.obeys(1)
         yield made
     finally:
         for client in made.clients:
@@ -163,7 +176,7 @@ class Client:
         lines = [request, *host, *headers, "connection: close", "", ""]
         self.peer.send(stream, "\r\n".join(lines).encode())
         said = b""
-        while not _whole(said) and (data := self.read(stream)):
+        while not whole(said) and (data := self.read(stream)):
             said += data
         with suppress(StreamClosedError):  # done with it: only so many may be open
             self.peer.h2.reset_stream(stream, 8)
@@ -176,7 +189,7 @@ class Client:
         return Answer(int(first.split()[1]), _unchunked(body, rest), {name: value for name, _, value in pairs})
 
 
-def _whole(said: bytes) -> bool:
+def whole(said: bytes) -> bool:
     """Whether an answer with a length is there; Envoy closes a second later."""
     head, end, body = said.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)

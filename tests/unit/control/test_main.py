@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.control_plane import command, configure, control_plane, free_port
+from tests.support.addresses import free_port
+from tests.support.control_plane import command, configure, control_plane
 from tests.support.documents import document
 
 

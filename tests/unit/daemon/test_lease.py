@@ -9,7 +9,7 @@ from grpclib.client import Channel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
-from tests.support.control_plane import free_port
+from tests.support.addresses import free_port
 from tests.support.mesh import Mesh, until
 
 from hostmesh.daemon.lease import LeaseClient

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from tests.support.control_plane import free_port
+from tests.support.addresses import free_port
 
 from hostmesh.health.probe import answer, request, run_probe
 from hostmesh.model.health import ExecProbe, HttpProbe, TcpProbe

@@ -19,8 +19,9 @@ import pytest
 from h2.errors import ErrorCodes
 from tests.support.hbone_peer import Peer
 from tests.support.hbone_peer import dial as dial_peer
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, fresh_ip, receive_all, workload
+from tests.support.proxy import CONFIG, Mesh, echo, fresh_ip, receive_all, workload
 
 from hostmesh.model.address import NamespacedHostname, NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope

@@ -14,8 +14,9 @@ import h2.events
 import pytest
 from tests.support.hbone_peer import Peer, dial
 from tests.support.http2 import data, headers, parse, ping, settings
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE
-from tests.support.proxy import PATIENCE, Mesh, echo, receive_all
+from tests.support.proxy import Mesh, echo, receive_all
 
 from hostmesh.proxy.splice import Splice
 from hostmesh.wire.http2 import frames

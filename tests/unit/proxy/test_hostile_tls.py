@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.support.hbone_peer import PATIENCE, Peer, context
+from tests.support.hbone_peer import Peer, context
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
 from tests.support.proxy import CONFIG, Mesh, echo
 

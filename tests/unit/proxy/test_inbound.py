@@ -10,8 +10,9 @@ from dataclasses import replace
 import h2.events
 import pytest
 from tests.support.hbone_peer import Peer, dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority, now
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, workload
+from tests.support.proxy import CONFIG, Mesh, echo, workload
 
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload, server_name

@@ -13,8 +13,9 @@ from ipaddress import ip_network
 import h2.events
 import pytest
 from tests.support.hbone_peer import Headers, Peer, dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, receive_all, workload
+from tests.support.proxy import CONFIG, Mesh, echo, receive_all, workload
 
 from hostmesh.model.address import NetworkAddress, parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope

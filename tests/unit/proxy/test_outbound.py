@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
-from tests.support.proxy import CONFIG, PATIENCE, App, Mesh, assert_reset, echo, fresh_ip, workload
+from tests.support.proxy import CONFIG, App, Mesh, assert_reset, echo, fresh_ip, workload
 
 from hostmesh.model.address import NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.identity import Identity

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, assert_reset, echo, receive_all
+from tests.support.patience import PATIENCE
+from tests.support.proxy import CONFIG, Mesh, assert_reset, echo, receive_all
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope, StringMatch, StringMatchKind

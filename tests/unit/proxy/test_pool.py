@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.foreign import Foreign
 from tests.support.hbone_peer import Peer
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE
 from tests.support.proxy import (
     CONFIG,
-    PATIENCE,
     App,
     Mesh,
     assert_reset,

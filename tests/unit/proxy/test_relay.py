@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.support.proxy import PATIENCE, LoopThread, pattern, receive_all, send_until_blocked
+from tests.support.patience import PATIENCE
+from tests.support.proxy import LoopThread, pattern, receive_all, send_until_blocked
 
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.relay import Relay

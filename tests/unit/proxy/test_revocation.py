@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 from tests.support.hbone_peer import context
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
-from tests.support.proxy import PATIENCE, Host, Mesh, assert_reset, echo, fresh_ip, workload
+from tests.support.proxy import Host, Mesh, assert_reset, echo, fresh_ip, workload
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.identity import Credentials, Identity

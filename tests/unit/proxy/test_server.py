@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.proxy import (
     CONFIG,
-    PATIENCE,
     Host,
     Mesh,
     assert_reset,

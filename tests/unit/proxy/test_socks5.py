@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
-from tests.support.proxy import CONFIG, PATIENCE, Mesh, echo, fresh_ip, workload
+from tests.support.proxy import CONFIG, Mesh, echo, fresh_ip, workload
 
 from hostmesh.model.address import NetworkAddress, parse_ip
 from hostmesh.model.service import Service, Visibility

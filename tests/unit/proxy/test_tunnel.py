@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import h2.events
 import pytest
 from tests.support.hbone_peer import Peer, dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE
-from tests.support.proxy import PATIENCE, Mesh, echo, receive_all
+from tests.support.proxy import Mesh, echo, receive_all
 
 from hostmesh.telemetry.metrics import OPENED
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.control_plane import free_port
+from tests.support.addresses import free_port
 from tests.support.mesh import Mesh, until
 from tests.support.records import records
 
