@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import envoy
+from tests.support.patience import PATIENCE
 from tests.support.proxy import App, Mesh, echo, receive_all
 from tests.support.strangers import body_both_ways, ended, envoy_client, envoy_server
 
@@ -27,7 +28,7 @@ MAX_FRAME_SIZE = 5
 def through_envoy(mesh: Mesh, app: App, directory: Path) -> Iterator[Dial]:
     """Envoy is the client of our inbound."""
     with envoy_client(mesh, app, directory) as port:
-        yield lambda: socket.create_connection(("127.0.0.1", port), 20)
+        yield lambda: socket.create_connection(("127.0.0.1", port), PATIENCE)
 
 
 @contextmanager
@@ -192,7 +193,7 @@ def test_an_envoy_hears_that_we_go_and_keeps_its_streams(tmp_path: Path) -> None
         with dial() as sock:
             sock.sendall(b"begin")
             assert sock.recv(5) == b"begin"
-            mesh.server.call(lambda: mesh.server.server.drain(20.0, done.set))
+            mesh.server.call(lambda: mesh.server.server.drain(PATIENCE, done.set))
             body_both_ways(sock)
-        assert done.wait(20)
+        assert done.wait(PATIENCE)
         assert [record.level for record in mesh.server.main.wait_logs(1)] == ["info"]

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.support import envoy
+from tests.support.addresses import free_port
+from tests.support.patience import PATIENCE
 from tests.support.pki import BOB
-from tests.support.proxy import CONFIG, PATIENCE, App, Mesh, echo, fresh_ip, workload
-from tests.support.strangers import body_both_ways, free_port
+from tests.support.proxy import CONFIG, App, Mesh, echo, fresh_ip, workload
+from tests.support.strangers import body_both_ways
 
 from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.identity import Identity

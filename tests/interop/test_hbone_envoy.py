@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE
 from tests.support.proxy import Mesh, assert_reset, echo
 from tests.support.strangers import STREAMS, body_both_ways, ended, envoy_client, envoy_server, many_streams
@@ -28,7 +29,7 @@ def test_envoy_as_client(tls: TlsProvider, tmp_path: Path) -> None:
     with Mesh(server_tls=tls) as mesh, mesh.app(echo) as app, envoy_client(mesh, app, tmp_path) as port:
 
         def dial() -> socket.socket:
-            return socket.create_connection(("127.0.0.1", port), 20)
+            return socket.create_connection(("127.0.0.1", port), PATIENCE)
 
         with dial() as sock:
             body_both_ways(sock)
@@ -42,7 +43,7 @@ def test_envoy_as_client_refuses_a_wrong_server(tmp_path: Path) -> None:
     """It looks for the identity that it expects in our certificate; ours is another one."""
     carol = Identity("cluster.local", "default", "carol")
     with Mesh() as mesh, mesh.app(echo) as app, envoy_client(mesh, app, tmp_path, expects=carol) as port:
-        with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
             assert ended(sock)
         assert app.accepted == 0
 
@@ -72,7 +73,7 @@ def test_envoy_hears_why_it_is_refused(tmp_path: Path) -> None:
     with Mesh() as mesh, mesh.app(echo) as app, envoy_client(mesh, app, tmp_path) as port:
         address = ("127.0.0.1", port)
         app.close()
-        with socket.create_connection(address, 20) as sock:
+        with socket.create_connection(address, PATIENCE) as sock:
             assert ended(sock)
         record = mesh.server.main.wait_logs(1)[0]
         assert dict(record.fields)["error"] == "connection failed: Connection refused (os error 111)"

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from tests.support import nghttpx
+from tests.support.addresses import free_port
 from tests.support.hbone_peer import context
 from tests.support.http2_relay import Relay
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import App, Mesh, echo, fresh_ip, workload
-from tests.support.strangers import body_both_ways, free_port, many_streams
+from tests.support.strangers import body_both_ways, many_streams
 
 from hostmesh.model.address import SocketAddress
 
@@ -61,10 +63,10 @@ def test_nghttp_is_told_that_get_is_no_connect(tmp_path: Path) -> None:
     with Mesh() as mesh:
         chain, key, _ = nghttpx.write_credentials(tmp_path, mesh.authority.issue(ALICE))
         command = ["nghttp", "-v", f"--cert={chain}", f"--key={key}", f"https://{mesh.ip}:15008/"]
-        get = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
+        get = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
         assert ":status: 400" in get
         command.insert(1, "--header=:method: CONNECT")
-        connect = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
+        connect = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
         assert "recv RST_STREAM frame" in connect
         assert "error_code=PROTOCOL_ERROR" in connect
 
@@ -81,7 +83,7 @@ def test_h2load_gets_every_answer(tmp_path: Path) -> None:
         tls = context(alice, alice.roots_pem, server=False)
         with Relay((mesh.ip, 15008), tls, f"{mesh.ip}:{app.port}") as relay:
             command = ["h2load", "-n3000", "-c4", "-m30", f"http://127.0.0.1:{relay.port}/"]
-            said = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True).stdout
+            said = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True).stdout
         assert "3000 succeeded, 0 failed, 0 errored, 0 timeout" in said, said
         body = re.search(r"\((\d+)\) data", said)
         assert body is not None

@@ -12,6 +12,7 @@ import pytest
 from tests.support.behind_waypoint import GATEWAY, Front, Services, services
 from tests.support.documents import document
 from tests.support.hbone_peer import dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE
 from tests.support.proxy import fresh_ip
 
@@ -29,7 +30,7 @@ def through_the_agent(front: Front, service: str = "web") -> bytes:
     """The first line that an application of alice gets when it asks a service; nothing if it is cut off."""
     where = front.captured(service)
     try:
-        with socket.create_connection((str(where.ip), where.port), timeout=10) as sock:
+        with socket.create_connection((str(where.ip), where.port), timeout=PATIENCE) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")
             return sock.makefile("rb").readline().strip()
     except ConnectionError:
@@ -137,7 +138,7 @@ def _connect(ip: str, roots: bytes) -> None:
 def test_it_accepts_nobody_without_a_certificate_of_the_mesh(mesh: Services) -> None:
     """Neither plaintext nor TLS without a client certificate gets as far as a request."""
     with mesh.waypoint() as front:
-        with socket.create_connection((front.running.ip, 15008), timeout=10) as sock:
+        with socket.create_connection((front.running.ip, 15008), timeout=PATIENCE) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
             assert sock.recv(100) == b""
         roots = mesh.mesh.authority.issue(ALICE).roots_pem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.interop.test_waypoint_grpc_route import apps, call, mesh, plain
-from tests.interop.test_waypoint_telemetry import REQUESTS, eventually, samples
+from tests.interop.test_waypoint_telemetry import REQUESTS, samples
 from tests.support.behind_waypoint import Services
 from tests.support.grpc_app import GrpcApp
 
@@ -17,7 +17,7 @@ def test_calls_are_counted_with_their_status(mesh: Services, apps: dict[str, Grp
     """Both are 200 for HTTP; the caller is who its agent says, as the certificate proves."""
     with mesh.waypoint() as front:
         assert call(front, *plain(["/shop.Cart/Add", "/shop.Cart/Fail"])) == ["cart!", "ABORTED"]
-        eventually(front.running, lambda: len(samples(front.running, REQUESTS)) == 2)
+        front.running.until(lambda: len(samples(front.running, REQUESTS)) == 2)
         found = {labels["grpc_response_status"]: labels for labels, _ in samples(front.running, REQUESTS)}
         assert set(found) == {"0", "10"}
         for labels in found.values():

@@ -16,6 +16,7 @@ from tests.support.behind_waypoint import Front, Services, services
 from tests.support.documents import document
 from tests.support.grpc_app import Answer, GrpcApp, RawCodec
 from tests.support.http_app import HttpApp
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.interop
 
@@ -70,7 +71,7 @@ def call(front: Front, *calls: Call, service: str = "cart") -> list[str]:
         finally:
             channel.close()
 
-    return asyncio.run(asyncio.wait_for(run(), 20))
+    return asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE))
 
 
 async def _one(channel: Channel, path: str, metadata: dict[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -237,16 +237,15 @@ def test_audits_and_dry_runs_are_found_in_the_access_log(mesh: Services) -> None
     with mesh.waypoint(*policies) as front:
         for name in expected:
             assert front.ask(name).status == 200
+
+        def lines() -> list[str]:
+            return re.findall(r"^{.*}$", front.running.log.read_text(), re.MULTILINE)
+
+        front.running.until(lambda: len(lines()) == len(expected))
         found: dict[str, tuple[object, ...]] = {}
-        deadline = time.monotonic() + 20
-        while len(found) < len(expected):
-            assert time.monotonic() < deadline, front.running.log.read_text()
-            time.sleep(0.05)
-            for line in front.running.log.read_text().splitlines():
-                if line.startswith("{"):
-                    said = json.loads(line)
-                    service = said["waypoint.chain"].rpartition("|")[2].partition(".")[0]
-                    found[service] = tuple(said.get(key) for key in ("audited", "dry_run.allow", "dry_run.deny"))
+        for said in map(json.loads, lines()):
+            service = said["waypoint.chain"].rpartition("|")[2].partition(".")[0]
+            found[service] = tuple(said.get(key) for key in ("audited", "dry_run.allow", "dry_run.deny"))
         assert found == expected
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.behind_waypoint import Front, Services, services
 from tests.support.documents import document
+from tests.support.patience import PATIENCE
 from tests.support.proxy import App, receive_all
 
 pytestmark = pytest.mark.interop
@@ -34,7 +35,7 @@ def route(rules: str, port: str = "") -> str:
 def greeted(front: Front, service: str = "db") -> str:
     """By whom an application of alice is greeted; nothing if it is only cut off."""
     where = front.captured(service)
-    with socket.create_connection((str(where.ip), where.port), timeout=10) as sock:
+    with socket.create_connection((str(where.ip), where.port), timeout=PATIENCE) as sock:
         try:
             return receive_all(sock).decode()
         except ConnectionResetError:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -64,14 +62,6 @@ def samples(running: RunningWaypoint, name: str) -> list[tuple[Labels, float]]:
     return [(one.labels, one.value) for family in families for one in family.samples if one.name == name]
 
 
-def eventually(running: RunningWaypoint, condition: Callable[[], Any]) -> None:
-    """Envoy writes its log and merges its histograms once in a while, and says so to nobody."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, running.log.read_text()
-        time.sleep(0.05)
-
-
 def lines(running: RunningWaypoint) -> list[str]:
     return [line for line in running.log.read_text().splitlines() if not line.startswith("[")]
 
@@ -86,7 +76,7 @@ def test_requests_are_counted_under_istios_names(mesh: Mesh, tmp_path: Path) -> 
             for _ in range(3):
                 assert alice.ask(f"{VIP}:80").status == 200
             assert alice.ask(f"{VIP}:80", "POST / HTTP/1.1", "content-length: 0").status == 403
-            eventually(running, lambda: len(samples(running, REQUESTS)) == 2)
+            running.until(lambda: len(samples(running, REQUESTS)) == 2)
             by_code = {labels["response_code"]: (labels, value) for labels, value in samples(running, REQUESTS)}
             (ok, count), (refused, _) = by_code["200"], by_code["403"]
             assert count == 3
@@ -119,7 +109,7 @@ def test_requests_are_counted_under_istios_names(mesh: Mesh, tmp_path: Path) -> 
             assert refused["response_code"] == "403"
             assert refused["destination_workload"] == "unknown"
             for name in ("istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"):
-                eventually(running, lambda name=name: [sum(v for _, v in samples(running, f"{name}_count"))] == [4])
+                running.until(lambda name=name: [sum(v for _, v in samples(running, f"{name}_count"))] == [4])
             answered = [value for labels, value in samples(running, "istio_response_bytes_sum") if labels == ok]
             assert answered == [pytest.approx(3 * len("web GET / HTTP/1.1"), rel=0.1)]
 
@@ -133,7 +123,7 @@ def test_a_peer_cannot_make_series_without_end(mesh: Mesh, tmp_path: Path) -> No
                 alice = running.client(ALICE)
                 alice.baggage = baggage
                 assert alice.ask(f"{VIP}:80").status == 200
-            eventually(running, lambda: sum(value for _, value in samples(running, REQUESTS)) == 3)
+            running.until(lambda: sum(value for _, value in samples(running, REQUESTS)) == 3)
             workloads = {labels["source_workload"] for labels, _ in samples(running, REQUESTS)}
             assert workloads == {"unknown", "x" * 63}
 
@@ -147,9 +137,9 @@ def test_counters_go_on_when_the_configuration_changes(mesh: Mesh, tmp_path: Pat
             made = program(port)
             more = WaypointService("default", "more.default.svc.cluster.local", ("10.96.0.2",), (port,))
             running.program(replace(made, services=(*made.services, more)))
-            running.wait("listener_manager.lds.update_success", 2)
+            running.obeys(2)
             assert running.client(ALICE).ask(f"{VIP}:80").status == 200
-            eventually(running, lambda: [value for _, value in samples(running, REQUESTS)] == [2])
+            running.until(lambda: [value for _, value in samples(running, REQUESTS)] == [2])
 
 
 def test_tcp_connections_are_counted_when_they_begin_and_when_they_end(mesh: Mesh, tmp_path: Path) -> None:
@@ -160,14 +150,14 @@ def test_tcp_connections_are_counted_when_they_begin_and_when_they_end(mesh: Mes
             alice = running.client(ALICE)
             stream, _ = alice.tunnel(f"{VIP}:25")
             assert alice.read(stream) == b"220 hello\r\n"
-            eventually(running, lambda: samples(running, "istio_tcp_connections_opened_total"))
+            running.until(lambda: samples(running, "istio_tcp_connections_opened_total"))
             assert not samples(running, "istio_tcp_connections_closed_total")
             alice.peer.send(stream, b"bye", end=True)
-            eventually(running, lambda: samples(running, "istio_tcp_connections_closed_total"))
+            running.until(lambda: samples(running, "istio_tcp_connections_closed_total"))
             ((labels, sent),) = samples(running, "istio_tcp_sent_bytes_total")
             assert (sent, labels["request_protocol"], labels["destination_workload"]) == (11, "tcp", "bob")
             assert [value for _, value in samples(running, "istio_tcp_received_bytes_total")] == [3]
-            eventually(running, lambda: len(lines(running)) == 1)  # the beginning is no line of the log
+            running.until(lambda: len(lines(running)) == 1)  # the beginning is no line of the log
 
 
 def test_tags_are_set_and_removed_and_metrics_switched_off(mesh: Mesh, tmp_path: Path) -> None:
@@ -183,7 +173,7 @@ def test_tags_are_set_and_removed_and_metrics_switched_off(mesh: Mesh, tmp_path:
         made = said(program(port), Telemetry(metrics=changes))
         with waypoint(tmp_path, mesh.authority, made) as running:
             assert running.client(ALICE).ask(f"{VIP}:80").status == 200
-            eventually(running, lambda: samples(running, "istio_response_bytes_count"))
+            running.until(lambda: samples(running, "istio_response_bytes_count"))
             ((labels, _),) = samples(running, REQUESTS)
             assert (labels["request_method"], labels["odd"], labels["who"]) == ("GET", "b", str(ALICE))
             assert "source_app" not in labels
@@ -204,16 +194,16 @@ def test_access_logs_as_they_are_asked_for(mesh: Mesh, tmp_path: Path) -> None:
             alice = running.client(ALICE)
             assert alice.ask(f"{VIP}:80").status == 200
             assert alice.ask(f"{VIP}:80", "POST / HTTP/1.1", "content-length: 0").status == 403
-            eventually(running, lambda: len(lines(running)) == 5)
+            running.until(lambda: len(lines(running)) == 5)
             assert "POST 403" in lines(running)
             assert "GET 200" not in lines(running)
             records = [json.loads(line) for line in lines(running) if line.startswith("{")]
             assert sorted(one["response_code"] for one in records if "route" in one) == [200, 403]
             assert [one for one in records if "who" in one] == [{"who": str(ALICE)}] * 2
             running.program(said(program(port), Telemetry(())))
-            running.wait("listener_manager.lds.update_success", 2)
+            running.obeys(2)
             assert running.client(ALICE).ask(f"{VIP}:80").status == 200
-            eventually(running, lambda: samples(running, REQUESTS))
+            running.until(lambda: samples(running, REQUESTS))
             assert len(lines(running)) == 5
 
 
@@ -226,7 +216,7 @@ def test_a_caller_that_gets_no_tunnel_is_in_the_log(mesh: Mesh, tmp_path: Path) 
             alice = running.client(ALICE)
             assert alice.tunnel(f"{VIP}:80")[1] == 403
             assert alice.tunnel("10.96.0.9:80")[1] == 404
-            eventually(running, lambda: len(lines(running)) == 2)
+            running.until(lambda: len(lines(running)) == 2)
             refused, unknown = (json.loads(line) for line in lines(running))
             assert (refused["src.identity"], refused["authority"]) == (str(ALICE), f"{VIP}:80")
             assert (refused["response_code"], unknown["response_code"]) == (403, 404)
