@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.netns import Cgroup, Namespace, linked, listen, make_socket, slice_of_cgroups
+from tests.support.patience import PATIENCE
 
 from hostmesh.enrolment.subjects import with_ports
 from hostmesh.kernel.cgroup import CgroupRoot
@@ -92,7 +93,7 @@ class Lab:
 
     def accept(self, listener: socket.socket) -> socket.socket:
         accepted = self.stack.enter_context(listener.accept()[0])
-        accepted.settimeout(2)
+        accepted.settimeout(PATIENCE)
         return accepted
 
 

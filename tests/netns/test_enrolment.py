@@ -68,7 +68,6 @@ def test_open_database_connections_live_on(lab: Lab, running: RunningAgent, data
 
         def connect() -> socket.socket:
             sock = stack.enter_context(lab.socket(lab.host, lab.a))
-            sock.settimeout(10)
             sock.connect(database)
             return sock
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
-LEASE = 4.0
+LEASE = 8.0
+"""Twice what a host needs to come to the other control plane while the machine is somebody else's."""
 TTL = 60.0
 """Renewed every few seconds (tests/support/short_lived.py)."""
 

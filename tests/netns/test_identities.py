@@ -21,10 +21,12 @@ from h2.events import DataReceived
 from tests.netns.conftest import made_lab
 from tests.netns.test_hosts_port import is_cut
 from tests.support import envoy
+from tests.support.addresses import free_port
 from tests.support.agent import RunningAgent, agent, start, until
-from tests.support.control_plane import RunningControlPlane, control_plane, free_port
+from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import document
 from tests.support.hbone_peer import Peer, context
+from tests.support.patience import PATIENCE
 
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.node import NodeStore
@@ -73,7 +75,6 @@ class Mesh:
         """What a process of that cgroup hears from the host's address."""
         lab = self.lab
         with lab.connect(lab.host, (lab.host.v4, port), cgroup) as sock:
-            sock.settimeout(10)
             try:
                 return sock.recv(16)
             except ConnectionResetError:
@@ -83,7 +84,6 @@ class Mesh:
         """A stranger's: with client's certificate, and perhaps a server name."""
         raw = self.lab.socket(self.lab.peer)
         raw.connect((address, 15008))
-        raw.settimeout(10)
         stranger = context(credentials or self.credentials, self.credentials.roots_pem, server=False)
         return self.lab.stack.enter_context(stranger.wrap_socket(raw, server_hostname=name))
 
@@ -273,7 +273,7 @@ def test_two_workloads_of_one_host_talk_as_themselves(mesh: Mesh) -> None:
                 sock = lab.stack.enter_context(socket.socket())
             finally:
                 os.seteuid(0)
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         sock.bind((source, 0))
         assert sock.connect_ex((lab.host.v4, 5432)) == errno.ECONNRESET or is_cut(sock)
 
@@ -284,7 +284,6 @@ def test_a_neighbour_waits_for_no_plaintext_at_fresh_ports(mesh: Mesh) -> None:
     listeners = [lab.listen(lab.host, lab.host.v4, 0, lab.b) for _ in range(100)]
     for listener in listeners:
         sock = lab.socket(lab.host, lab.other)
-        sock.settimeout(10)
         assert sock.connect_ex(listener.getsockname()) in (errno.ECONNREFUSED, errno.ECONNRESET) or is_cut(sock)
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):

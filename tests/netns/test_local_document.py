@@ -120,7 +120,6 @@ def test_the_document_is_a_mesh_and_a_file_can_be_changed(lab: Lab, tmp_path: Pa
                 )
             )
             assert not any(note.startswith("STATUS=reload refused") for note in server.reload())
-            open_.settimeout(20)
             assert is_cut(open_)
             until(lambda: "connection closed due to policy change" in server.log)
 
@@ -171,7 +170,6 @@ def _refuses_what_is_no_connect(lab: Lab) -> None:
         (b"\x05\x01\x00\x05\x01\x00\x03\x20web", b"\x05\x00"),
     ):
         with lab.connect(lab.host, SOCKS, lab.a) as sock:
-            sock.settimeout(20)
             sock.sendall(said)
             with suppress(OSError):  # it may have been left already
                 sock.shutdown(socket.SHUT_WR)

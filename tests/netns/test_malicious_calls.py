@@ -44,7 +44,6 @@ def call(lab: Lab, who: str, ip: str, port: int) -> str:
     request = f"GET {PATHS[port]} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n"
     try:
         with lab.connect(lab.host, (ip, port), lab.a if who == "captured" else None) as sock:
-            sock.settimeout(20)
             sock.sendall(request.encode())
             answer = sock.recv(4096)
     except ConnectionRefusedError:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.agent import until
 from tests.support.netns import Namespace, linked, listen, make_socket, namespace
 from tests.support.netns_helper import running_helper
+from tests.support.patience import PATIENCE
 
 from hostmesh.enrolment.netns_client import Entered, HelperUnavailable, NamespaceRefused, NetnsHelper
 from hostmesh.kernel.namespaces import open_namespace
@@ -39,7 +40,7 @@ class Lab:
         entered = self.helper.enter(self.fd, PORTS, excluded, map(ip_address, addresses))
         for _, sock in entered.listeners:
             self.stack.enter_context(sock)
-            sock.settimeout(2)
+            sock.settimeout(PATIENCE)
         return entered
 
     def connect(self, where: Namespace, address: str, port: int, mark: int = 0) -> socket.socket:
@@ -132,7 +133,7 @@ def test_sockets_are_of_the_namespace_and_never_captured(lab: Lab) -> None:
     for sock in sockets:
         lab.stack.enter_context(sock)
         assert get_mark(sock) == 0x539
-        sock.settimeout(2)
+        sock.settimeout(PATIENCE)
         sock.connect((lab.peer.v4, 8080))
         accepted, (source, _) = server.accept()
         with accepted:

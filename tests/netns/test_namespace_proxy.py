@@ -32,14 +32,11 @@ class Lab:
     def dial(self, where: Namespace, address: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = self.stack.enter_context(make_socket(where, None, family))
-        sock.settimeout(5)
         sock.connect((address, port))
         return sock
 
     def listen(self, where: Namespace, address: str, port: int) -> socket.socket:
-        listener = self.stack.enter_context(listen(where, address, port))
-        listener.settimeout(5)
-        return listener
+        return self.stack.enter_context(listen(where, address, port))
 
     def accept(self, listener: socket.socket) -> tuple[socket.socket, str]:
         sock, name = listener.accept()
@@ -155,7 +152,7 @@ def test_another_port_of_the_workload_is_not_another_workloads(lab: Lab) -> None
     client = lab.dial(lab.a, lab.b.v4, 9999)
     with pytest.raises(ConnectionResetError):
         client.recv(1)
-    assert "503" in str([fields.get("error") for fields in lab.access()])
+    wait_until(lambda: "503" in str([fields.get("error") for fields in lab.access()]))
 
 
 def test_released_is_as_before(lab: Lab) -> None:

@@ -56,7 +56,6 @@ class Mesh:
     def meshed(self, port: int) -> bytes:
         """What prod/client hears of prod/web; a reset may come so soon that `connect` itself already says it."""
         sock = self.lab.socket(self.lab.peer, self.lab.b)
-        sock.settimeout(10)
         try:
             sock.connect((self.lab.host.v4, port))
             return sock.recv(5)

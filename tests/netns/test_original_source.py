@@ -70,7 +70,6 @@ def test_the_guard_holds_for_foreign_addresses_too(lab: Lab) -> None:
     lab.listen(lab.host, lab.host.v4, 8020, lab.b)
     with routed(lab):
         sock = lab.socket(lab.host, like=lab.host.v4)
-        sock.settimeout(5)
         sock.setsockopt(socket.SOL_SOCKET, 36, 0x1000 | PROXY_MARK)
         bind_as(sock, lab.peer.v4)
         assert sock.connect_ex((lab.host.v4, 8020)) != 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.netns.conftest import workload
-from tests.support.netns import listen
+from tests.support.netns import attempt, comes, listen
 
 from hostmesh.kernel.iptables import Family
 from hostmesh.kernel.notices import Notices
@@ -36,8 +36,6 @@ pytestmark = [
         indirect=["lab"],
     ),
 ]
-WAIT = 0.3
-"""How long a test waits for what must not come."""
 
 
 def own(lab: Lab, family: str) -> str:
@@ -57,9 +55,8 @@ def capture(lab: Lab, *units: CapturedUnit, host: CapturedHost | None = None) ->
 
 def heard(service: socket.socket) -> bytes:
     """What is sent to it, if anything comes."""
-    service.settimeout(WAIT)
     with suppress(OSError):
-        return service.recv(100)
+        return service.recv(100) if comes(service) else b""
     return b""
 
 
@@ -69,10 +66,11 @@ def answered(lab: Lab, where: Namespace, listener: socket.socket, port: int = 0,
     client = lab.socket(where, like=host)
     if mark:
         client.setsockopt(socket.SOL_SOCKET, 36, mark)
-    try:
-        client.connect((host, port or usual))
+    if attempt(client, (host, port or usual)) != 0:
+        return b"", b""
+    with suppress(OSError):
         client.sendall(b"question")
-    except OSError:
+    if not comes(listener):
         return b"", b""
     with lab.accept(listener) as service:
         question = heard(service)

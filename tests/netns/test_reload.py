@@ -124,9 +124,11 @@ def test_ten_reloads_refuse_nothing_cut_nothing_and_lose_nothing(lab: Lab, runni
         before = running.workers()
         for number in range(10):
             running.configure(node="host1", workers=1, pool_max_streams=50 + number)
+            before_this = [caller.made for caller in callers]
             assert [note for note in running.reload() if note.startswith("MONOTONIC_USEC=")]
+            until(lambda seen=before_this: all(one.made > made for one, made in zip(callers, seen, strict=True)))  # type: ignore[misc]
         assert [caller.wrong for caller in callers] == [[], []]
-        assert min(caller.made for caller in callers) > 20
+        assert min(caller.made for caller in callers) > 10
         assert running.process.poll() is None
         after = running.workers()
         assert after[0] not in before
@@ -139,7 +141,8 @@ def test_ten_reloads_refuse_nothing_cut_nothing_and_lose_nothing(lab: Lab, runni
         for caller in callers:
             caller.stop()
         until(lambda: len(running.workers()) == 1)
-        assert running.children() == {running.workers()[0]: "S"}
+        until(lambda: list(running.children()) == running.workers())
+        assert "Z" not in running.children().values()
         made = sum(caller.made for caller in callers)
         until(lambda: running.counter("istio_tcp_connections_closed_total") == made)
         until(lambda: running.log.count("connection complete") >= made)  # records travel in batches, after the numbers

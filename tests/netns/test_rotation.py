@@ -37,7 +37,7 @@ def test_a_hundred_rotations_and_a_new_root_under_traffic(lab: Lab, tmp_path: Pa
             early = estate.command("ca", "rotate", "finish", check=False)
             assert early.returncode
             assert "certificates of the old root may live until" in early.stderr
-            until(lambda: not estate.rotation()["waiting"], 90)
+            until(lambda: not estate.rotation()["waiting"], 120)
             assert (
                 "nothing stands against `hostmesh ca rotate finish`" in estate.command("ca", "rotate", "status").stdout
             )
