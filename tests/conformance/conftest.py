@@ -19,7 +19,7 @@ from hostmesh.control.records import Records
 
 _numbers = itertools.count()
 
-LEASE = 3.0
+LEASE = 5.0
 """Seconds, of hosts at the control planes of tests."""
 
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from tests.conformance.conftest import Open
+from tests.support.patience import PATIENCE
 
 from hostmesh.control.records import ABSENT, Conflict, Record, Records
 
@@ -103,10 +104,10 @@ def test_what_is_held_is_seen_and_can_be_released(open_store: Open) -> None:
     store, changed = open_store(), threading.Semaphore(0)
     store.follow("alive/", lambda *_: changed.release())
     store.hold("alive/n1", "here")
-    assert changed.acquire(timeout=10)
+    assert changed.acquire(timeout=PATIENCE)
     assert values(store, "alive/") == {"alive/n1": "here"}
     store.release("alive/n1")
-    assert changed.acquire(timeout=10)
+    assert changed.acquire(timeout=PATIENCE)
     assert values(store, "alive/") == {}
 
 
