@@ -37,7 +37,11 @@ def must(*command: str | Path) -> str:
     return text
 
 
-def seconds_until(condition: Callable[[], object], limit: float) -> float:
+PATIENCE = 120.0
+"""Seconds, which only a failure spends."""
+
+
+def seconds_until(condition: Callable[[], object], limit: float = PATIENCE) -> float:
     """How long it took for something to become true on another host."""
     began = time.monotonic()
     while not condition():
@@ -64,7 +68,7 @@ class Hosts:
         """As its power button does; its files stay, and its units start after this."""
         before = Host(self.lab, host).leader()
         self.run(host, "systemctl", "reboot")
-        seconds_until(lambda: Host(self.lab, host).leader() not in (None, before), 30)
+        seconds_until(lambda: Host(self.lab, host).leader() not in (None, before))
 
     def shows(self, host: str, unit: str, name: str) -> str:
         """A property of a unit; empty while the host boots."""

@@ -21,7 +21,7 @@ from tests.e2e.hosts import ROOT, Hosts, attempt, must, seconds_until
 from tests.e2e.sources import former as make_former
 from tests.e2e.sources import sources
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 DAY = Path(__file__).parent / "day"
 LAB = Lab("day")
@@ -110,7 +110,7 @@ class Watch:
 
     def recovered(self) -> None:
         """All streams are there again, and new connections are answered."""
-        seconds_until(lambda: traffic().alive == STREAMS, 30)
+        seconds_until(lambda: traffic().alive == STREAMS)
         self.before = self.settle()
 
 
@@ -170,7 +170,7 @@ def watch(pristine: set[str], former: Path) -> Watch:
     assert pristine
     play_former("site", former)
     HOSTS.must("mesh2", "systemctl", "start", "load.service")
-    seconds_until(lambda: HOSTS.run("mesh2", "cat", "/run/load/state.json") and traffic().alive == STREAMS, 60)
+    seconds_until(lambda: HOSTS.run("mesh2", "cat", "/run/load/state.json") and traffic().alive == STREAMS)
     status = json.loads(HOSTS.must("mesh2", "hostmesh", "connections", "--direction", "outbound", "-o", "json"))
     (state,) = status.values()
     assert {one["protocol"] for one in state["connections"]["outbound"]} == {"HBONE"}
@@ -185,7 +185,7 @@ def test_a_reload_harms_nothing(watch: Watch) -> None:
     for host in ("mesh1", "mesh2"):
         HOSTS.must(host, "tee", "/etc/hostmesh/conf.d/test.yaml", stdin=b"log: {level: debug}\n")
         HOSTS.must(host, "systemctl", "reload", "hostmesh-agent")
-    seconds_until(lambda: all(HOSTS.status(host)["ready"] for host in ("mesh1", "mesh2")), 60)
+    seconds_until(lambda: all(HOSTS.status(host)["ready"] for host in ("mesh1", "mesh2")))
     watch.unharmed("change of settings")
 
 
@@ -304,7 +304,7 @@ def test_a_crash_is_over_in_five_seconds(watch: Watch, victim: str) -> None:
     pid = main if victim == "main" else str(HOSTS.status("mesh2")["workers"][0]["pid"])
     HOSTS.must("mesh2", "kill", "-KILL", pid)
     before = traffic()
-    took = seconds_until(lambda: traffic().answered > before.tried + 5, 20)
+    took = seconds_until(lambda: traffic().answered > before.tried + 5)
     say(f"kill -9 of {victim}: new connections are answered after {took:.1f} s")
     watch.recovered()
 
@@ -318,11 +318,11 @@ def test_a_loop_that_hangs_is_restarted(watch: Watch) -> None:
     watch.accepted("restart with another watchdog")
     before = HOSTS.shows("mesh2", AGENT, "NRestarts")
     HOSTS.must("mesh2", "kill", "-STOP", HOSTS.shows("mesh2", AGENT, "MainPID"))
-    took = seconds_until(lambda: HOSTS.shows("mesh2", AGENT, "NRestarts") != before, 60)
+    took = seconds_until(lambda: HOSTS.shows("mesh2", AGENT, "NRestarts") != before)
     say(f"a main that hangs is started again after {took:.1f} s, with 8 s of patience")
     assert "Watchdog timeout" in HOSTS.must("mesh2", "journalctl", f"--unit={AGENT}", "--boot", "--no-pager")
     HOSTS.must("mesh2", "sh", "-c", f"rm -r {Path(drop_in).parent} && systemctl daemon-reload")
-    seconds_until(lambda: HOSTS.status("mesh2").get("ready"), 30)
+    seconds_until(lambda: HOSTS.status("mesh2").get("ready"))
     watch.recovered()
 
 
@@ -331,14 +331,14 @@ def test_a_boot_is_safe_whatever_the_agent_does(watch: Watch) -> None:
     broken = "/etc/hostmesh/conf.d/broken.yaml"
     HOSTS.must("mesh1", "tee", broken, stdin=b"nonsense: true\n")
     HOSTS.reboot("mesh1")
-    seconds_until(lambda: attempt("ssh", "-F", LAB.ssh_config, "mesh1", "true")[0] == 0, 30)
-    seconds_until(lambda: HOSTS.shows("mesh1", "echo.service", "ConditionTimestamp"), 60)
-    seconds_until(lambda: HOSTS.shows("mesh1", "echo.service", "ActiveState") == "failed", 60)
+    seconds_until(lambda: attempt("ssh", "-F", LAB.ssh_config, "mesh1", "true")[0] == 0)
+    seconds_until(lambda: HOSTS.shows("mesh1", "echo.service", "ConditionTimestamp"))
+    seconds_until(lambda: HOSTS.shows("mesh1", "echo.service", "ActiveState") == "failed")
     assert HOSTS.shows("mesh1", AGENT, "ActiveState") != "active"
 
     HOSTS.must("mesh1", "rm", broken)
     HOSTS.reboot("mesh1")
-    seconds_until(lambda: HOSTS.shows("mesh1", "echo.service", "ActiveState") == "active", 60)
+    seconds_until(lambda: HOSTS.shows("mesh1", "echo.service", "ActiveState") == "active")
     ready = int(HOSTS.shows("mesh1", AGENT, "ActiveEnterTimestampMonotonic"))
     assert 0 < ready < int(HOSTS.shows("mesh1", "echo.service", "ExecMainStartTimestampMonotonic"))
     before = HOSTS.must("mesh1", "systemctl", "list-dependencies", "--after", "--plain", "ssh.service").split()

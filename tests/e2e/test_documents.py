@@ -22,7 +22,7 @@ from lab.instance import Lab
 from tests.e2e.hosts import ROOT, Hosts, must, seconds_until
 from tools.document_blocks import Block, blocks
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 LAB = Lab("documents")
 HOSTS = Hosts(LAB)
@@ -58,7 +58,7 @@ class Reader:
         if where != "controller":
             typed = ["ssh", "-F", str(LAB.ssh_config), PLACES[where], f"cd {FOLDER} && {command}"]
         return subprocess.run(
-            typed, cwd=self.controller, env=self.ansible(), capture_output=True, text=True, check=False, timeout=120
+            typed, cwd=self.controller, env=self.ansible(), capture_output=True, text=True, check=False, timeout=600
         )
 
     def put(self, name: str, text: str) -> None:
@@ -146,6 +146,6 @@ def test_what_the_documents_say_can_be_done(reader: Reader) -> None:
     wrong = list(reader.read(first[-1]))
     assert not wrong, "\n".join(wrong)
     for host in PLACES.values():
-        seconds_until(lambda host=host: not HOSTS.run(host, "nft", "list", "tables"), 5)  # type: ignore[misc]
+        seconds_until(lambda host=host: not HOSTS.run(host, "nft", "list", "tables"))  # type: ignore[misc]
         assert "127.0.15.53" not in HOSTS.must(host, "cat", "/etc/resolv.conf")
         assert HOSTS.run(host, "sh", "-c", "ls -d /opt/hostmesh /etc/hostmesh /var/lib/hostmesh* 2>/dev/null") == ""

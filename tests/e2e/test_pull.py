@@ -18,7 +18,7 @@ import pytest
 from lab.instance import Lab
 from tests.e2e.hosts import ROOT, Hosts, must, seconds_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 LAB = Lab("pull")
 HOST = "solo1"
@@ -111,7 +111,7 @@ def test_a_host_without_a_network_takes_itself_into_the_mesh(repository: Path) -
     git(repository, "commit", "--all", "--quiet", "--message=Take sleep in")
     ship([(repository / ".git", "/srv/estate.git")])
     pull()
-    seconds_until(lambda: HOSTS.status(HOST).get("ready"), 30)
+    seconds_until(lambda: HOSTS.status(HOST).get("ready"))
     assert len(HOSTS.status(HOST)["workloads"]) == 2
     request = b'{"get": "http://10.236.0.11:8080/"}'
     answer = json.loads(HOSTS.must(HOST, "nc", "-NU", "/run/sleep/control.sock", stdin=request))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import hpack
+from tests.support.patience import PATIENCE
 
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.headers import TABLE_SIZE_ZERO, encode
@@ -106,7 +107,7 @@ class Relay:
             # The other thread may wait for the client: what is only closed here stays open there.
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-            up.join(10)
+            up.join(PATIENCE)
 
     def _up(self, client: socket.socket, server: ssl.SSLSocket) -> None:
         rewriter = Rewriter(self._authority)
@@ -123,7 +124,7 @@ class Relay:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE)
 
     def __enter__(self) -> Self:
         return self

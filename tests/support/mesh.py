@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.addresses import free_port
+from tests.support.patience import PATIENCE
 from tests.support.records import records
 
 from hostmesh.control.ads import AdsService
@@ -48,7 +50,7 @@ class Mesh:
         self.max_ttl = max_ttl
         self.node_ttl = node_ttl
         self.registered: dict[str, set[Identity]] = {}
-        self.port = 0
+        self.port = free_port()  # one that a server which starts again still finds free
         self.clock: Callable[[], float] = time.time
         self.open()
 
@@ -137,7 +139,7 @@ async def background(*tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait, twenty seconds at most, for something that another task brings about."""
-    async with asyncio.timeout(20):
+    """Wait, as long as the patience lasts, for something that another task brings about."""
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # what is waited for has no event of its own
             await asyncio.sleep(0.005)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HOST = os.environ["TARGET"]
 PORT = 7000
-RATE, STREAMS, LIMIT, PATIENCE = 20, 200, 1800, 15
+RATE, STREAMS, LIMIT, PATIENCE = 20, 200, 1800, 30
 STATE = Path("/run/load/state.json")
 
 

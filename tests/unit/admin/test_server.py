@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 
 from hostmesh.admin import server
 from hostmesh.admin.app import ANY, GET, App, BadRequest, Request, Response, Route, encoding, parse
@@ -40,7 +41,7 @@ async def say(*parts: bytes, app: App = APP, end: bool = True) -> bytes:
             await writer.drain()
         if end:
             writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         return answer
 
@@ -162,7 +163,7 @@ def test_more_connections_than_a_door_has_room_for_wait(monkeypatch: pytest.Monk
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(reader.readexactly(1), 0.1)
             silent[0][1].close()
-            answer = await asyncio.wait_for(reader.read(), 10)
+            answer = await asyncio.wait_for(reader.read(), PATIENCE)
             for _, other in (*silent, (reader, writer)):
                 other.close()
             return answer
@@ -195,7 +196,7 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
             _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
             writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     await until_cut_off()
                     while descriptors() > before + 1:  # the client's
                         await asyncio.sleep(0.01)
@@ -216,7 +217,7 @@ def test_an_answer_on_its_way_is_finished_and_not_waited_for_any_longer(monkeypa
         return Response("done\n")
 
     async def run() -> bytes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             async with serving(App(Route("/", GET, slow)), ["127.0.0.1"], 0, "test") as port:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

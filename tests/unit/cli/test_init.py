@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from tests.support.patience import PATIENCE
 
 from hostmesh import _RELEASE, _version
 from hostmesh.cli import _COMMANDS, main
@@ -58,7 +59,9 @@ def test_a_command_loads_what_it_needs(words: tuple[str, ...], unneeded: tuple[s
     """Completion and --help run on every keystroke of somebody."""
     code = f"import sys\nfrom hostmesh.cli import main\nmain([*{words}, '--help'], standalone_mode=False)\n"
     heavy = f"print([name for name in {unneeded} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 

@@ -14,6 +14,7 @@ import pytest
 from grpclib.client import Stream
 from grpclib.protocol import H2Protocol
 from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until, workload
+from tests.support.patience import PATIENCE
 
 from hostmesh.control.ads import AdsService, ConnectedNode
 from hostmesh.control.aliases import Aliases, node_alias
@@ -48,7 +49,7 @@ class Client:
         )
 
     async def hear(self) -> DeltaDiscoveryResponse | None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await self._stream.recv_message()
 
     async def answer(self, ack: bool = True) -> tuple[str, dict[str, str], list[str]]:

@@ -15,11 +15,12 @@ import yaml
 from tests.support.addresses import free_port
 from tests.support.control_plane import command, configure, control_plane
 from tests.support.documents import document
+from tests.support.patience import PATIENCE
 
 
 def start(config: Path) -> tuple[int, str]:
     """Exit status and output of a start that is to fail."""
-    done = subprocess.run(command(config), capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command(config), capture_output=True, text=True, timeout=PATIENCE, check=False)
     return done.returncode, done.stderr
 
 
@@ -59,7 +60,7 @@ def test_a_reload_takes_over_what_needs_no_restart(tmp_path: Path) -> None:
         settings |= {"extensionProviders": [provider], "trust_domain": "example.org"}
         running.config.write_text(yaml.safe_dump(settings))
         running.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while warned():
             assert time.monotonic() < deadline
         output = running.stop()
@@ -106,7 +107,7 @@ def test_files_are_followed(tmp_path: Path, broken: bool) -> None:
         (running.documents / "a.yaml").write_text(text.replace("address", "adress") if broken else text)
 
         async def change() -> dict[str, object]:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     found: dict[str, object] = running.client.status()["documents"]
                     if found["problems"] or found["objects"]:

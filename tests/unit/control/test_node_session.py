@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import document
+from tests.support.patience import PATIENCE
 
 from hostmesh.identity.ca_client import CaClient
 from hostmesh.identity.enrolment import EnrolmentRefused, enrol
@@ -47,7 +48,7 @@ async def session(running: RunningControlPlane, path: Path) -> None:
     plane = ControlPlane(endpoint, root, store.files)
     updates: asyncio.Queue[XdsUpdate] = asyncio.Queue()
     client = XdsClient(plane, NodeInfo("mesh1", "10.0.0.1"), updates.put_nowait)
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(PATIENCE):
         following = tasks.create_task(client.run())
         assert decode_trust((await updates.get()).trust).roots_pem == root.read_bytes()
         first = await updates.get()

@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpclib.client import Stream
 from grpclib.const import Status
 from tests.support.mesh import Mesh, until, workload
+from tests.support.patience import PATIENCE
 
 from hostmesh.control.snapshot import SnapshotMaker
 from hostmesh.model.address import NamespacedHostname, NetworkAddress
@@ -66,7 +67,7 @@ class Ztunnel:
 
     async def hear(self, nack: str = "") -> tuple[str, list[str], list[str]]:
         """The next response's type, names and removals; answered."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             response = await self._stream.recv_message()
         assert response is not None
         assert response.nonce, "an answer to no nonce would look like a new wildcard"

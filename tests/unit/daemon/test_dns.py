@@ -12,6 +12,7 @@ from pathlib import Path
 import dns.message
 import dns.rcode
 import pytest
+from tests.support.addresses import free_port
 from tests.support.mesh import background, until
 
 from hostmesh.daemon import dns as server
@@ -100,12 +101,6 @@ def test_the_next_server_is_asked_where_one_does_not_answer_or_cannot(
             return found
 
     assert asyncio.run(run()) == answer
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def descriptors() -> int:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
+from tests.support.patience import PATIENCE
+
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.workers import ProxyWorkers, WorkerHooks
@@ -49,7 +51,7 @@ def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
         )
         config = ProxyConfig(mark=None, certificate_wait=0.1).to_json()
         workers = ProxyWorkers(1, worker_pb2.Start(config_json=config), [], hooks, user=None)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(workers.run()), tasks.create_task(doors.run())]
             while not workers.ready:
                 await asyncio.sleep(0.02)
@@ -105,10 +107,10 @@ def test_every_question_is_answered() -> None:
         doors = Doors(supply)
         namespace, _ = opened(7, 1)
         heard: list[tuple[int, bool, int]] = []
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(doors.run())
             with doors.channel() as worker:
-                worker.settimeout(5)
+                worker.settimeout(PATIENCE)
                 doors.follow([namespace])
                 await receive(worker)
                 for id_, ipv6, count in ((7, False, 3), (7, True, 3), (8, False, 3), (7, False, 1000)):

@@ -11,6 +11,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
 from tests.support.addresses import free_port
 from tests.support.mesh import Mesh, until
+from tests.support.patience import PATIENCE
 
 from hostmesh.daemon.lease import LeaseClient
 from hostmesh.health.judge import Standing
@@ -59,7 +60,7 @@ def test_a_control_plane_without_leases_is_left_in_peace() -> None:
         port = free_port()
         await server.start("127.0.0.1", port)
         try:
-            async with asyncio.timeout(10), Channel("127.0.0.1", port) as channel:
+            async with asyncio.timeout(PATIENCE), Channel("127.0.0.1", port) as channel:
                 await LeaseClient(dict).keep(channel)
         finally:
             server.close()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.support.patience import PATIENCE
 
 from hostmesh.daemon import names as module
 from hostmesh.daemon.names import LIFETIME, RETRY, NameResolver, look_up
@@ -26,13 +27,13 @@ class Desk:
     def look_up(self, hostname: str) -> list[str]:
         self.looked_up.append(hostname)
         if hostname == "stuck.example":
-            assert self.stuck.wait(10)
+            assert self.stuck.wait(PATIENCE)
         if hostname == "nowhere.example":
             raise socket.gaierror(-2, "Name or service not known")
         return ["192.0.2.1"]
 
     async def answered(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(self.answers) < count:
                 await asyncio.sleep(0.01)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.host_keys import HostKeys
 from tests.support.mesh import TRUST_DOMAIN, Mesh, background, until
+from tests.support.patience import PATIENCE
 
 from hostmesh.daemon import node as node_module
 from hostmesh.daemon.node import Membership
@@ -81,7 +82,7 @@ class Host:
         return self.membership.keep(self.note)
 
     async def join(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.membership.join()
 
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 from hostmesh.enrolment.attachments import Attachments
 from hostmesh.enrolment.cni_server import SOCKET_NAME, CniServer
 
@@ -65,7 +67,7 @@ def test_a_descriptor_that_nobody_wants_is_closed(tmp_path: Path) -> None:
                 assert os.read(reading, 1) == b""
                 os.close(reading)
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
 def test_out_of_descriptors_it_goes_on(tmp_path: Path) -> None:
@@ -82,4 +84,4 @@ def test_out_of_descriptors_it_goes_on(tmp_path: Path) -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert await answer(client) == ""
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.host_keys import HostKeys, running_helper
+from tests.support.patience import PATIENCE
 
 from hostmesh.enrolment.host_key_helper import signatures
 from hostmesh.identity.host_key import HostKeySigner, HostKeyUnavailable
@@ -62,7 +63,7 @@ def test_nothing_but_enrolments_is_signed(tmp_path: Path, request_line: bytes) -
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
             connection.sendall(request_line)
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE)
             answer = connection.makefile("rb").readline()
         assert json.loads(answer)["signatures"] == []
         with pytest.raises(ValueError, match=r"\w"):

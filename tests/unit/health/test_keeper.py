@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.support.patience import PATIENCE
+
 from hostmesh.health.keeper import HealthKeeper
 from hostmesh.model.health import Check, ExecProbe, HttpProbe, TcpProbe, Verdict
 
@@ -41,7 +43,7 @@ def test_verdicts_follow_the_workloads() -> None:
                 network.changed.clear()
                 await network.changed.wait()
 
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(keeper.run())
             await until(a=Verdict.HEALTHY, b=Verdict.HEALTHY)
             network.up.discard(1)

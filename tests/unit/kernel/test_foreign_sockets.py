@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from tests.support.patience import PATIENCE
 
 from hostmesh.kernel.foreign_sockets import shut_down
 
@@ -28,7 +29,7 @@ def child() -> Iterator[tuple[subprocess.Popen[str], list[socket.socket]]]:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        ends = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
+        ends = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in range(2)]
         assert process.stdout.readline() == "ready\n"
         try:
             yield process, ends

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from tests.support.hbone_peer import dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import CONFIG, Mesh, assert_reset, echo, workload
 
@@ -164,7 +165,7 @@ def test_a_waypoint_asks_whom_it_is_for(mesh: Mesh) -> None:
 def socks(mesh: Mesh, hostname: str, port: int) -> bytes:
     """What a captured application gets that names its destination: the answer to its request, and an echo."""
     listener = mesh.client.listen("socks5", "127.0.0.1")
-    with socket.create_connection((str(listener.ip), listener.port), timeout=5) as sock:
+    with socket.create_connection((str(listener.ip), listener.port), timeout=PATIENCE) as sock:
         sock.sendall(b"\x05\x01\x00\x05\x01\x00\x03" + bytes([len(hostname)]) + hostname.encode())
         sock.sendall(port.to_bytes(2, "big"))
         data = sock.recv(2) + sock.recv(10, socket.MSG_WAITALL)

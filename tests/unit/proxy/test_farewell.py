@@ -8,6 +8,7 @@ import threading
 import h2.events
 import pytest
 from tests.support.hbone_peer import Peer, PeerServer, dial
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import Mesh, fresh_ip, receive_all, workload
 
@@ -34,7 +35,7 @@ def test_a_server_that_drains_lets_its_client_read_and_close() -> None:
             peer.h2.increment_flow_control_window(8 << 20, stream)
             peer.flush()
             mesh.server.main.wait_logs(1)  # all of it has been taken from the application
-            mesh.server.call(lambda: mesh.server.server.drain(20.0, drained.set))
+            mesh.server.call(lambda: mesh.server.server.drain(PATIENCE, drained.set))
             heard = bytearray()
             while b"\x00\x00\x08\x07" not in heard[-17:] or len(heard) < FITS:
                 heard += peer.sock.recv(1 << 16)
@@ -44,7 +45,7 @@ def test_a_server_that_drains_lets_its_client_read_and_close() -> None:
             assert len(heard) > FITS
             assert heard[-17:].startswith(b"\x00\x00\x08\x07"), "GOAWAY is its last word"
             assert not drained.is_set()
-        assert drained.wait(10)
+        assert drained.wait(PATIENCE)
 
 
 def test_an_application_gets_what_came_before_the_tunnel_ended() -> None:
@@ -75,7 +76,7 @@ def test_an_application_gets_what_came_before_the_tunnel_ended() -> None:
         with mesh.dial() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
             sock.shutdown(socket.SHUT_WR)
-            assert gone.wait(10)
+            assert gone.wait(PATIENCE)
             mesh.thread.settle()
             assert len(receive_all(sock)) == WINDOW
         assert mesh.client.main.wait_logs(1)[0].level == "info"

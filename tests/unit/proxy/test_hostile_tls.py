@@ -183,7 +183,7 @@ def client_hello(mesh: Mesh) -> bytes:
 
 def test_a_thousand_half_open_handshakes_stand_in_nobodys_way() -> None:
     """Open connections go on, new ones and new tunnels are made, and all of the thousand are gone after their time."""
-    patient = replace(CONFIG, handshake_timeout=3.0)
+    patient = replace(CONFIG, handshake_timeout=8.0)
     with Mesh(server_config=patient, client_tls=BundledTls(), server_tls=BundledTls()) as mesh, mesh.app(echo) as app:
         with mesh.connect(app.port) as before:
             socks = half_open(mesh, client_hello(mesh), 1000)

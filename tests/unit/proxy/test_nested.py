@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import CONFIG, App, Host, Mesh, assert_reset, echo, fresh_ip, pattern, receive_all, workload
 
@@ -112,7 +113,7 @@ def world(sans: tuple[str, ...]) -> Iterator[World]:
 def _drained(host: Host) -> None:
     done = threading.Event()
     host.call(lambda: host.server.drain(0.0, done.set))
-    assert done.wait(10)
+    assert done.wait(PATIENCE)
 
 
 def test_bytes_go_both_ways_and_each_way_ends_on_its_own(world: World) -> None:

@@ -420,7 +420,7 @@ def test_no_answer_to_a_connect_is_a_failure_after_a_while() -> None:
         done.set()
         peer.wait(h2.events.ConnectionTerminated)
 
-    config = replace(CONFIG, connect_timeout=0.1, handshake_timeout=1.0)
+    config = replace(CONFIG, connect_timeout=0.1, handshake_timeout=3.0)
     with Foreign(serve, config) as world:
         assert_reset(world.mesh.dial)
         assert done.wait(PATIENCE)

@@ -65,7 +65,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield World(mesh, alice, bob)
 
 
-AT_ONCE = 5.0
+AT_ONCE = 9.0
 """Seconds: a bound for a busy machine, yet below whatever looks from time to time, as keepalive does."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority, now
 from tests.support.proxy import Host, Mesh, echo
 
@@ -55,7 +56,9 @@ class Traffic:
         """Wait until that many further requests are through."""
         with self._progress:
             goal = self.done + count
-            assert self._progress.wait_for(lambda: self.done >= goal, 10), f"stuck at {self.done}: {self.failures}"
+            assert self._progress.wait_for(lambda: self.done >= goal, PATIENCE), (
+                f"stuck at {self.done}: {self.failures}"
+            )
 
     @contextmanager
     def flowing(self) -> Iterator[Traffic]:
@@ -66,7 +69,7 @@ class Traffic:
         finally:
             self._stop.set()
             for thread in self._threads:
-                thread.join(10)
+                thread.join(PATIENCE)
         assert self.failures == []
 
 

@@ -11,6 +11,7 @@ import h2.events
 import pytest
 from tests.support.foreign import Foreign
 from tests.support.hbone_peer import Peer
+from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE
 from tests.support.proxy import App, Mesh, echo, fresh_ip, receive_all
 
@@ -160,7 +161,7 @@ def test_an_application_that_is_gone_before_the_answer_is_noticed() -> None:
     def serve(peer: Peer, number: int) -> None:
         del number
         stream, _ = heard(peer, len(WORDS))
-        gone.wait(10)
+        gone.wait(PATIENCE)
         accept(peer, stream)
         codes.append(peer.wait(h2.events.StreamReset, stream).error_code)  # type: ignore[attr-defined]
         told.set()
@@ -171,5 +172,5 @@ def test_an_application_that_is_gone_before_the_answer_is_noticed() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         sock.close()
         gone.set()
-        assert told.wait(10)
+        assert told.wait(PATIENCE)
         assert codes == [h2.errors.ErrorCodes.CONNECT_ERROR]

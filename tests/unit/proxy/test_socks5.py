@@ -23,7 +23,7 @@ SUCCESS = bytes.fromhex("05000001000000000000")
 
 @pytest.fixture
 def mesh() -> Iterator[Mesh]:
-    with Mesh(client_config=replace(CONFIG, handshake_timeout=1.0, certificate_wait=0.5)) as made:
+    with Mesh(client_config=replace(CONFIG, handshake_timeout=3.0, certificate_wait=0.5)) as made:
         yield made
 
 

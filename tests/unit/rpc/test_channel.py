@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from pathlib import Path
 
 import pytest
 from tests.support.addresses import free_port
 from tests.support.mesh import Mesh, until
+from tests.support.patience import PATIENCE
 from tests.support.records import records
 
 from hostmesh.control.ca import CertificateAuthority
@@ -24,7 +24,7 @@ DAY = 86400.0
 
 async def call(control_plane: ControlPlane) -> None:
     async with control_plane.connect() as channel:
-        await IstioCertificateServiceStub(channel).CreateCertificate(IstioCertificateRequest(), timeout=5)
+        await IstioCertificateServiceStub(channel).CreateCertificate(IstioCertificateRequest(), timeout=PATIENCE)
 
 
 async def failure(control_plane: ControlPlane) -> tuple[Failure, str]:
@@ -38,8 +38,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
     async def main() -> None:
         mesh = Mesh(tmp_path)
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            mesh.port = closed.getsockname()[1]
+        mesh.port = free_port()
         kind, text = await failure(mesh.anonymous())
         assert kind is Failure.UNREACHABLE
         assert text.startswith(
@@ -138,7 +137,7 @@ def test_the_server_goes_away(tmp_path: Path) -> None:
         async with control_plane.connect() as channel:
             await until(lambda: channel._protocol.heard)
             await mesh.server.stop()
-            await IstioCertificateServiceStub(channel).CreateCertificate(IstioCertificateRequest(), timeout=5)
+            await IstioCertificateServiceStub(channel).CreateCertificate(IstioCertificateRequest(), timeout=PATIENCE)
 
     async def main() -> None:
         mesh = Mesh(tmp_path)
@@ -194,7 +193,9 @@ def test_a_control_plane_that_is_lost_is_left(tmp_path: Path) -> None:
             async def lose() -> None:
                 async with plane.connect() as channel:
                     await mesh.server.stop()
-                    await IstioCertificateServiceStub(channel).CreateCertificate(IstioCertificateRequest(), timeout=5)
+                    await IstioCertificateServiceStub(channel).CreateCertificate(
+                        IstioCertificateRequest(), timeout=PATIENCE
+                    )
 
             with pytest.raises(ControlPlaneError):
                 await lose()

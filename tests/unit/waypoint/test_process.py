@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.mesh import background, until
+from tests.support.patience import PATIENCE
 
 from hostmesh.waypoint.envoy import EnvoyMissing
 from hostmesh.waypoint.process import EnvoyProcess
@@ -73,7 +74,7 @@ class Runs:
             return False
 
     async def served(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await self.serves():
                 await asyncio.sleep(0.02)
 
