@@ -27,8 +27,10 @@ def upgrade(tmp_path: Path) -> Path:
         (collection / "roles" / "_common" / name).resolve().mkdir(parents=True)
     (collection / "galaxy.yml").write_text((ROOT / "galaxy.yml").read_text())
     (collection / "roles" / "_common" / "tasks" / "upgrade.yml").write_text(TASKS)
+    (collection / "roles" / "_common" / "tasks" / "variables.yml").write_text("[]\n")
+    for name in ("upgrade.yml", "variables.yml"):
+        (collection / "playbooks" / name).write_text((ROOT / "playbooks" / name).read_text())
     playbook = collection / "playbooks" / "upgrade.yml"
-    playbook.write_text((ROOT / "playbooks" / "upgrade.yml").read_text())
     groups = {"hostmesh_control_plane": ["cp1", "cp2"], "hostmesh_agents": AGENTS}
     hosts = {
         name: {"hosts": {host: {"ansible_connection": "local"} for host in group}} for name, group in groups.items()
