@@ -63,6 +63,10 @@ options:
     description: Text of the drop-in for services that start although they cannot be captured.
     type: str
     default: ""
+  drop_in_socket:
+    description: Text of the drop-in for socket units of the services; they get none if it is empty.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Says what would change.
@@ -106,8 +110,9 @@ withdrawn:
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -119,6 +124,18 @@ UNIT_LINE = re.compile(r"^  unit: (\S+)$", re.MULTILINE)
 
 
 HOSTMESH = Path("/usr/local/bin/hostmesh")
+
+
+class DropIns(NamedTuple):
+    """What stands beside services, and beside their socket units where there is anything to say."""
+
+    service: str
+    start_anyway: str = ""
+    held: str = ""
+
+    def socket(self, start_anyway: bool) -> str:
+        """As a service's: what fails stops the unit, or is passed over."""
+        return self.held.replace("ExecStartPre=+", "ExecStartPre=-+") if start_anyway else self.held
 
 
 def unit_of(workload: dict[str, Any]) -> str:
@@ -162,20 +179,31 @@ def drop_in_path(unit: str) -> Path:
     return UNITS / f"{unit}.d" / DROP_IN
 
 
-def plan(workloads: list[dict[str, Any]], drop_in: str, start_anyway: str = "") -> dict[Path, str | None]:
-    """Every file that has to be as given; None for one that has to be absent."""
+def plan(
+    workloads: list[dict[str, Any]],
+    drop_ins: DropIns,
+    sockets: Callable[[str], set[str]] = lambda _: set(),
+) -> dict[Path, str | None]:
+    """Every file that has to be as given; None for one that has to be absent.
+
+    Args:
+        workloads: those of the host.
+        drop_ins: what stands beside units.
+        sockets: names of the socket units of a service.
+    """
     before = written_before()
     wanted: dict[Path, str | None] = {
         WORKLOADS / f"{one['namespace']}.{one['name']}.yaml": enrolment(one) for one in workloads
     }
     units = {unit_of(one): one for one in workloads if unit_of(one)}
-    wanted |= {
-        drop_in_path(unit): start_anyway if one.get("on_capture_failure") == "start" else drop_in
-        for unit, one in units.items()
-        if not unit.endswith(".slice")
-    }
+    for unit, one in units.items():
+        if not unit.endswith(".slice"):
+            anyway = one.get("on_capture_failure") == "start"
+            wanted[drop_in_path(unit)] = drop_ins.start_anyway if anyway else drop_ins.service
+            wanted |= {drop_in_path(name): drop_ins.socket(anyway) for name in sorted(sockets(unit))}
     gone = [path for path in before if path not in wanted]
-    return {**wanted, **dict.fromkeys([*gone, *map(drop_in_path, units_of(before) - set(units))])}
+    left = {name for unit in units_of(before) for name in (unit, *sockets(unit))}
+    return {**dict.fromkeys([*gone, *map(drop_in_path, left)]), **wanted}
 
 
 def current(path: Path) -> str | None:
@@ -195,6 +223,14 @@ def put(path: Path, text: str | None) -> None:
     fresh.write_text(text, encoding="utf-8")
     fresh.chmod(0o644)
     fresh.replace(path)
+
+
+def socket_units(module: AnsibleModule, unit: str) -> set[str]:
+    """Socket units of a service: those that systemd knows, and the one that would have its name."""
+    if not unit.endswith(".service"):
+        return set()
+    _, said, _ = module.run_command(["systemctl", "show", "--property=TriggeredBy", "--value", "--", unit], True)
+    return {name for name in said.split() if name.endswith(".socket")} | {unit.removesuffix(".service") + ".socket"}
 
 
 def check_units(module: AnsibleModule, units: set[str]) -> None:
@@ -269,14 +305,18 @@ def main() -> None:
             "workloads": {"type": "list", "elements": "dict", "required": True, "options": fields},
             "drop_in": {"type": "str", "required": True},
             "drop_in_start_anyway": {"type": "str", "default": ""},
+            "drop_in_socket": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     workloads: list[dict[str, Any]] = module.params["workloads"]
     check_duplicates(module, workloads)
     units, before = {unit_of(one) for one in workloads} - {""}, units_of(written_before())
-    drop_in, start_anyway = (module.params[name].rstrip("\n") + "\n" for name in ("drop_in", "drop_in_start_anyway"))
-    changes = {path: text for path, text in plan(workloads, drop_in, start_anyway).items() if current(path) != text}
+    names = ("drop_in", "drop_in_start_anyway", "drop_in_socket")
+    drop_ins = DropIns(*(module.params[name].rstrip("\n") + "\n" for name in names))
+    sockets = (lambda unit: socket_units(module, unit)) if drop_ins.held.strip() else (lambda _: set())
+    planned = plan(workloads, drop_ins, sockets)
+    changes = {path: text for path, text in planned.items() if current(path) != text}
     if units - before:
         check_units(module, units - before)
     if any(path.parent == WORKLOADS for path in changes):

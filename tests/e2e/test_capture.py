@@ -246,6 +246,14 @@ def test_what_systemd_listens_on_for_a_service() -> None:
             assert run("mesh1", "systemctl", "is-active", "lazy.service") == before
             seconds_until(lambda: run("mesh2", "sh", "-c", "systemctl start eager.service && echo reached") != "")
             assert run("mesh1", "systemctl", "is-active", "lazy.service") == "active\n"
+        # as at a boot: systemd listens, and neither the agent nor its rules are there
+        run("mesh1", "sh", "-ec", "systemctl stop hostmesh-agent lazy.service; /opt/hostmesh/current/remove-rules")
+        run("mesh1", "systemctl", "restart", "lazy.socket")
+        assert not plain_to_lazy()
+        run("mesh1", "systemctl", "start", "hostmesh-agent")
+        seconds_until(lambda: run("mesh2", "sh", "-c", "systemctl start eager.service && echo reached") != "")
+        seconds_until(lambda: "elements" not in run("mesh1", "nft", "list", "set", "inet", "hostmesh_held", "ports"))
+        assert not plain_to_lazy()
 
         def accesses() -> list[str]:
             log = run("mesh1", "journalctl", "--unit=hostmesh-agent", "--output=cat").splitlines()

@@ -147,6 +147,7 @@ class Capture:
             CaptureFailed, NetfilterError, RoutingUnavailable: the kernel refused.
             OSError: a directory cannot be written.
         """
+        held = self._held()
         reading = self._reader.read(opted_out, strict=strict)
         ruleset = compile_intent(self._reader.complete(reading.intent))
         # files first: a unit that starts meanwhile finds its own, and fails closed while the table is not there
@@ -155,6 +156,7 @@ class Capture:
             choose.remember(self._record, self._backend)
         self._write_unit_files(ruleset)
         changes = self._redirector.apply(ruleset)
+        self._view.release(held)
         changes += self._route_replies()
         changes += self._apply_others()
         changes += self._namespaces.refresh(reading.namespaces, self._settings.excluded_ports)
@@ -179,11 +181,15 @@ class Capture:
         """
         if self._wanted is None:
             return self._namespaces.reassert()
+        held = self._held()
+        if held:
+            self._reader.ask_again()
         ruleset = compile_intent(self._reader.complete(self._wanted.intent))
         if ruleset.intent.users or self._policed != [unit.sockets for unit in ruleset.units]:
             self._plan_policies(ruleset)  # their ports may be others now
         others = self._apply_others()
         changes = self._redirector.apply(ruleset)
+        self._view.release(held)
         routing = self._routing.apply(PROXY_MARK) if self._settings.original_source else ()
         return (*changes, *routing, *others, *self._namespaces.reassert())
 
@@ -249,6 +255,10 @@ class Capture:
     def rest(self) -> None:
         """End what helps; the next call starts it again."""
         self._redirector.rest()
+
+    def _held(self) -> frozenset[bytes]:
+        """What starts of socket units have closed until now: what they listen on is captured, and then it is opened."""
+        return self._view.held() if self._redirector.ending == Backend.NFT.value else frozenset()
 
     def _route_replies(self) -> tuple[str, ...]:
         """Applications that see foreign addresses answer to them; what an earlier setting left goes away."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hostmesh.enrolment.subjects import UidOf, uid_of
 from hostmesh.kernel import listeners as kernel_listeners
 from hostmesh.kernel import units as systemd_units
 from hostmesh.kernel.listeners import Listener
+from hostmesh.redirect import held as held_ports
 from hostmesh.redirect.failsafe import Facts, reserved
 from hostmesh.redirect.subjects import ListenerPorts, Network, Reserved
 
@@ -46,7 +47,10 @@ class CaptureSettings:
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """How this host is asked: systemd about units, users, listeners, and what the failsafe list is made of."""
+    """How this host is asked: systemd about units, users, listeners, and what the failsafe list is made of.
+
+    `held` are ports that starts of socket units have closed, and `release` opens them.
+    """
 
     show: enrolled_units.Show = systemd_units.show
     uid: UidOf = uid_of
@@ -54,3 +58,5 @@ class HostView:
     failsafe: Callable[[], Facts] = Facts
     receivers: Callable[[], Sequence[Listener]] = kernel_listeners.receivers
     sockets: ShowSockets = systemd_units.sockets
+    held: Callable[[], frozenset[bytes]] = held_ports.held
+    release: Callable[[Collection[bytes]], None] = held_ports.release

@@ -81,7 +81,7 @@ class Reader:
         self.host_ports: frozenset[int] = frozenset()
         self._ask_again: Callable[[], Iterable[CapturedUnit]] = tuple
         self._sockets: Mapping[str, Sockets] = {}
-        self._roots: frozenset[tuple[int, int]] = frozenset()
+        self._roots: frozenset[tuple[int, int]] | None = None
 
     def read(self, opted_out: OptedOut = nobody, *, strict: bool = False, keep: bool = True) -> Reading:
         """Read workloads.d, and find on this host what it names; changes nothing but the file of numbers.
@@ -150,6 +150,10 @@ class Reader:
             users = with_datagrams(users, running.values(), self._view.receivers())
         kept = self._settings.reserved(self._view.failsafe())
         return replace(intent, users=users, listening=listening, reserved=kept)
+
+    def ask_again(self) -> None:
+        """Have systemd asked at the next `complete`, whoever listens then."""
+        self._roots = None
 
     def _remember(
         self, enrolled: Iterable[workloads_d.Enrolled], numbers: Mapping[str, int], units: Iterable[CapturedUnit]

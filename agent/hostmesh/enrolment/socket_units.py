@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hostmesh.config.strict_yaml import Problem
-from hostmesh.enrolment.units import Located
+from hostmesh.enrolment.units import Located, has_drop_in
 from hostmesh.enrolment.workloads_d import Enrolled
 from hostmesh.kernel.listeners import Listener
 from hostmesh.kernel.units import SocketUnit
@@ -30,7 +30,8 @@ def assign(
         show: asks systemd about socket units.
 
     Returns:
-        The units, mistakes (what two workloads claim), and what systemd itself accepts, which is not captured.
+        The units, mistakes (what two workloads claim), and warnings: of what systemd itself accepts, which is not
+        captured, and of what lacks the drop-in that closes its ports until they are captured.
     """
     places = {one.key: one for one in enrolled}
     found = show(sorted({name for names in located.sockets.values() for name in names}))
@@ -38,12 +39,13 @@ def assign(
     ports = {port: one for one in places.values() for port in one.ports}
     units: list[CapturedUnit] = []
     mistakes: list[Problem] = []
-    accepted: list[Problem] = []
+    warnings: list[Problem] = []
     for unit in located.units:
         one = places[unit.workload.key]
         mine = [found[name] for name in located.sockets.get(one.key, ()) if name in found]
-        accepted += [_accepted(one, made) for made in mine if made.accepts]
+        warnings += [_accepted(one, made) for made in mine if made.accepts]
         handed = [made for made in mine if not made.accepts]
+        warnings += [_not_held(one, made) for made in handed if made.ports and not has_drop_in(made.drop_ins)]
         shared = [made for made in handed if owners.setdefault(made.name, one) is not one]
         mistakes += [_claimed(one, made.name, owners[made.name]) for made in shared]
         handed = [made for made in handed if made not in shared]
@@ -56,7 +58,7 @@ def assign(
             tuple(sorted({port for made in handed for port in made.datagrams})),
         )
         units.append(replace(unit, sockets=sockets))
-    return tuple(units), tuple(mistakes), tuple(accepted)
+    return tuple(units), tuple(mistakes), tuple(warnings)
 
 
 def still_systemds(
@@ -103,3 +105,8 @@ def _claimed(one: Enrolled, what: str, other: Enrolled) -> Problem:
 def _accepted(one: Enrolled, made: SocketUnit) -> Problem:
     why = f"{made.name} accepts connections itself (Accept=yes), for an instance each: inbound is not captured"
     return Problem(one.source, one.line, "capture.unit", f"{why}; next: let one service accept them (Accept=no)")
+
+
+def _not_held(one: Enrolled, made: SocketUnit) -> Problem:
+    why = f"{made.name} has no drop-in of hostmesh: whoever connects while it starts is captured five seconds later"
+    return Problem(one.source, one.line, "capture.unit", f"{why}; next: run the playbook, or see docs/capture.md")

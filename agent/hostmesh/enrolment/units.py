@@ -22,6 +22,7 @@ from hostmesh.redirect.subjects import CapturedUnit
 
 UNITS_DIRECTORY = Path("/run/hostmesh/units")
 PROGRAM = "/opt/hostmesh/current/bin/hostmesh"
+HOLD = "/opt/hostmesh/current/hold-sockets"
 DROP_IN_NAME = "50-hostmesh.conf"
 DROP_IN_TRIES = 10
 """Seconds that a start waits for rules which another tool has flushed: the agent puts them back sooner."""
@@ -78,9 +79,7 @@ def locate(
         units.append(CapturedUnit(workload_of(one, numbers, trust_domain, unit.name), unit.cgroup, scope))
         sockets[one.key] = tuple(name for name in unit.triggered_by if name.endswith(".socket"))
         # a slice has no start of its own
-        if unit.name.endswith(".service") and not any(
-            PurePosixPath(path).name == DROP_IN_NAME for path in unit.drop_ins
-        ):
+        if unit.name.endswith(".service") and not has_drop_in(unit.drop_ins):
             missing.append(unit.name)
     return Located(tuple(units), tuple(mistakes), tuple(missing), sockets)
 
@@ -105,6 +104,11 @@ def write_unit_files(directory: Path, wanted: Mapping[str, str]) -> None:
     for file in directory.iterdir():
         if file.suffix in _ENDINGS and file.name not in wanted:
             file.unlink()
+
+
+def has_drop_in(paths: Iterable[str]) -> bool:
+    """Whether ours is among the drop-ins in force."""
+    return any(PurePosixPath(path).name == DROP_IN_NAME for path in paths)
 
 
 def drop_in_path(unit: str, root: Path = Path("/etc/systemd/system")) -> Path:
@@ -142,6 +146,15 @@ Wants=hostmesh-agent.service
 
 [Service]
 ExecCondition=+/bin/sh -c '{script}'
+"""
+
+
+def socket_drop_in() -> str:
+    """The drop-in of every socket unit for which a captured service runs; a former version may have no such program."""
+    return f"""\
+# The ports of this unit are closed until hostmesh has captured them; it does not listen if they cannot be.
+[Socket]
+ExecStartPre=+/bin/sh -c 'if [ -e {HOLD} ]; then {HOLD} "%n"; fi'
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "ControlGroup", "Slice", "DropInPaths", "TriggeredBy")
 
-_SOCKET_PROPERTIES = ("Id", "LoadState", "ControlGroup", "Slice", "Accept", "Listen")
+_SOCKET_PROPERTIES = ("Id", "LoadState", "ControlGroup", "Slice", "DropInPaths", "Accept", "Listen")
 _INTERNET = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)(?:%\w+)?\]|(?P<v4>[0-9.]+)):(?P<port>\d+) \((?P<kind>\w+)\)")
 _KINDS = {"Stream": "tcp", "Datagram": "udp"}
 
@@ -42,7 +42,7 @@ class SocketUnit:
     """A `.socket` unit. Its listeners are made in its own cgroup, or by systemd itself (`cgroups`).
 
     `accepts` is Accept=yes: systemd takes the connections, and starts an instance for each. TCP `ports` and UDP
-    `datagrams` are of its internet addresses.
+    `datagrams` are of its internet addresses. `drop_ins` are the files in force.
     """
 
     name: str
@@ -50,6 +50,7 @@ class SocketUnit:
     cgroups: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     datagrams: tuple[int, ...] = ()
+    drop_ins: tuple[str, ...] = ()
 
 
 def show(units: Sequence[str]) -> dict[str, Unit]:
@@ -132,6 +133,7 @@ def parse_socket(block: str, root: str = "") -> SocketUnit | None:
         (str(PurePosixPath(root, "init.scope")), found.cgroup),
         tuple(sorted(ports["tcp"])),
         tuple(sorted(ports["udp"])),
+        found.drop_ins,
     )
 
 

@@ -28,7 +28,9 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
-INSTALLERS = tuple(Path(__file__).parent / name for name in ("install.sh", "activate.sh", "remove-rules.sh"))
+INSTALLERS = tuple(
+    Path(__file__).parent / name for name in ("install.sh", "activate.sh", "remove-rules.sh", "hold-sockets.sh")
+)
 KEPT_BUNDLES = 4
 IN_USE = 3600.0
 """Seconds for which an archive may be on its way to hosts after it was built or asked for."""

@@ -29,6 +29,7 @@ for shell in bash zsh fish; do
 done
 install -m 0755 "$bundle/activate.sh" "$target/activate"
 install -m 0755 "$bundle/remove-rules.sh" "$target/remove-rules"
+install -m 0755 "$bundle/hold-sockets.sh" "$target/hold-sockets"
 # Where SELinux decides what systemd may start, it goes by labels.
 if selinuxenabled 2>/dev/null; then restorecon -R /opt/hostmesh; fi
 touch "$target/.complete"

@@ -7,7 +7,8 @@ case "$(cat /var/lib/hostmesh/backend 2>/dev/null)" in
 iptables-* | python-iptables) "$(dirname "$(readlink -f "$0")")/bin/hostmesh" rules remove >/dev/null && removed=yes ;;
 esac
 rm -f /var/lib/hostmesh/backend
-for table in "inet hostmesh" "inet hostmesh_firewall" "inet hostmesh_dns" "inet hostmesh_probes" "bridge hostmesh_probes"; do
+for table in "inet hostmesh" "inet hostmesh_held" "inet hostmesh_firewall" "inet hostmesh_dns" "inet hostmesh_probes" \
+  "bridge hostmesh_probes"; do
   # shellcheck disable=SC2086 -- family and name
   if nft list table $table >/dev/null 2>&1; then
     # shellcheck disable=SC2086

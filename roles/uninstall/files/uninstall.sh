@@ -17,7 +17,7 @@ remove() {
 
 # First what would hold up the captured services, then the agent, then its rules: until those are gone, captured
 # services are refused connections; afterwards they connect as they did before there was a mesh.
-for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf; do
+for drop_in in /etc/systemd/system/*.service.d/50-hostmesh.conf /etc/systemd/system/*.socket.d/50-hostmesh.conf; do
   remove "$drop_in"
   rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true
 done

@@ -18,6 +18,7 @@ from hostmesh.enrolment.capture_settings import CaptureSettings, HostView
 from hostmesh.enrolment.reading import ask_host
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.listeners import Listener
+from hostmesh.kernel.netfilter import NetfilterError
 from hostmesh.kernel.units import SocketUnit, Unit
 from hostmesh.model.local import LocalWorkload
 from hostmesh.redirect.apply import Redirector
@@ -52,13 +53,20 @@ class Host:
     listening: list[Listener] = field(default_factory=list)
     sockets: Mapping[str, SocketUnit] = field(default_factory=dict)
     facts: Facts = FACTS
+    held: set[bytes] = field(default_factory=set)
     routing: Routes = field(default_factory=Routes)
 
     @property
     def view(self) -> HostView:
         users = {"alice": 20001}
         return HostView(
-            self.show, users.get, lambda: self.listening, lambda: self.facts, sockets=lambda _: self.sockets
+            self.show,
+            users.get,
+            lambda: self.listening,
+            lambda: self.facts,
+            sockets=lambda _: self.sockets,
+            held=lambda: frozenset(self.held),
+            release=self.held.difference_update,
         )
 
     def agent(self) -> Capture:
@@ -157,6 +165,39 @@ def test_a_socket_unit_that_comes_later(host: Host) -> None:
     host.sockets, host.listening = {}, []
     assert capture.reassert() != ()
     assert "8080" not in capture.preview().text
+
+
+def test_what_a_socket_unit_closes_at_its_start_is_opened_once_it_is_captured(host: Host) -> None:
+    """Systemd is asked although nobody listens yet; what is closed while it is asked stays for the next look."""
+    host.enrol("a")
+    capture = host.agent()
+    capture.refresh()
+    capture.reassert()
+    host.sockets = {"a.socket": SocketUnit("a.socket", False, ("init.scope",), (8080,))}
+    (host.cgroups.mount / "init.scope").mkdir()
+    host.held.add(b"\x1f\x90")
+    assert "user_ports lacks 8080 of prod/a" in capture.reassert()
+    assert host.held == set()
+    host.held.add(b"\x1f\x91")
+    capture.refresh()
+    assert host.held == set()
+
+
+def test_what_cannot_be_captured_stays_closed(host: Host) -> None:
+    """The kernel refuses the rules: the port is not opened."""
+    host.enrol("a")
+    capture = host.agent()
+    capture.refresh()
+    host.held.add(b"\x1f\x90")
+    host.netfilter.run("delete table inet hostmesh\n")
+
+    def refuse() -> None:
+        raise NetfilterError("refused")
+
+    host.netfilter.before_run.append(refuse)
+    with pytest.raises(NetfilterError):
+        capture.reassert()
+    assert host.held == {b"\x1f\x90"}
 
 
 def test_remove(host: Host) -> None:

@@ -14,14 +14,17 @@ from hostmesh.kernel.listeners import Listener
 from hostmesh.kernel.units import SocketUnit, Unit
 from hostmesh.redirect.subjects import CapturedUnit, Sockets
 
+OURS = ("/etc/systemd/system/web.socket.d/50-hostmesh.conf",)
 CGROUPS = ("init.scope", "system.slice/web.socket")
 WEB = Enrolled("prod", "web", "web", "web.service", "web.yaml", 4)
 API = Enrolled("prod", "api", "api", "api.service", "api.yaml", 5)
 DB = Enrolled("prod", "db", "db", "", "db.yaml", 6, user="db", ports=(8081,))
 MADE = {
-    "web.socket": SocketUnit("web.socket", False, CGROUPS, (8080,), (53,)),
-    "admin.socket": SocketUnit("admin.socket", False, ("init.scope", "system.slice/admin.socket"), (8081,)),
-    "again.socket": SocketUnit("again.socket", False, CGROUPS, (8080,)),
+    "web.socket": SocketUnit("web.socket", False, CGROUPS, (8080,), (53,), OURS),
+    "admin.socket": SocketUnit("admin.socket", False, ("init.scope", "system.slice/admin.socket"), (8081,), (), OURS),
+    "again.socket": SocketUnit("again.socket", False, CGROUPS, (8080,), (), OURS),
+    "open.socket": SocketUnit("open.socket", False, CGROUPS, (8083,)),
+    "local.socket": SocketUnit("local.socket", False, CGROUPS),
     "each.socket": SocketUnit("each.socket", True, CGROUPS, (8082,)),
 }
 
@@ -71,6 +74,13 @@ def test_what_systemd_accepts_itself_is_named() -> None:
     ports, mistakes, (problem,) = assigned({"web.service": ["each.socket"]}, WEB)
     assert (ports["prod/web"], mistakes) == ((), [])
     assert "each.socket accepts connections itself (Accept=yes)" in problem
+
+
+def test_a_socket_unit_that_closes_nothing_at_its_start_is_named() -> None:
+    """One that has no ports has nothing to close."""
+    ports, mistakes, (problem,) = assigned({"web.service": ["open.socket", "local.socket"]}, WEB)
+    assert (ports["prod/web"], mistakes) == ((8083,), [])
+    assert "open.socket has no drop-in of hostmesh" in problem
 
 
 SYSTEMD, SOCKET, STRANGER = 1, 2, 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -30,9 +30,16 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return loaded
 
 
-def converge(module: ModuleType, *workloads: Mapping[str, object]) -> set[str]:
+def nothing(_: str) -> set[str]:
+    """No service has a socket unit."""
+    return set()
+
+
+def converge(
+    module: ModuleType, *workloads: Mapping[str, object], sockets: Callable[[str], set[str]] = nothing
+) -> set[str]:
     """What one call of the module changes, by file name."""
-    plan = module.plan(list(workloads), DROP_IN)
+    plan = module.plan(list(workloads), module.DropIns(DROP_IN), sockets)
     changes = {path: text for path, text in plan.items() if module.current(path) != text}
     for path, text in changes.items():
         module.put(path, text)
@@ -106,7 +113,7 @@ def test_other_ways_of_capture(module: ModuleType) -> None:
         {**common, "name": "slice", "capture": {"unit": "app.slice"}},
         {**common, "name": "unit", "capture": excluded, "on_capture_failure": "start"},
     )
-    for path, text in module.plan(list(workloads), "closed\n", "open\n").items():
+    for path, text in module.plan(list(workloads), module.DropIns("closed\n", "open\n")).items():
         module.put(path, text)
     found = {one.name: one for one in read(module.WORKLOADS)}
     assert (found["user"].user, found["user"].ports, found["host"].host) == ("backup", (8080,), True)
@@ -114,3 +121,29 @@ def test_other_ways_of_capture(module: ModuleType) -> None:
     assert found["unit"].exclude.inbound.ports == [9100]
     assert [path.parent.name for path in module.UNITS.rglob("*.conf")] == ["x.service.d"]
     assert module.drop_in_path("x.service").read_text() == "open\n"
+
+
+def test_socket_units_of_services_have_a_drop_in_as_long_as_these_are_enrolled(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    """Closed while they start; a service that starts anyway has one that may fail, and a slice has none."""
+    held = "[Socket]\nExecStartPre=+hold\n"
+    workloads = [WEB, {**BATCH, "on_capture_failure": "start"}, {**WEB, "name": "app", "unit": "app.slice"}]
+
+    def socket_units(unit: str) -> set[str]:
+        name, _, kind = unit.rpartition(".")
+        return {f"{name}.socket"} if kind == "service" else set()
+
+    def changes(*enrolled: Mapping[str, object]) -> dict[str, str | None]:
+        drop_ins = module.DropIns(DROP_IN, "open\n", held)
+        planned = module.plan(list(enrolled), drop_ins, socket_units)
+        for path, text in planned.items():
+            if module.current(path) != text:
+                module.put(path, text)
+        return {path.parent.name: text for path, text in planned.items() if ".socket.d" in str(path)}
+
+    anyway = "[Socket]\nExecStartPre=-+hold\n"
+    assert changes(*workloads) == {"web.socket.d": held, "batch@1.socket.d": anyway}
+    assert changes(WEB) == {"web.socket.d": held, "batch@1.socket.d": None}
+    assert changes() == {"web.socket.d": None}
+    assert not list((tmp_path / "UNITS").iterdir())
