@@ -86,7 +86,9 @@ _PLAIN = frozenset({Reason.MUTUAL_TLS, Reason.PLAINTEXT})
 def _step(line: Heard | None, caller: Workload, now: float) -> Step:
     who = f"{caller.namespace}/{caller.name}"
     if line is None:
-        return Step("log", f"the log of this host has no connection of {who} in the last minutes")
+        text = f"the log of this host has no connection of {who} in the last minutes: what it tried did not come here"
+        why = "its capture, its certificate, and where its resolver leads, are known there"
+        return Step("log", f"{text}; on {caller.node or 'its host'} `hostmesh explain` says more ({why})")
     fields, error = line.fields, line.fields.get("error", "")
     whose = who if "src.workload" in fields else f"the host of {who}"
     came = f"the last connection of {whose} came {max(0, now - line.at):.0f} s ago"
