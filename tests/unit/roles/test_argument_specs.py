@@ -48,7 +48,7 @@ def mesh_wide() -> dict[str, dict[str, object]]:
 def test_variables_of_the_whole_mesh_are_those_that_roles_and_playbooks_read() -> None:
     """None is read that is not documented, and would be refused as unknown; none is documented that nobody reads."""
     # Groups of hosts, tags, and tables of nftables have such names, too.
-    others = r"control_plane|agents|waypoints|install|configure|service|uninstall|firewall|dns|probes|answers"
+    others = r"control_plane|agents|waypoints|install|configure|service|uninstall|firewall|dns|probes|answers|held"
     files = [path for folder in (ROLES, ROOT / "playbooks") for path in folder.rglob("*") if path.is_file()]
     texts = [path.read_text() for path in files if path.name not in {"README.md", "argument_specs.yml"}]
     read = {name for text in texts for name in re.findall(rf"\bhostmesh_(?!(?:{others})\b)[a-z_]+", text)}
@@ -75,3 +75,10 @@ def test_a_playbook_that_changes_something_checks_names_of_variables_first(playb
     assert playbook.stem in {"doctor", "emit", "variables"} or (
         first.get("ansible.builtin.import_playbook") == "variables.yml"
     )
+
+
+def test_what_a_program_said_in_json_is_handed_on_as_it_said_it() -> None:
+    """ansible-core before 2.19 makes a value of a text that looks like one, and hands that on in Python's words."""
+    for tasks in sorted(ROLES.glob("*/tasks/*.yml")):
+        for line in tasks.read_text().splitlines():
+            assert not re.search(r"^\s+stdin: .*\.stdout }}", line), f"{tasks}: {line.strip()}: end it with | string"
