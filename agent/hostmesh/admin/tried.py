@@ -69,7 +69,7 @@ def with_tried(found: Explanation, tried: Tried, known: frozenset[IPAddress]) ->
 def _names(tried: Tried, known: frozenset[IPAddress]) -> Iterator[Step]:
     if not tried.resolved:
         text = f"this host's resolver does not know {tried.named}; a client that asks it does not come this far"
-        yield Step("name", text, "odd")
+        yield Step("name", f"{text} (docs/dns.md)", "odd")
     elif known.isdisjoint(tried.resolved):
         where = ", ".join(map(str, tried.resolved))
         text = f"this host's resolver says that {tried.named} is {where}: clients go there, and not to the service"

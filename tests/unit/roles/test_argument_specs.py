@@ -77,6 +77,13 @@ def test_a_playbook_that_changes_something_checks_names_of_variables_first(playb
     )
 
 
+def test_expressions_have_no_quotation_marks_behind_backslashes() -> None:
+    """ansible-core before 2.19 doubles the backslashes of what it finds within an expression."""
+    for folder in (ROLES, ROOT / "playbooks"):
+        for path in folder.rglob("*.y*ml"):
+            assert "\\'" not in path.read_text(), path
+
+
 def test_what_a_program_said_in_json_is_handed_on_as_it_said_it() -> None:
     """ansible-core before 2.19 makes a value of a text that looks like one, and hands that on in Python's words."""
     for tasks in sorted(ROLES.glob("*/tasks/*.yml")):
