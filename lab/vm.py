@@ -94,6 +94,9 @@ def _introduce(lab: Lab, host: Host, address: Address) -> None:
     with lab.known_hosts.open("a", encoding="utf-8") as known:
         known.write(f"{address.host},{address.interface.ip} {host.public_key()}\n")
     entry = f"Host {address.host} {address.interface.ip}\n  HostName {address.interface.ip}\n"
+    entry += (
+        "  ServerAliveInterval 20\n"  # an emulated processor on a busy machine stands still for longer than a host does
+    )
     lab.ssh_config.write_text(entry + lab.ssh_config.read_text(encoding="utf-8"), encoding="utf-8")
 
 
