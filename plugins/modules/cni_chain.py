@@ -64,11 +64,11 @@ restored:
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hostmesh.mesh.plugins.module_utils.files import replace
 
 Json = dict[str, Any]
 
@@ -125,19 +125,6 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode() + b"\n"
 
 
-def put(path: Path, data: bytes) -> None:
-    """Replace a file as a whole; mode and owner stay."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(data)
-    if path.exists():
-        status = path.stat()
-        os.chown(fresh, status.st_uid, status.st_gid)
-        fresh.chmod(status.st_mode & 0o7777)
-    else:
-        fresh.chmod(0o600)
-    fresh.replace(path)
-
-
 def plan(before: bytes, plugin: Json, state: str, kept: Path) -> tuple[bytes, bool]:
     """What the list has to be, and whether that is what it was before the plugin came."""
     if state == "present":
@@ -156,9 +143,9 @@ def carry_out(path: Path, before: bytes, after: bytes, state: str, kept: Path) -
         original = before
         if kept.exists() and kept.read_bytes().startswith(digest(before)):
             original = kept.read_bytes().partition(b"\n")[2]
-        put(kept, digest(after) + original)
+        replace(kept, digest(after) + original)
     if before != after:
-        put(path, after)
+        replace(path, after)
     if state == "absent":
         kept.unlink(missing_ok=True)
 
@@ -188,7 +175,10 @@ def main() -> None:
     except (OSError, Unusable) as error:
         module.fail_json(msg=f"{path}: {error}")
     if not module.check_mode:
-        carry_out(path, before, after, state, kept)
+        try:
+            carry_out(path, before, after, state, kept)
+        except OSError as error:
+            module.fail_json(msg=f"{path}: cannot be changed, or kept as it was: {error}")
     module.exit_json(
         changed=before != after,
         restored=restored,

@@ -121,7 +121,7 @@ def installed() -> str:
 
 
 def enrolled() -> bool:
-    """Whether there is a node certificate that is good for a while."""
+    """Whether there is a node certificate that has not expired."""
     try:
         # What ssl's own tests decode certificates with: the host has no other library for it before the installation.
         certificate = ssl._ssl._test_decode_cert(str(NODE_CERTIFICATE))  # type: ignore[attr-defined]  # noqa: SLF001
@@ -133,7 +133,10 @@ def enrolled() -> bool:
 def host_keys(folder: Path) -> list[str]:
     """Lines of the host's public keys; kinds that it does not have are passed over."""
     files = [folder / f"ssh_host_{kind}_key.pub" for kind in ("ed25519", "ecdsa", "rsa")]
-    return [" ".join(file.read_text(encoding="ascii").split()[:2]) for file in files if file.exists()]
+    lines = [
+        " ".join(file.read_text(encoding="utf-8", errors="replace").split()[:2]) for file in files if file.exists()
+    ]
+    return [line for line in lines if line]
 
 
 def interpreter(module: AnsibleModule) -> tuple[str, str]:

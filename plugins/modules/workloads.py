@@ -109,20 +109,20 @@ withdrawn:
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hostmesh.mesh.plugins.module_utils.files import replace
 
 WORKLOADS = Path("/etc/hostmesh/workloads.d")
 UNITS = Path("/etc/systemd/system")
 DROP_IN = "50-hostmesh.conf"
 HEADER = "# Written by the Ansible collection hostmesh.mesh; changes are lost.\n"
 UNIT_LINE = re.compile(r"^  unit: (\S+)$", re.MULTILINE)
-
-
 HOSTMESH = Path("/usr/local/bin/hostmesh")
 
 
@@ -165,7 +165,7 @@ def enrolment(workload: dict[str, Any]) -> str:
 
 def written_before() -> dict[Path, str]:
     """The enrolments that this module wrote, by file."""
-    texts = {path: path.read_text(encoding="utf-8") for path in WORKLOADS.glob("*.yaml")}
+    texts = {path: current(path) or "" for path in WORKLOADS.glob("*.yaml")}
     return {path: text for path, text in texts.items() if text.startswith(HEADER)}
 
 
@@ -207,8 +207,8 @@ def plan(
 
 
 def current(path: Path) -> str | None:
-    """What is in a file; None if it is not there."""
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    """What is in a file, which others may have written in any encoding; None if it is not there."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
 
 
 def put(path: Path, text: str | None) -> None:
@@ -219,10 +219,7 @@ def put(path: Path, text: str | None) -> None:
             path.parent.rmdir()
         return
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(0o644)
-    fresh.replace(path)
+    replace(path, text.encode(), 0o644)
 
 
 def socket_units(module: AnsibleModule, unit: str) -> set[str]:
@@ -260,7 +257,7 @@ def check_lockout(module: AnsibleModule, changes: dict[Path, str | None]) -> Non
     with tempfile.TemporaryDirectory() as directory:
         for path in WORKLOADS.glob("*.y*ml"):
             if path not in changes:
-                Path(directory, path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+                shutil.copyfile(path, Path(directory, path.name))
         for path, text in changes.items():
             if path.parent == WORKLOADS and text is not None:
                 Path(directory, path.name).write_text(text, encoding="utf-8")
@@ -309,8 +306,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    workloads: list[dict[str, Any]] = module.params["workloads"]
-    check_duplicates(module, workloads)
+    check_duplicates(module, module.params["workloads"])
+    try:
+        converge(module, module.params["workloads"])
+    except OSError as error:
+        module.fail_json(msg=f"what is in the mesh cannot be read or written: {error}")
+
+
+def converge(module: AnsibleModule, workloads: list[dict[str, Any]]) -> None:
+    """Make the files be as the list says, and end the module with what changed."""
     units, before = {unit_of(one) for one in workloads} - {""}, units_of(written_before())
     names = ("drop_in", "drop_in_start_anyway", "drop_in_socket")
     drop_ins = DropIns(*(module.params[name].rstrip("\n") + "\n" for name in names))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,10 +16,10 @@ import pytest
 from tests.support.cni import install
 from tests.support.netns import Namespace, namespace
 from tests.support.pods import PodAgent, pod_agent
+from tests.support.scripts import plugin
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
-MODULE = Path(__file__).parents[2] / "plugins" / "modules" / "cni_chain.py"
 BUSYBOX = Path("/usr/bin/busybox")
 
 
@@ -85,12 +84,7 @@ class Podman:
 
 @pytest.fixture
 def chain() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cni_chain", MODULE)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return plugin("modules/cni_chain.py")
 
 
 @pytest.fixture

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from tests.support.scripts import call, plugin
 
-ROOT = Path(__file__).parents[3]
 OURS = {"type": "hostmesh-cni", "failurePolicy": "fail"}
 LIST = b'{ "cniVersion":"1.0.0",\n\t"name": "net", "plugins": [ {"type": "bridge"},   {"type":"portmap"} ]}'
 
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cni_chain", ROOT / "plugins" / "modules" / "cni_chain.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return plugin("modules/cni_chain.py")
 
 
 class Host:
@@ -36,10 +31,13 @@ class Host:
 
     def call(self, state: str = "present", plugin: dict[str, str] = OURS) -> tuple[bool, bool]:
         """Whether it changed, and whether it is as it was."""
-        before = self.path.read_bytes()
-        after, restored = self.module.plan(before, plugin, state, self.kept)
-        self.module.carry_out(self.path, before, after, state, self.kept)
-        return before != after, restored
+        answer = self.answer(state=state, plugin=plugin)
+        return answer["changed"], answer["restored"]
+
+    def answer(self, **options: object) -> dict[str, Any]:
+        """Of the module, with these options in place of the usual ones."""
+        usual = {"path": str(self.path), "plugin": OURS, "kept": str(self.kept.parent)}
+        return call(self.module, **{**usual, **options})
 
     @property
     def types(self) -> list[str]:
@@ -93,6 +91,26 @@ def test_changes_of_others_stay(host: Host) -> None:
 def test_what_is_no_list_stays_as_it_is(host: Host, data: bytes, why: str) -> None:
     """With the reason."""
     host.path.write_bytes(data)
-    with pytest.raises(host.module.Unusable, match=why):
-        host.call()
+    assert why in host.answer()["msg"]
     assert host.path.read_bytes() == data
+
+
+def test_a_link_that_somebody_planted_is_not_followed(host: Host, tmp_path: Path) -> None:
+    """Neither beside the list nor where it is kept."""
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    host.kept.parent.mkdir()
+    for path in (host.path, host.kept):
+        path.with_name(f".{path.name}.new").symlink_to(victim)
+    assert host.call() == (True, False)
+    assert victim.read_text() == "untouched"
+    assert host.kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_place_where_nothing_can_be_written_is_said(host: Host) -> None:
+    """In words; the list stays."""
+    answer = host.answer(kept="/proc/none")
+    assert answer["failed"]
+    assert "/proc/none" in answer["msg"]
+    assert "Traceback" not in str(answer)
+    assert host.path.read_bytes() == LIST

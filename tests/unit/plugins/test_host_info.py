@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,14 @@ from types import ModuleType
 
 import pytest
 from tests.support.host_keys import HostKeys
+from tests.support.scripts import plugin
 
 from hostmesh.wire.ssh_key import SshPublicKey
-
-SCRIPT = Path(__file__).parents[3] / "plugins" / "modules" / "host_info.py"
 
 
 @pytest.fixture
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("host_info", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return plugin("modules/host_info.py")
 
 
 def test_host_keys_are_what_the_control_plane_takes(module: ModuleType, tmp_path: Path) -> None:
@@ -66,3 +59,11 @@ def test_hostmesh_runs_by_the_python_of_ansible_or_a_newer_one_beside_it(
     """Ubuntu 22.04 has 3.10 and RHEL 9 has 3.9 for its own programs; both have a package with 3.11."""
     monkeypatch.setattr(module.sys, "version_info", own)
     assert module.interpreter(Paths(there)) == found
+
+
+def test_comments_of_keys_may_be_in_any_language(module: ModuleType, tmp_path: Path) -> None:
+    """They are the user and host that made the key, or what somebody wrote; a file without a key is passed over."""
+    ed25519, _ = HostKeys().public
+    (tmp_path / "ssh_host_ed25519_key.pub").write_text(f"{ed25519} root@m\u00fcnchen\n", encoding="utf-8")
+    (tmp_path / "ssh_host_ecdsa_key.pub").write_text("")
+    assert module.host_keys(tmp_path) == [str(ed25519)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.support.scripts import call, plugin
 
 from hostmesh.enrolment.workloads_d import read
 
-SCRIPT = Path(__file__).parents[3] / "plugins" / "modules" / "workloads.py"
 DROP_IN = "[Service]\nExecCondition=true\n"
 WEB = {"name": "web-mesh1", "namespace": "default", "service_account": "web", "unit": "web.service"}
 BATCH = {"name": "batch-mesh1", "namespace": "jobs", "service_account": "night", "unit": "batch@1.service"}
@@ -19,11 +18,7 @@ BATCH = {"name": "batch-mesh1", "namespace": "jobs", "service_account": "night",
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("workloads", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    loaded = plugin("modules/workloads.py")
     for name in ("WORKLOADS", "UNITS"):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(loaded, name, tmp_path / name)
@@ -147,3 +142,36 @@ def test_socket_units_of_services_have_a_drop_in_as_long_as_these_are_enrolled(
     assert changes(WEB) == {"web.socket.d": held, "batch@1.socket.d": None}
     assert changes() == {"web.socket.d": None}
     assert not list((tmp_path / "UNITS").iterdir())
+
+
+@pytest.fixture
+def systemd(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knows every unit."""
+    monkeypatch.setattr(module, "check_units", lambda *_: None)
+    monkeypatch.setattr(module.AnsibleModule, "run_command", lambda *_, **__: (0, "", ""))
+
+
+def test_a_file_of_others_may_be_anything(module: ModuleType, systemd: None) -> None:
+    """An editor's leftovers, say, in no known encoding; also where ours is to be."""
+    (module.WORKLOADS / "notes.yaml").write_bytes(b"\xe4\xf6\xfc")
+    (module.WORKLOADS / "default.web-mesh1.yaml").write_bytes(b"\xe4\xf6\xfc")
+    assert call(module, workloads=[WEB], drop_in=DROP_IN)["enrolled"] == ["web.service"]
+    assert (module.WORKLOADS / "notes.yaml").read_bytes() == b"\xe4\xf6\xfc"
+    assert not call(module, workloads=[WEB], drop_in=DROP_IN)["changed"]
+
+
+def test_a_link_that_somebody_planted_is_not_followed(module: ModuleType, systemd: None, tmp_path: Path) -> None:
+    """What is written is written beside nobody's file."""
+    (tmp_path / "victim").write_text("untouched")
+    (module.WORKLOADS / ".default.web-mesh1.yaml.new").symlink_to(tmp_path / "victim")
+    assert call(module, workloads=[WEB], drop_in=DROP_IN)["changed"]
+    assert (tmp_path / "victim").read_text() == "untouched"
+    assert (module.WORKLOADS / "default.web-mesh1.yaml").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_place_where_nothing_can_be_written_is_said(module: ModuleType, systemd: None) -> None:
+    """In words, with the path."""
+    (module.UNITS / "web.service.d").write_text("a file where the folder of drop-ins belongs")
+    answer = call(module, workloads=[WEB], drop_in=DROP_IN)
+    assert answer["failed"]
+    assert "web.service.d" in answer["msg"]

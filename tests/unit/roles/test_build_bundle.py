@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.support.scripts import script
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
@@ -21,12 +21,7 @@ SCRIPT = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 
 @pytest.fixture(scope="module")
 def build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_bundle", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("roles/_common/files/build_bundle.py")
 
 
 @pytest.fixture
