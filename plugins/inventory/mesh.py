@@ -46,6 +46,7 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.utils.unsafe_proxy import wrap_var
 
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
@@ -68,18 +69,24 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
     def workloads(self, path: str) -> list[dict[str, Any]]:
         """What the command prints."""
         command = [str(word) for word in self.get_option("command")]
+        said = f"{path}: {' '.join(command)}"
         try:
             done = subprocess.run(  # noqa: S603 -- the user's own command
-                command, capture_output=True, text=True, timeout=self.get_option("timeout"), check=False
+                command, capture_output=True, timeout=self.get_option("timeout"), check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise AnsibleParserError(f"{path}: {' '.join(command)}: {error}") from error
+            raise AnsibleParserError(f"{said}: {error}") from error
         if done.returncode != 0:
-            raise AnsibleParserError(f"{path}: {' '.join(command)}: {done.stderr.strip() or done.returncode}")
+            raise AnsibleParserError(f"{said}: {done.stderr.decode(errors='replace').strip() or done.returncode}")
         try:
             found: list[dict[str, Any]] = json.loads(done.stdout)["items"]
         except (ValueError, KeyError, TypeError) as error:
-            raise AnsibleParserError(f"{path}: {' '.join(command)} prints no list of workloads: {error}") from error
+            raise AnsibleParserError(f"{said} prints no list of workloads: {error}") from error
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise AnsibleParserError(f"{said} prints no list of workloads: `items` is something else")
+        for one in found:
+            if not (one.get("name") and one.get("namespace")):
+                raise AnsibleParserError(f"{said} prints a workload without name or namespace: {json.dumps(one)}")
         return found
 
     def fill(self, workloads: list[dict[str, Any]]) -> None:
@@ -90,7 +97,8 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
                 by_node.setdefault(one["node"], []).append(one)
         for node, found in sorted(by_node.items()):
             self.inventory.add_host(node)
-            self.inventory.set_variable(node, "mesh_workloads", found)
+            # What a mesh says is no template.
+            self.inventory.set_variable(node, "mesh_workloads", wrap_var(found))
             for one in found:
                 names = [f"namespace_{one['namespace']}", f"workload_{one['name']}"]
                 names += [f"service_{key.partition('/')[2].partition('.')[0]}" for key in one.get("services", {})]
