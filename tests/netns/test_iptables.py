@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hostmesh.kernel import sysctl
 from hostmesh.kernel.iptables import Family, Iptables, Variant
 from hostmesh.kernel.sockets import get_mark
 from hostmesh.redirect.choose import Backend, works
 from hostmesh.redirect.iptables_plan import start_text
+from hostmesh.redirect.mark_acceptance import FWMARK_ACCEPT
 from hostmesh.redirect.plan import plan
 
 if TYPE_CHECKING:
@@ -96,3 +98,16 @@ def test_workload_that_is_no_more_leaves_nothing(lab: Lab) -> None:
     assert any("HOSTMESH-O2" in line for line in everything(lab))
     lab.apply(plan(lab.units[:1], cgroup_prefix=lab.cgroups.nft_prefix))
     assert not any("HOSTMESH-O2" in line for line in everything(lab))
+
+
+def test_the_setting_of_the_kernel_is_given_back(lab: Lab) -> None:
+    """As with nft: on while somebody is captured, and as it was when the rules go; a release leaves it on."""
+    with lab.host.entered():
+        sysctl.write(FWMARK_ACCEPT, "0")
+    lab.apply()
+    with lab.host.entered():
+        assert sysctl.read(FWMARK_ACCEPT) == "1"
+        lab.redirector.release()
+        assert sysctl.read(FWMARK_ACCEPT) == "1"
+        lab.redirector.remove()
+        assert sysctl.read(FWMARK_ACCEPT) == "0"

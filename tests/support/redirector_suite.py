@@ -12,7 +12,8 @@ from tests.support.netfilter import Observed
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
-from hostmesh.redirect.apply import FWMARK_ACCEPT, Redirector
+from hostmesh.redirect.apply import Redirector
+from hostmesh.redirect.mark_acceptance import FWMARK_ACCEPT
 from hostmesh.redirect.plan import CapturedUnit, ListenerPorts, Ruleset, plan, unit_text
 
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hostmesh.kernel import sysctl
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.kernel.record import Record
 from hostmesh.redirect.backend import KernelNetfilter, Netfilter
 from hostmesh.redirect.compare import Applied, Differences, Seen, compare, is_complete, transaction
+from hostmesh.redirect.mark_acceptance import CaptureFailed, MarkAcceptance
 from hostmesh.redirect.namespace_plan import no_rules
 from hostmesh.redirect.plan import TABLE, Ruleset, unit_text
 from hostmesh.redirect.subjects import CapturedUnit
 
-FWMARK_ACCEPT = "net.ipv4.tcp_fwmark_accept"
-"""Makes an accepted socket carry the mark of its SYN, over IPv4 and IPv6."""
-
 _ATTEMPTS = 5
 """Units stop and start while a transaction is prepared; five such races in a row mean something else."""
-
-
-class CaptureFailed(OSError):
-    """The kernel is not, and cannot be made, as planned; the message says why and what to do next."""
 
 
 class Redirector:
@@ -47,9 +40,8 @@ class Redirector:
     ) -> None:
         self._cgroups = cgroups
         self._record = Record(runtime / "capture.json", Applied)
-        self._sysctl_before = runtime / "tcp_fwmark_accept.before"
+        self._marks = MarkAcceptance(runtime, proc_sys)
         self._netfilter = netfilter or KernelNetfilter()
-        self._proc_sys = proc_sys
         self._ruleset: Ruleset | None = None
 
     def apply(self, ruleset: Ruleset) -> tuple[str, ...]:
@@ -64,7 +56,7 @@ class Redirector:
             NetfilterError: nft refused.
         """
         self._ruleset = ruleset
-        corrected = self._accept_marks()
+        corrected = self._marks.turn_on()
         for _ in range(_ATTEMPTS):
             seen = self._look(ruleset)
             differences = compare(ruleset, seen, self._record.read())
@@ -112,8 +104,7 @@ class Redirector:
         Raises:
             NetfilterError: as `apply`.
         """
-        setting = () if self._marks_accepted() else (f"{FWMARK_ACCEPT} is not 1",)
-        return (*setting, *compare(ruleset, self._look(ruleset), self._record.read()).describe())
+        return (*self._marks.differences(), *compare(ruleset, self._look(ruleset), self._record.read()).describe())
 
     def release(self) -> None:
         """Capture nothing any more, and let connections that were captured live on as long as the proxy does.
@@ -141,9 +132,7 @@ class Redirector:
         self._netfilter.run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
         self._ruleset = None
         self._record.remove()
-        if self._sysctl_before.exists():
-            self._set_mark_acceptance(self._sysctl_before.read_text().strip())
-            self._sysctl_before.unlink()
+        self._marks.give_back()
 
     def counters(self) -> dict[str, int]:
         """Packets by the name of the counter; none when the table is not there.
@@ -176,26 +165,3 @@ class Redirector:
             return False
         self._record.write(Applied(ruleset.digest, listing))
         return True
-
-    def _accept_marks(self) -> tuple[str, ...]:
-        if self._marks_accepted():
-            return ()
-        if not self._sysctl_before.exists():
-            self._sysctl_before.write_text(sysctl.read(FWMARK_ACCEPT, self._proc_sys))
-        self._set_mark_acceptance("1")
-        return (f"{FWMARK_ACCEPT} was not 1",)
-
-    def _marks_accepted(self) -> bool:
-        try:
-            return sysctl.read(FWMARK_ACCEPT, self._proc_sys) == "1"
-        except FileNotFoundError as error:
-            raise CaptureFailed(f"this kernel has no {FWMARK_ACCEPT}; Linux 5.10 or newer has it") from error
-
-    def _set_mark_acceptance(self, value: str) -> None:
-        try:
-            sysctl.write(FWMARK_ACCEPT, value, self._proc_sys)
-        except sysctl.SysctlReadOnly as error:
-            raise CaptureFailed(
-                f"{error.strerror or error}; capture cannot tell workloads apart without it. "
-                f"Next: sysctl -w {FWMARK_ACCEPT}={value} (the unit's ExecStartPre= does it at a restart)"
-            ) from error

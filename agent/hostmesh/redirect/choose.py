@@ -13,8 +13,9 @@ from hostmesh.kernel.files import write_atomically
 from hostmesh.kernel.iptables import Family, Iptables, Variant
 from hostmesh.kernel.netfilter import NetfilterError, NetfilterUnavailable
 from hostmesh.kernel.python_iptables import PythonIptables
-from hostmesh.redirect.apply import CaptureFailed, Redirector
+from hostmesh.redirect.apply import Redirector
 from hostmesh.redirect.iptables_apply import IptablesRedirector, Tools
+from hostmesh.redirect.mark_acceptance import CaptureFailed
 from hostmesh.redirect.plan import plan
 
 FILE = "backend"
@@ -59,11 +60,16 @@ def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] 
         works: asks this host.
 
     Raises:
-        CaptureFailed: another one is recorded: its rules must go first.
+        CaptureFailed: another one is recorded: its rules must go first; or the record cannot be read as one.
         NetfilterUnavailable: none works.
     """
-    recorded = record.read_text().strip() if record.exists() else ""
+    recorded = record.read_text(errors="replace").strip() if record.exists() else ""
     if recorded:
+        if recorded not in {one.value for one in Backend}:
+            raise CaptureFailed(
+                f"{record} names no backend that this version knows: {recorded[:40]!r}; next: remove what is left of "
+                f"its rules (nft list ruleset, iptables-save), rm {record}, and start the agent again"
+            )
         if wanted not in ("auto", recorded):
             raise CaptureFailed(
                 f"this host's rules are {recorded}'s, and backends are never mixed; next: "
@@ -74,7 +80,7 @@ def choose(record: Path, wanted: str = "auto", works: Callable[[Backend], bool] 
     found = next((backend for backend in candidates if works(backend)), None)
     if found is None:
         raise NetfilterUnavailable(
-            f"none of {', '.join(one.value for one in candidates)} can be used here; next: apt install nftables"
+            f"none of {', '.join(one.value for one in candidates)} can be used here; next: install the package nftables"
         )
     return found
 

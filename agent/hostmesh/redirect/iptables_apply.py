@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostmesh.kernel import sysctl
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.iptables import Family, Iptables
 from hostmesh.kernel.netfilter import NoSuchCgroup
 from hostmesh.kernel.python_iptables import PythonIptables
 from hostmesh.kernel.record import Record
-from hostmesh.redirect.apply import FWMARK_ACCEPT, CaptureFailed
 from hostmesh.redirect.iptables_plan import JUMPS, PREFIX, STARTED, Tables, compile_tables, start_text
+from hostmesh.redirect.mark_acceptance import CaptureFailed, MarkAcceptance
 from hostmesh.redirect.plan import Ruleset
 from hostmesh.redirect.subjects import CapturedUnit
 
@@ -44,8 +43,8 @@ class IptablesRedirector:
     def __init__(self, cgroups: CgroupRoot, runtime: Path, tools: Tools, proc_sys: Path = Path("/proc/sys")) -> None:
         self._cgroups = cgroups
         self._record = Record(runtime / "capture-iptables.json", Applied)
+        self._marks = MarkAcceptance(runtime, proc_sys)
         self._tools = tools
-        self._proc_sys = proc_sys
         self._ruleset: Ruleset | None = None
         self.ending = tools.name
 
@@ -92,17 +91,22 @@ class IptablesRedirector:
         return tuple(self._differences(ruleset))
 
     def remove(self) -> None:
-        """Our chains and the rules that lead to them go; nobody else's are touched."""
+        """Our chains and the rules that lead to them go; nobody else's are touched. The kernel's setting is given back.
+
+        Raises:
+            NetfilterError, CaptureFailed: as Redirector's.
+        """
+        self.release()
+        self._marks.give_back()
+
+    def release(self) -> None:
+        """As Redirector's; iptables' tables go on translating what is open by themselves."""
         for family in Family:
             text = "".join(self._removal(family, table) for table in reversed(JUMPS))
             if text:
                 self._tools.restore(family, text)
         self._ruleset = None
         self._record.remove()
-
-    def release(self) -> None:
-        """As Redirector's; iptables' tables go on translating what is open by themselves."""
-        self.remove()
 
     def rest(self) -> None:
         """As Redirector's."""
@@ -114,8 +118,7 @@ class IptablesRedirector:
         return {}
 
     def _differences(self, ruleset: Ruleset) -> Iterator[str]:
-        if sysctl.read(FWMARK_ACCEPT, self._proc_sys) != "1":
-            yield f"{FWMARK_ACCEPT} is not 1"
+        yield from self._marks.differences()
         applied = self._record.read()
         if applied is None or applied.digest != self._digest(ruleset):
             yield "iptables has rules of another plan, of units that have started since, or none"
@@ -126,8 +129,7 @@ class IptablesRedirector:
                     yield f"somebody has changed our rules in {family.value}, table {table}"
 
     def _correct(self, ruleset: Ruleset) -> None:
-        if sysctl.read(FWMARK_ACCEPT, self._proc_sys) != "1":
-            sysctl.write(FWMARK_ACCEPT, "1", self._proc_sys)
+        self._marks.turn_on()
         digest = self._digest(ruleset)
         running = self._running(ruleset)
         for family in Family:

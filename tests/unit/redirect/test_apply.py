@@ -10,7 +10,7 @@ from tests.support.redirector_suite import Bench, RedirectorSuite
 
 from hostmesh.kernel.cgroup import CgroupRoot
 from hostmesh.kernel.netfilter import NetfilterError, NoSuchCgroup
-from hostmesh.redirect.apply import CaptureFailed
+from hostmesh.redirect.mark_acceptance import CaptureFailed
 
 
 @pytest.fixture

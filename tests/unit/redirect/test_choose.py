@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hostmesh.kernel.netfilter import NetfilterUnavailable
-from hostmesh.redirect.apply import CaptureFailed
 from hostmesh.redirect.choose import Backend, choose, remember
+from hostmesh.redirect.mark_acceptance import CaptureFailed
 
 
 def only(*working: Backend) -> Callable[[Backend], bool]:
@@ -50,3 +50,11 @@ def test_none(tmp_path: Path) -> None:
     with pytest.raises(NetfilterUnavailable, match="none of nft, iptables-nft, iptables-legacy, python-iptables can"):
         choose(tmp_path / "backend", "auto", only())
     assert not (tmp_path / "backend").exists()
+
+
+def test_a_record_that_names_nothing_is_said(tmp_path: Path) -> None:
+    """A full disk has cut it, or a newer version wrote it: nobody knows whose rules there are."""
+    record = tmp_path / "backend"
+    record.write_bytes(b"ip\xff")
+    with pytest.raises(CaptureFailed, match=f"{record} names no backend .*; next: remove what is left"):
+        choose(record, "auto", only(*Backend))
