@@ -20,6 +20,7 @@ def rendered(role: str, template: str, **variables: Any) -> str:
     environment.filters |= {
         "combine": _combine,
         "to_json": json.dumps,
+        "from_json": json.loads,
         "to_nice_yaml": lambda value, **_: yaml.safe_dump(value, sort_keys=False),
         "difference": lambda one, other: [name for name in one if name not in other],
     }

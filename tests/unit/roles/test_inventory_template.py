@@ -78,3 +78,20 @@ def test_services_and_workloads_use_waypoints() -> None:
         ("ServiceEntry", "api"): elsewhere,
         ("ServiceEntry", "old"): {},
     }
+
+
+def test_the_roles_own_variable_counts_as_well() -> None:
+    """`workload_list` of a host is what its services are captured by; without a registration they had no identity."""
+    host = {"ansible_host": "10.0.0.1", "workload_list": [{"name": "web"}], "hostmesh_workloads": [{"name": "old"}]}
+    assert [one.key.name for one in read(inventory_documents({"mesh1": host}), "inventory.yaml")] == ["web-mesh1"]
+
+
+def test_names_and_numbers_are_text_where_istio_has_text() -> None:
+    """YAML would take them for something else: `on`, `7` and `1e3`."""
+    workload = {"name": "on", "namespace": "7", "service_account": "1e3", "ports": {8080: 8080}}
+    entry, service = read(
+        inventory_documents({"1": {"ansible_host": "10.0.0.1", "hostmesh_workloads": [workload]}}), "inventory.yaml"
+    )
+    assert (entry.key.name, entry.key.namespace, entry.resource.spec.service_account) == ("on-1", "7", "1e3")
+    assert (service.key.name, service.key.namespace, service.resource.spec.hosts) == ("on", "7", ["on.7.mesh.internal"])
+    assert [port.name for port in service.resource.spec.ports] == ["8080"]
