@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tests.support.pki import Authority
-from tests.support.waypoint import RunningWaypoint
+from tests.support.waypoint import waypoint
 
 from bench import meshes
 from bench.identities import NAMESPACE, SERVER, TRUST_DOMAIN
@@ -105,17 +105,11 @@ def through(program: Path, directory: Path) -> Iterator[Setup]:
 
 @contextmanager
 def _envoy(where: Site, authority: Authority, directory: Path) -> Iterator[int]:
-    running = RunningWaypoint(directory, authority, ADDRESS, WAYPOINT)
-    running.program(_program(where.server.namespace.v4))
-    with where.server.namespace.entered():
-        process = running.start(concurrency=1)
-    try:
-        running.wait("listener_manager.workers_started", 1)
-        running.wait("listener_manager.total_listeners_active", 3)
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
+    program = _program(where.server.namespace.v4)
+    with ExitStack() as stack:
+        with where.server.namespace.entered():
+            running = stack.enter_context(waypoint(directory, authority, program, ADDRESS, 1, WAYPOINT))
+        yield running.process.pid
 
 
 def _host() -> Workload:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lab.hosts import Host
 from lab.instance import Lab
 
 ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 
 
 def attempt(*command: str | Path) -> tuple[int, str]:
@@ -48,6 +50,39 @@ def seconds_until(condition: Callable[[], object], limit: float = PATIENCE) -> f
         assert time.monotonic() - began < limit, f"not within {limit:.0f} s"
         time.sleep(0.1)  # hosts tell nobody here when they change
     return time.monotonic() - began
+
+
+@contextmanager
+def gone_afterwards(lab: Lab) -> Iterator[None]:
+    """Without a trace, unless somebody wants to look at it."""
+    try:
+        yield
+    finally:
+        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
+            must(sys.executable, "-m", "lab", "down", lab.name)
+
+
+@contextmanager
+def estate(
+    lab: Lab,
+    description: Path,
+    build: Sequence[str | Path] = (sys.executable, BUILD, "--source", ROOT),
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Hosts with services that know nothing of a mesh, and hostmesh, built while they boot; gone afterwards.
+
+    Args:
+        lab: where they live.
+        description: of the hosts, for `demo.deploy`.
+        build: a command; this version by default.
+        meanwhile: something else to do on the hosts while it is built.
+    """
+    with gone_afterwards(lab):
+        with subprocess.Popen(build, stdout=subprocess.DEVNULL) as building:
+            must(sys.executable, "-m", "demo.deploy", lab.name, description)
+            meanwhile()
+        assert building.returncode == 0
+        yield
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lab.hosts import Host
 from lab.instance import Lab
-from tests.e2e.hosts import seconds_until
+from tests.e2e import hosts
+from tests.e2e.hosts import ROOT, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 FILES = Path(__file__).parent / "capture"
 LAB = Lab("capture")
+HOSTS = hosts.Hosts(LAB)
+run, status = HOSTS.run, HOSTS.status
 WEB = "10.234.0.11"
 STARTS = 100
 STOPPED = (20, 21, 60, 61)
@@ -78,12 +76,8 @@ WATCH = """table inet watch {
 
 @pytest.fixture(scope="module")
 def estate() -> Iterator[None]:
-    """Two hosts in the mesh, and a unit whose first act is to connect; gone without a trace afterwards."""
-    build = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
-    try:
-        with subprocess.Popen([sys.executable, build, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
-            must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")
-        assert building.returncode == 0
+    """Two hosts in the mesh, and a unit whose first act is to connect."""
+    with hosts.estate(LAB, FILES / "estate.json"):
         run("mesh2", "tee", "/etc/systemd/system/eager.service", stdin=EAGER.encode())
         for path, text in LAZY.items():
             run("mesh1", "tee", f"/etc/systemd/{path}", stdin=text.encode())
@@ -92,9 +86,6 @@ def estate() -> Iterator[None]:
         must("ansible-playbook", "-i", FILES / "inventory.yml", FILES / "site.yml")
         with resolver():
             yield
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 def prepare_names_and_containers() -> None:
@@ -126,21 +117,6 @@ def resolver() -> Iterator[None]:
             process.kill()
 
 
-def must(*command: str | Path) -> str:
-    """Run a command on this machine; what it prints."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"}
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
-        output.seek(0)
-        text = output.read()
-    assert done.returncode == 0, text[-4000:]
-    return text
-
-
-def run(host: str, *command: str, stdin: bytes = b"") -> str:
-    return Host(LAB, host).execute(list(command), stdin).stdout
-
-
 def ssh(host: str, *command: str, port: int = 22, connection: str = "none") -> subprocess.CompletedProcess[str]:
     """Over a connection of its own, as an operator's."""
     options = ("-F", str(LAB.ssh_config), "-o", "ConnectTimeout=3", "-p", str(port), "-o", f"ControlPath={connection}")
@@ -152,10 +128,6 @@ def ssh(host: str, *command: str, port: int = 22, connection: str = "none") -> s
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess([], 255, "", "timeout")
-
-
-def status(host: str) -> dict[str, Any]:
-    return dict(json.loads(run(host, "hostmesh", "status", "-o", "json") or "{}"))
 
 
 def capture_of(host: str, name: str) -> str:

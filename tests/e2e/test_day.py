@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, Hosts, attempt, must, seconds_until
+from tests.e2e.hosts import BUILD, ROOT, Hosts, attempt, estate, must, seconds_until
 from tests.e2e.sources import former as make_former
 from tests.e2e.sources import sources
 
@@ -26,7 +25,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 DAY = Path(__file__).parent / "day"
 LAB = Lab("day")
 HOSTS = Hosts(LAB)
-BUILD = Path("roles") / "_common" / "files" / "build_bundle.py"
 SNAPSHOT = ROOT / "molecule" / "uninstall" / "snapshot.sh"
 AGENT = "hostmesh-agent.service"
 STREAMS = 200
@@ -148,20 +146,14 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pristine(former: Path) -> Iterator[set[str]]:
     """Two hosts with services that know nothing of a mesh; what mesh2 is like before it has heard of one."""
-    try:
-        build = [*UNCOMPILED, sys.executable, former / BUILD, "--source", former]
-        with subprocess.Popen(build, stdout=subprocess.DEVNULL) as building:
-            must(sys.executable, "-m", "demo.deploy", LAB.name, DAY / "estate.json")
-        assert building.returncode == 0
+    build = [*UNCOMPILED, sys.executable, former / BUILD.relative_to(ROOT), "--source", former]
+    with estate(LAB, DAY / "estate.json", build):
         for host, name in (("mesh1", "echo"), ("mesh2", "load")):
             HOSTS.must(host, "tee", f"/srv/{name}.py", stdin=(DAY / f"{name}.py").read_bytes())
             HOSTS.must(host, "tee", f"/etc/systemd/system/{name}.service", stdin=UNIT.format(name=name).encode())
         HOSTS.must("mesh2", "sh", "-c", "echo 10.234.0.11 echo >> /etc/hosts")
         HOSTS.must("mesh1", "systemctl", "enable", "--now", "echo.service")
         yield files("mesh2")
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, Hosts, must, seconds_until
+from tests.e2e.hosts import ROOT, Hosts, gone_afterwards, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -41,12 +40,9 @@ def package(folder: Path, number: int, text: str) -> bytes:
 @pytest.fixture(scope="module")
 def host() -> Iterator[None]:
     """A host that knows nothing of a mesh."""
-    try:
+    with gone_afterwards(LAB):
         must(sys.executable, "-m", "lab", "up", LAB.name, f"{HOST}=10.235.0.11/24")
         yield
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 def run(script: str, stdin: bytes = b"") -> str:

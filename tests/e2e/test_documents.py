@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, Hosts, must, seconds_until
+from tests.e2e.hosts import ROOT, Hosts, estate, seconds_until
 from tools.document_blocks import Block, blocks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -28,7 +28,6 @@ LAB = Lab("documents")
 HOSTS = Hosts(LAB)
 FILES = Path(__file__).parent / "documents"
 DOCS = ROOT / "docs"
-BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 PLACES = {"host": "web1", "control plane": "db1"}
 FOLDER = "/root/documents"
 FIRST, LAST = DOCS / "getting-started.md", DOCS / "troubleshooting.md"
@@ -111,10 +110,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     controller = tmp_path_factory.mktemp("controller")
     (controller / "playbooks").symlink_to(ROOT / "playbooks")
     shutil.copytree(ROOT / "inventories" / "istio", controller / "inventories" / "istio")
-    try:
-        with subprocess.Popen([sys.executable, BUILD, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
-            must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")
-        assert building.returncode == 0
+    with estate(LAB, FILES / "estate.json"):
         reader = Reader(controller)
         for host in PLACES.values():
             HOSTS.must(host, "mkdir", "-p", FOLDER, "/etc/bash_completion.d", "/var/run/secrets/tokens")
@@ -127,9 +123,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         # A host whose resolver is nothing but resolv.conf; nobody answers there.
         HOSTS.must(PLACES["host"], "tee", "/etc/resolv.conf", stdin=b"nameserver 192.0.2.1\n")
         yield reader
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 def test_what_the_documents_say_can_be_done(reader: Reader) -> None:

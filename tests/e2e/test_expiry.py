@@ -6,52 +6,36 @@ Real systemd, ssh, ansible-playbook; certificates of half a minute.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.hosts import Host
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, Hosts, attempt, must, seconds_until
+from tests.e2e import hosts
+from tests.e2e.hosts import ROOT, attempt, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 EXPIRY = Path(__file__).parent / "expiry"
 LAB = Lab("expiry")
+HOSTS = hosts.Hosts(LAB)
+run, status = HOSTS.run, HOSTS.status
 CONTROL_PLANE = "hostmesh-control-plane.service"
 
 
 @pytest.fixture(scope="module")
 def estate() -> Iterator[None]:
-    """Two hosts in the mesh; gone without a trace afterwards."""
-    build = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
-    try:
-        with subprocess.Popen([sys.executable, build, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
-            must(sys.executable, "-m", "demo.deploy", LAB.name, EXPIRY / "estate.json")
-        assert building.returncode == 0
+    """Two hosts in the mesh."""
+    with hosts.estate(LAB, EXPIRY / "estate.json"):
         roll_out()
         yield
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 def roll_out() -> str:
     """Run the playbook as a user would; its recap."""
     text = must("ansible-playbook", "-i", EXPIRY / "inventory.yml", ROOT / "playbooks" / "site.yml")
     return text.rpartition("PLAY RECAP")[2]
-
-
-def run(host: str, *command: str, stdin: bytes = b"") -> str:
-    return Host(LAB, host).execute(list(command), stdin).stdout
-
-
-def status(host: str) -> dict[str, Any]:
-    return dict(json.loads(run(host, "hostmesh", "status", "-o", "json") or "{}"))
 
 
 def sleep(**command: object) -> dict[str, Any]:
@@ -80,7 +64,7 @@ def expired(host: str) -> bool:
 
 def reboot(host: str) -> None:
     """As its power button does; its files stay."""
-    Hosts(LAB).reboot(host)
+    HOSTS.reboot(host)
     seconds_until(lambda: run(host, "systemctl", "is-active", "sleep.service").strip() == "active")
 
 

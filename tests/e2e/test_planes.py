@@ -8,10 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import secrets
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 
 import pytest
 from lab.instance import Lab
+from tests.e2e import hosts
 from tests.e2e.hosts import ROOT, Hosts, attempt, must, seconds_until
 from tests.support.etcd import TlsFiles
 from tests.support.pki import Authority
@@ -28,7 +26,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PLANES = Path(__file__).parent / "planes"
 LAB = Lab("planes")
 HOSTS = Hosts(LAB)
-BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 MEMBERS = {"mesh1": "10.236.0.11", "mesh2": "10.236.0.12", "mesh3": "10.236.0.13"}
 INVENTORY = ("-i", PLANES / "inventory.yml")
 SITE = ("ansible-playbook", *INVENTORY, ROOT / "playbooks" / "site.yml")
@@ -38,16 +35,9 @@ VICTIMS = ("hostmesh-control-plane.service", "etcd.service")
 
 @pytest.fixture(scope="module")
 def estate() -> Iterator[None]:
-    """Hosts with services and an etcd that know nothing of a mesh; gone without a trace afterwards."""
-    try:
-        with subprocess.Popen([sys.executable, BUILD, "--source", ROOT], stdout=subprocess.DEVNULL) as building:
-            must(sys.executable, "-m", "demo.deploy", LAB.name, PLANES / "estate.json")
-            start_etcd()
-        assert building.returncode == 0
+    """Hosts with services and an etcd that know nothing of a mesh."""
+    with hosts.estate(LAB, PLANES / "estate.json", meanwhile=start_etcd):
         yield
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 def start_etcd() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from lab.instance import Lab
-from tests.e2e.hosts import ROOT, Hosts, must, seconds_until
+from tests.e2e.hosts import BUILD, ROOT, Hosts, gone_afterwards, must, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -24,7 +23,6 @@ LAB = Lab("pull")
 HOST = "solo1"
 HOSTS = Hosts(LAB)
 FILES = Path(__file__).parent / "pull"
-BUILD = ROOT / "roles" / "_common" / "files" / "build_bundle.py"
 COLLECTION = ("LICENSE", "README.md", "agent", "galaxy.yml", "meta", "playbooks", "plugins", "pyproject.toml", "roles")
 # ansible-core and what it needs; the module git is a program and two names for it.
 DISTRIBUTIONS = ("ansible-core", "jinja2", "MarkupSafe", "PyYAML", "cryptography", "cffi", "packaging", "resolvelib")
@@ -73,7 +71,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def host(repository: Path) -> Iterator[None]:
     """A host with services, git and Ansible, and with archives that were built elsewhere; it has no network."""
-    try:
+    with gone_afterwards(LAB):
         archive = Path(json.loads(must("/usr/bin/python3", BUILD, "--source", ROOT).splitlines()[-1])["archive"])
         must(sys.executable, "-m", "demo.deploy", LAB.name, FILES / "estate.json")
         HOSTS.must(HOST, "python3", "-m", "venv", "--without-pip", "/opt/ansible")
@@ -86,9 +84,6 @@ def host(repository: Path) -> Iterator[None]:
         ship([(archive, f"/srv/archives/bundles/{archive.name}"), (repository / ".git", "/srv/estate.git")])
         HOSTS.must(HOST, "ip", "route", "flush", "default")
         yield
-    finally:
-        if os.environ.get("HOSTMESH_KEEP_LAB") is None:
-            must(sys.executable, "-m", "lab", "down", LAB.name)
 
 
 def pull() -> str:

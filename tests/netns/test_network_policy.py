@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.netns.two_hosts import enrolled_agents
+from tests.netns.two_hosts import enrolled_agents, entry
 from tests.support.agent import RunningAgent, start, until
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import document
@@ -71,11 +71,6 @@ class Mesh:
 
     def rules(self) -> str:
         return self.lab.host.run("nft", "list", "ruleset")
-
-
-def entry(name: str, address: str, node: str, more: str = "") -> str:
-    spec = f"address: {address}\nserviceAccount: {name}\nlabels: {{app: {name}}}{more}"
-    return document("WorkloadEntry", spec, f"name: {name}, namespace: prod, labels: {{hostmesh.io/node: {node}}}")
 
 
 @pytest.fixture

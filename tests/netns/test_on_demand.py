@@ -15,7 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from tests.netns.two_hosts import enrolled_agents
+from tests.netns.two_hosts import enrolled_agents, entry
 from tests.support.agent import RunningAgent, until
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import document
@@ -51,11 +51,6 @@ class Mesh:
     def holds(self) -> list[str]:
         """Workloads that the client's agent knows."""
         return sorted(one["name"] for one in json.loads(self.client.get(15000, "/config_dump"))["workloads"])
-
-
-def entry(name: str, address: str, node: str) -> str:
-    spec = f"address: {address}\nserviceAccount: {name}\nlabels: {{app: {name}}}"
-    return document("WorkloadEntry", spec, f"name: {name}, namespace: prod, labels: {{hostmesh.io/node: {node}}}")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.agent import RunningAgent, agent, start, until
 from tests.support.control_plane import RunningControlPlane
+from tests.support.documents import document
 from tests.support.pki import Authority
 
 from hostmesh.model.identity import Identity
@@ -71,6 +72,12 @@ def local_agents(lab: Lab, directory: Path, mesh: str = MESH, **settings: Any) -
 
     with two_agents(lab, directory, ("w1", "w2"), prepare) as agents:
         yield agents
+
+
+def entry(name: str, address: str, node: str, more: str = "") -> str:
+    """A registration of `prod/NAME`, as the control plane is told; `more` continues its spec."""
+    spec = f"address: {address}\nserviceAccount: {name}\nlabels: {{app: {name}}}{more}"
+    return document("WorkloadEntry", spec, f"name: {name}, namespace: prod, labels: {{hostmesh.io/node: {node}}}")
 
 
 def local_settings(made: RunningAgent, mesh: Path) -> Mapping[str, Any]:

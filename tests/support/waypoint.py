@@ -125,10 +125,15 @@ class RunningWaypoint:
 
 @contextmanager
 def waypoint(
-    directory: Path, authority: Authority, program: WaypointProgram, ip: str = "", concurrency: int = 2
+    directory: Path,
+    authority: Authority,
+    program: WaypointProgram,
+    ip: str = "",
+    concurrency: int = 2,
+    identity: Identity = WAYPOINT,
 ) -> Iterator[RunningWaypoint]:
     """Serving this program until the end of the context, at an address of its own."""
-    made = RunningWaypoint(directory, authority, ip or fresh_ip())
+    made = RunningWaypoint(directory, authority, ip or fresh_ip(), identity)
     made.program(program)
     process = made.start(concurrency)
     try:

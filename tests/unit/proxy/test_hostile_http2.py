@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import h2.events
@@ -136,18 +135,6 @@ STREAM_ONLY = [
     Row("a second request on a stream", request(1), ErrorCode.PROTOCOL_ERROR, "PROTOCOL_ERROR"),
     Row("DATA after the end", data(1, b"", END_STREAM) + data(1, b"x"), ErrorCode.STREAM_CLOSED, ""),
 ]
-
-
-@pytest.fixture
-def mesh() -> Iterator[Mesh]:
-    with Mesh() as made:
-        yield made
-
-
-@pytest.fixture
-def peer(mesh: Mesh) -> Iterator[Peer]:
-    with dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as made:
-        yield made
 
 
 def assert_serves(mesh: Mesh) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import replace
 
 import h2.events
@@ -19,12 +18,6 @@ from hostmesh.model.local import LocalWorkload, server_name
 from hostmesh.wire.client_hello import CERTIFICATE_UNOBTAINABLE
 
 CAROL = Identity("cluster.local", "default", "carol")
-
-
-@pytest.fixture
-def mesh() -> Iterator[Mesh]:
-    with Mesh() as made:
-        yield made
 
 
 def tunnel(mesh: Mesh, *, name: str | None = None, **options: object) -> Peer:

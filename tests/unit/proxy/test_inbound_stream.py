@@ -30,18 +30,6 @@ DENY_PORT_1 = Authorization(
 DENY_ALL = Authorization("closed", "default", PolicyScope.NAMESPACE, Action.DENY, ((),))
 
 
-@pytest.fixture
-def mesh() -> Iterator[Mesh]:
-    with Mesh() as made:
-        yield made
-
-
-@pytest.fixture
-def peer(mesh: Mesh) -> Iterator[Peer]:
-    with dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as made:
-        yield made
-
-
 def connect(authority: str) -> Headers:
     return [(":method", "CONNECT"), (":authority", authority)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,12 +16,6 @@ from hostmesh.model.local import LocalWorkload
 from hostmesh.model.service import Service
 from hostmesh.model.workload import Protocol
 from hostmesh.telemetry.metrics import CLOSED, OPENED, RECEIVED, SENT
-
-
-@pytest.fixture
-def mesh() -> Iterator[Mesh]:
-    with Mesh() as made:
-        yield made
 
 
 def error_of(mesh: Mesh) -> str:

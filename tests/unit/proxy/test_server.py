@@ -8,7 +8,6 @@ import queue
 import resource
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,13 +37,6 @@ _DEAD = failures.http2("killed by the test")
 def tls(request: pytest.FixtureRequest) -> TlsProvider:
     """Both engines carry everything."""
     return provider(request.param)
-
-
-@pytest.fixture
-def mesh() -> Iterator[Mesh]:
-    """Two hosts."""
-    with Mesh() as made:
-        yield made
 
 
 def test_bytes_reach_the_application_and_come_back(tls: TlsProvider) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
 
 import h2.events
-import pytest
-from tests.support.hbone_peer import Peer, dial
+from tests.support.hbone_peer import Peer
 from tests.support.patience import PATIENCE
-from tests.support.pki import ALICE
 from tests.support.proxy import Mesh, echo, receive_all
 
 from hostmesh.telemetry.metrics import OPENED
@@ -19,18 +16,6 @@ from hostmesh.telemetry.metrics import OPENED
 DATA, PING_FRAME, GOAWAY = 0, 6, 7
 PING_ACK = b"\x00\x00\x08\x06\x01\x00\x00\x00\x00" + bytes(8)
 PING = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8)
-
-
-@pytest.fixture
-def mesh() -> Iterator[Mesh]:
-    with Mesh() as made:
-        yield made
-
-
-@pytest.fixture
-def peer(mesh: Mesh) -> Iterator[Peer]:
-    with dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as made:
-        yield made
 
 
 def assert_serves(mesh: Mesh) -> None:
