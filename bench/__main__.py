@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.generator import BenchFailed, build
@@ -16,23 +17,24 @@ def main() -> None:
     """Exit 1 with the reason and the next step when a measurement is not possible here."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    some, several = _at_least(1), _at_least(2)
     comparison = commands.add_parser("compare", help="direct, Envoy and hostmesh side by side")
-    comparison.add_argument("--rounds", type=int, default=5)
+    comparison.add_argument("--rounds", type=some, default=5)
     comparison.add_argument("--seconds", type=float, default=2.0, help="of one work (default 2)")
     profile = commands.add_parser("profile", help="kernel, OpenSSL and interpreter work by work; system calls")
     profile.add_argument("--seconds", type=float, default=3.0, help="of one work (default 3)")
     profile.add_argument("--top", type=int, default=0, metavar="N", help="also the N dearest functions of each work")
     hop = commands.add_parser("waypoint", help="what one waypoint hop adds to a request at 1,000 a second")
-    hop.add_argument("--rounds", type=int, default=5)
+    hop.add_argument("--rounds", type=some, default=5)
     hop.add_argument("--seconds", type=float, default=2.0, help="of one measurement (default 2)")
     scale = commands.add_parser("scale", help="a large mesh: memory, time to apply, look-ups, ping while applying")
-    scale.add_argument("--workloads", type=int, default=100_000)
-    scale.add_argument("--services", type=int, default=10_000)
+    scale.add_argument("--workloads", type=some, default=100_000)
+    scale.add_argument("--services", type=some, default=10_000)
     control = commands.add_parser("control", help="the control plane's discovery: many agents, cold syncs, changes")
-    control.add_argument("--agents", type=int, default=1000)
-    control.add_argument("--workloads", type=int, default=10_000)
-    control.add_argument("--services", type=int, default=1000)
-    control.add_argument("--changes", type=int, default=100)
+    control.add_argument("--agents", type=several, default=1000)
+    control.add_argument("--workloads", type=some, default=10_000)
+    control.add_argument("--services", type=some, default=1000)
+    control.add_argument("--changes", type=several, default=100)
     arguments = parser.parse_args()
     if os.geteuid() != 0 and arguments.command != "control":
         sys.exit("bench: network namespaces need root; next: sudo make bench")
@@ -42,6 +44,17 @@ def main() -> None:
         _run(arguments)
     except BenchFailed as error:
         sys.exit(f"bench: {error}")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """Of less there is nothing to measure."""
+
+    def number(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} up")
+        return int(text)
+
+    return number
 
 
 def _run(arguments: argparse.Namespace) -> None:

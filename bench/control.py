@@ -30,7 +30,7 @@ WANTED_SERVICES = 20
 CONCURRENCY = 16
 PACE = 0.15
 """Seconds between changes, longer than the quiet time that makes a change a single one."""
-FILE = Path("bench/control.json")
+FILE = Path(__file__).parent / "control.json"
 _DESCRIPTORS = 8192
 
 

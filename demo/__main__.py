@@ -72,10 +72,11 @@ def prepare() -> None:
         DemoFailed: hostmesh cannot be built.
         LabError: a host or a service does not start.
     """
-    building = subprocess.Popen([sys.executable, str(BUILD), "--source", str(ROOT)], stdout=subprocess.DEVNULL)
-    boot(LAB, MACHINES)
-    deploy(LAB, MACHINES)
-    if building.wait() != 0:
+    build = [sys.executable, str(BUILD), "--source", str(ROOT)]
+    with subprocess.Popen(build, stdout=subprocess.DEVNULL) as building:
+        boot(LAB, MACHINES)
+        deploy(LAB, MACHINES)
+    if building.returncode != 0:
         raise DemoFailed("hostmesh cannot be built; the reason is above")
 
 

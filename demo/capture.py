@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.console import LabError
 from lab.network import BRIDGE
 
 from demo.estate import LAB
@@ -68,27 +69,27 @@ def _is_text(payload: bytes) -> bool:
 
 @contextlib.contextmanager
 def on_the_bridge(expression: str) -> Iterator[Capture]:
-    """Capture while the block runs; what was seen is there when it has ended."""
+    """Capture while the block runs; what was seen is there when it has ended.
+
+    Raises:
+        LabError: nobody listens, so that nothing would be seen whatever there is.
+    """
     capture = Capture()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bridge.pcap"
-        command = [
-            "nsenter",
-            f"--net={LAB.namespace_path}",
-            "tcpdump",
-            "-i",
-            BRIDGE,
-            "--immediate-mode",
-            "-U",
-            "-Z",
-            "root",
-        ]
-        process = subprocess.Popen([*command, "-w", str(file), expression], stderr=subprocess.PIPE, text=True)
+        command = ["nsenter", f"--net={LAB.namespace_path}", "tcpdump", "-i", BRIDGE, "--immediate-mode", "-U"]
+        command += ["-Z", "root", "-w", str(file), expression]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         # tcpdump says when it is listening; what is sent before would be missed.
+        said = []
         for line in process.stderr:
+            said.append(line.strip())
             if "listening on" in line:
                 break
+        else:
+            process.communicate()
+            raise LabError(f"nobody listens on the bridge: {' '.join(said) or 'tcpdump ended'}")
         try:
             yield capture
         finally:

@@ -83,11 +83,22 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _gateway(everyone: Sequence[Address]) -> ipaddress.IPv4Interface:
-    """The bridge's own address: the first one of the hosts' network."""
+    """The bridge's own address: the first one of the hosts' network.
+
+    Raises:
+        LabError: hosts do not share a network, or have an address that is taken.
+    """
     networks = {address.interface.network for address in everyone}
     if len(networks) != 1:
         raise LabError(f"hosts of one lab share one network, these do not: {', '.join(map(str, networks))}")
     (shared,) = networks
+    if shared.prefixlen > 30:
+        raise LabError(f"{shared} has no room for hosts beside the bridge; take a larger network, a /24 say")
+    taken = [address.interface.ip for address in everyone]
+    if len(set(taken)) < len(taken):
+        raise LabError(f"hosts have the same address: {', '.join(map(str, taken))}")
+    if shared[1] in taken:
+        raise LabError(f"{shared[1]} is the bridge's own address; give the host another of {shared}")
     return ipaddress.IPv4Interface(f"{shared[1]}/{shared.prefixlen}")
 
 
@@ -116,6 +127,9 @@ def _write_ssh(lab: Lab, everyone: Sequence[Address]) -> None:
 
 def _down(options: argparse.Namespace) -> int:
     lab = Lab(options.lab)
+    strangers = [name for name in options.hosts if name not in lab.hosts()]
+    if strangers:
+        raise LabError(f"{lab.name} has no host {strangers[0]!r}; it has {', '.join(lab.hosts()) or 'none'}")
     if options.hosts:
         for name in options.hosts:
             Host(lab, name).stop()

@@ -67,20 +67,7 @@ class Host:
         lines = ["127.0.0.1 localhost", f"127.0.1.1 {self.name}"]
         lines += [f"{other.interface.ip} {other.host}" for other in everyone if other.host != self.name]
         (etc / "hosts").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        run(
-            [
-                "ssh-keygen",
-                "-q",
-                "-t",
-                "ed25519",
-                "-N",
-                "",
-                "-C",
-                self.name,
-                "-f",
-                str(etc / "ssh/ssh_host_ed25519_key"),
-            ]
-        )
+        make_key(etc / "ssh/ssh_host_ed25519_key", self.name)
         keys = self.folder / "upper/root/.ssh"
         keys.chmod(0o700)
         keys.parent.chmod(0o700)
@@ -174,7 +161,8 @@ class Host:
             _wait_empty(self.cgroup)
             for path, _, _ in os.walk(self.cgroup, topdown=False):
                 Path(path).rmdir()
-        shutil.rmtree(self.folder, ignore_errors=False) if self.folder.exists() else None
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
 
 def _wait_empty(cgroup: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
-from demo.capture import Capture, Segment, read
+from demo.capture import Capture, Segment, on_the_bridge, read
+from lab.console import LabError
 
 FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 
@@ -50,3 +52,12 @@ def test_a_marker_is_found() -> None:
     capture = Capture([Segment("10.0.0.1", 1, "10.0.0.2", 2, b"..marker..")])
     assert capture.contains(b"marker")
     assert not capture.contains(b"Marker")
+
+
+def test_an_eavesdropper_that_hears_nothing_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without tcpdump, "no packets" would be true of everything."""
+    (tmp_path / "nsenter").write_text("#!/bin/sh\necho 'tcpdump: no permission' >&2\nexit 1\n")
+    (tmp_path / "nsenter").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(LabError, match="no permission"), on_the_bridge("tcp"):
+        pytest.fail("nobody listens")
