@@ -89,6 +89,13 @@ class NewAgent(Agent):
         return {**await super().status(), "workloads": []}
 
 
+class BrokenAgent(Agent):
+    """One that has lost its metrics."""
+
+    async def metrics(self, _openmetrics: bool) -> str:
+        raise RuntimeError("no metrics")
+
+
 async def browse(*options: str, agent: type[Agent] = Agent) -> str:
     """What Chromium makes of the page a few seconds after it was opened."""
     browser = shutil.which("chromium")
@@ -134,6 +141,13 @@ def test_an_empty_page_says_what_to_do() -> None:
     shown = asyncio.run(browse("--dump-dom", agent=NewAgent))
     for text in ("nobody has called anybody", "hostmesh_workloads", "none at this moment", "0 of 0"):
         assert text in shown
+
+
+def test_an_answer_that_is_none_is_said() -> None:
+    """Nothing is shown of what could not be read, least of all that nobody has called anybody."""
+    shown = asyncio.run(browse("--dump-dom", agent=BrokenAgent))
+    assert "the agent does not answer: metrics: 500" in shown
+    assert "nobody has called anybody" not in shown
 
 
 def test_the_page_can_be_looked_at(tmp_path: Path) -> None:

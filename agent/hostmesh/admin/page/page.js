@@ -2,7 +2,7 @@
 // what the mesh says is put into the page as text only.
 import {bytes, perSecond, talk, total} from "./metrics.js";
 
-const EVERY = 3000;
+const EVERY = 3000, PATIENCE = 20000;
 const MOST = 500;
 let before = null;
 let shown = null;
@@ -175,10 +175,17 @@ function show({status, dump, pairs}) {
   ]);
 }
 
+// An agent that hangs, or that answers with an error, has not answered.
+async function read(name) {
+  const response = await fetch(name, {signal: AbortSignal.timeout(PATIENCE)});
+  if (!response.ok) throw new Error(`${name}: ${response.status}`);
+  return response;
+}
+
 async function look() {
   try {
     const [status, dump, metrics] = await Promise.all([
-      fetch("status").then(r => r.json()), fetch("config_dump").then(r => r.json()), fetch("metrics").then(r => r.text()),
+      read("status").then(r => r.json()), read("config_dump").then(r => r.json()), read("metrics").then(r => r.text()),
     ]);
     const now = Date.now(), pairs = talk(metrics, before, now);
     before = {now, pairs};
