@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.netns.two_hosts import local_agents
+from tests.netns.two_hosts import MESH, local_agents
 from tests.support.agent import until
 
 if TYPE_CHECKING:
@@ -55,18 +55,22 @@ def call(lab: Lab, who: str, ip: str, port: int) -> str:
 
 def test_the_agents_ports(lab: Lab, tmp_path: Path) -> None:
     """The proxy's ports serve nobody who calls them, the admin port nobody from elsewhere; traffic goes on."""
-    addresses = {"itself": lab.host.v4, "loopback": "127.0.0.1", "the other host": lab.peer.v4}
-    with local_agents(lab, tmp_path) as (client, server):
-        for ip in (lab.host.v4, lab.peer.v4):  # once each agent has seen that nobody of the mesh listens there
-            until(lambda ip=ip: call(lab, "captured", ip, 15021) == "200")  # type: ignore[misc]
-        seen = {
-            (who, where): {port: call(lab, who, addresses[where], port) for port in EXPECTED[who, where]}
-            for who, where in EXPECTED
-        }
-        assert seen == EXPECTED
-        app = lab.listen(lab.peer, lab.peer.v4, 8080, lab.b)
-        sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
-        sock.sendall(b"hello")
-        with lab.accept(app) as served:
-            assert served.recv(5) == b"hello"
-        until(lambda: client.log.count("RECURSIVE_CALL") >= 4 and server.log.count("RECURSIVE_CALL") >= 4)
+    both = MESH.replace("[CLIENT]", f"[CLIENT, '{lab.host.v6}']").replace("[SERVER]", f"[SERVER, '{lab.peer.v6}']")
+    v4 = {"itself": lab.host.v4, "loopback": "127.0.0.1", "the other host": lab.peer.v4}
+    v6 = {"itself": lab.host.v6, "loopback": "::1", "the other host": lab.peer.v6}
+    with local_agents(lab, tmp_path, both) as (client, server):
+        for times, addresses in enumerate((v4, v6), 1):
+            for where in ("itself", "the other host"):  # once each agent has seen that nobody of the mesh listens there
+                until(lambda ip=addresses[where]: call(lab, "captured", ip, 15021) == "200")  # type: ignore[misc]
+            seen = {
+                (who, where): {port: call(lab, who, addresses[where], port) for port in EXPECTED[who, where]}
+                for who, where in EXPECTED
+            }
+            assert seen == EXPECTED
+            app = lab.listen(lab.peer, addresses["the other host"], 8080, lab.b)
+            sock = lab.connect(lab.host, (addresses["the other host"], 8080), lab.a)
+            sock.sendall(b"hello")
+            with lab.accept(app) as served:
+                assert served.recv(5) == b"hello"
+            count = 4 * times
+            until(lambda n=count: client.log.count("RECURSIVE_CALL") >= n and server.log.count("RECURSIVE_CALL") >= n)  # type: ignore[misc]

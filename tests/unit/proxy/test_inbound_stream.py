@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from ipaddress import ip_network
 
 import h2.events
 import pytest
+from tests.support.agent import until
 from tests.support.hbone_peer import Headers, Peer, dial
 from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
@@ -165,8 +165,7 @@ def busy(mesh: Mesh) -> Iterator[socket.socket]:
 def dialling(mesh: Mesh, peer: Peer, listener: socket.socket) -> int:
     """A stream whose application is being connected to."""
     stream = peer.connect(f"{mesh.ip}:{listener.getsockname()[1]}")
-    while not mesh.server.call(lambda: list(mesh.server.server.connections())):
-        time.sleep(0.001)
+    until(lambda: mesh.server.call(lambda: list(mesh.server.server.connections())))
     return stream
 
 
