@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,7 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[tuple[RunningControlPlane, Callab
         root = plane.directory / "state" / "ca" / "root-cert.pem"
         where = {"address": f"{lab.peer.v4}:15012", "server_name": "localhost", "root_cert": str(root)}
         made.configure(node="host1", workers=1, control_plane=where)
-        start(made)
+        start(made, variables={"SECRET_TTL": "2h"})
         app = lab.listen(lab.host, lab.host.v4, 8080, lab.a)
 
         def reaches() -> bool:
@@ -57,6 +59,9 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[tuple[RunningControlPlane, Callab
 
         until(reaches)
         app.settimeout(0.2)
+        (leaf,) = json.loads(made.get(15000, "/config_dump"))["certificates"][0]["certChain"][:1]
+        begin, end = (datetime.fromisoformat(leaf[name]) for name in ("validFrom", "expirationTime"))
+        assert timedelta(hours=2) <= end - begin < timedelta(hours=3), "what SECRET_TTL has asked for"
         yield plane, reaches
 
 

@@ -159,16 +159,23 @@ def agent(
         made.notified.close()
 
 
-def start(made: RunningAgent, *, serving: bool = True, module: str = "hostmesh") -> None:
+def start(
+    made: RunningAgent,
+    *,
+    serving: bool = True,
+    module: str = "hostmesh",
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Start it and wait until it is ready and, unless the mesh is to remain unknown, its workers serve.
 
-    `module` is the program.
+    `module` is the program, `variables` are its environment's beside the usual ones.
     """
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPYCACHEPREFIX": _compiled(),
         "NOTIFY_SOCKET": str(made.directory / "notify"),
         "PATH": f"{made.directory / 'bin'}:{os.environ['PATH']}",
+        **variables,
     }
     command = made.host.command(sys.executable, "-m", module, "agent", "--config", str(made.config))
     with (made.directory / "log").open("wb") as log:

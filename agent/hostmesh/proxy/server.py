@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 import time
@@ -30,6 +31,8 @@ from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import TlsProvider
+
+_log = logging.getLogger("hostmesh.proxy")
 
 ListenerKind = Literal["outbound", "inbound", "inbound_plaintext", "socks5"]
 
@@ -187,6 +190,11 @@ class ProxyServer:
         self._check_drained()
 
     def _end(self) -> None:
+        if pending := len(self._context.connections):
+            fields = {"connections": pending}
+            _log.warning(
+                "drain duration expired with pending connections, forcefully shutting down", extra={"fields": fields}
+            )
         self._context.connections.close_all(failures.DRAINED)
         for quarter in self._all():
             quarter.close_all(failures.DRAINED)

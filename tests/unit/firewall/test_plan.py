@@ -153,6 +153,23 @@ def test_users_have_policies_of_their_own() -> None:
         assert said.index(f"{match} accept") < to_the_host
 
 
+@pytest.mark.parametrize(
+    ("subject", "named"),
+    [
+        (Subject(WEB, SubjectKind.USER, uid=1234), True),
+        (Subject(WEB, SubjectKind.USER, uid=1234, datagrams=(53,)), True),
+        (UNIT, False),
+        (replace(UNIT, ports=(80,)), True),
+        (replace(UNIT, datagrams=(53,)), True),
+    ],
+)
+def test_rules_and_sets_of_ports_go_together(subject: Subject, named: bool) -> None:
+    """The kernel takes no rule by a set that is not there; a user may listen at any time, a unit's sockets are known."""
+    found = plan((DENY,), Membership((WEB,)), (subject,))
+    for name in ("t.prod.web", "d.prod.web"):
+        assert (f"dport @{name} " in found.rules, name in str(found.sets)) == (named, named)
+
+
 def test_a_users_answers_are_judged_where_it_is_isolated_for_ingress() -> None:
     """One that is isolated for egress alone may answer from ports that are not known yet."""
     user = Subject(WEB, SubjectKind.USER, uid=1234, ports=(80,))

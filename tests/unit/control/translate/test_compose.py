@@ -99,6 +99,14 @@ def test_warnings_about_the_whole() -> None:
     ]
 
 
+def test_each_namespace_is_asked_for_its_waypoint() -> None:
+    """One that has none, or says so, is no reason to pass over those that come after it."""
+    labels = ("istio.io/use-waypoint: wp", "a: b", "istio.io/use-waypoint: none", "istio.io/use-waypoint: wp")
+    named = [document("Namespace", "", f"name: n{number}, labels: {{{one}}}") for number, one in enumerate(labels)]
+    said = [str(warning) for warning in translate(objects(*named), MESH).warnings]
+    assert [line.partition(": what would")[0].rpartition(" ")[2] for line in said] == ["n0/wp", "n3/wp"]
+
+
 def test_nothing_comes_of_nothing() -> None:
     """An empty directory is an empty mesh."""
     found = translate((), MESH)
