@@ -164,7 +164,7 @@ def test_users_have_policies_of_their_own() -> None:
     ],
 )
 def test_rules_and_sets_of_ports_go_together(subject: Subject, named: bool) -> None:
-    """The kernel takes no rule by a set that is not there; a user may listen at any time, a unit's sockets are known."""
+    """The kernel takes no rule by a set that is not there. A user may listen at any time, a unit's ports are known."""
     found = plan((DENY,), Membership((WEB,)), (subject,))
     for name in ("t.prod.web", "d.prod.web"):
         assert (f"dport @{name} " in found.rules, name in str(found.sets)) == (named, named)
