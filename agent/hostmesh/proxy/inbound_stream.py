@@ -373,7 +373,8 @@ def _tell(peer: Arrival, local: Local, request: ConnectRequest, destination: Des
     network = context.config.network
     from_gateway = request.network is not None and request.network.lower() != network.lower()
     known = None if from_gateway else find_origin(context.state, network, peer.address.ip, peer.identity)
-    source, source_end = describe_origin(known, peer.identity, baggage.parse([request.baggage]))
+    stated = [request.baggage] if context.config.response_baggage else []
+    source, source_end = describe_origin(known, peer.identity, baggage.parse(stated))
     workload = local.workload
     service = destination.service or local_service(
         context.state, workload, destination.address.port, request.forwarded_host

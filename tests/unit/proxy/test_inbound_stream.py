@@ -225,6 +225,16 @@ def test_a_hostname_means_the_services_target_port(mesh: Mesh, peer: Peer) -> No
         assert labels["destination_service"] == "shop.lab"
 
 
+def test_an_address_counts_for_the_service_that_leads_to_its_port(mesh: Mesh, peer: Peer) -> None:
+    """The server's numbers name the service too, although the client asked for an endpoint."""
+    with mesh.app(echo) as app:
+        service = Service("shop", "default", "shop.lab", ports={80: app.port})
+        mesh.server.put(service, replace(mesh.bob, services={service.namespaced_hostname: {80: app.port}}))
+        peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))
+        ((labels, _),) = mesh.server.samples(OPENED)
+        assert labels["destination_service"] == "shop.lab"
+
+
 def test_a_sandwiched_application_gets_a_proxy_header(mesh: Mesh, peer: Peer) -> None:
     """Version 2, with the peer's identity, before the payload, on loopback."""
     received: list[bytes] = []
@@ -305,15 +315,18 @@ def test_who_comes_from_another_network_is_described_by_its_baggage(
     assert labels["source_workload"] == name
 
 
-def test_who_answers_need_not_be_told() -> None:
-    """`response_baggage: false` leaves the workload's description out of the answer."""
+def test_without_baggage_nobody_is_told_who_answers_nor_believed_who_asks() -> None:
+    """`response_baggage: false` leaves the workload's description out of the answer, and the peer's unread."""
     with (
         Mesh(server_config=replace(CONFIG, response_baggage=False)) as mesh,
         dial((mesh.ip, 15008), mesh.authority.issue(ALICE), mesh.authority.pem) as peer,
         mesh.app(echo) as app,
     ):
-        answer = peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))
+        mesh.server.call(lambda: mesh.server.state.remove_address("lab//alice"))
+        answer = peer.answer(peer.connect(f"{mesh.ip}:{app.port}", ("baggage", "k8s.deployment.name=cart")))
+        ((labels, _),) = mesh.server.samples(OPENED)
     assert (answer[":status"], "baggage" in answer) == ("200", False)
+    assert (labels["source_workload"], labels["source_workload_namespace"]) == ("unknown", "default")
 
 
 def test_a_stream_that_comes_behind_the_goodbye_of_a_workload_is_refused(mesh: Mesh, peer: Peer) -> None:
