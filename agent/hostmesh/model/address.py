@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -27,24 +27,34 @@ def canonical(ip: IPAddress) -> IPAddress:
     return ip
 
 
+@lru_cache(maxsize=65536)
+def _printed(text: str) -> tuple[IPAddress, str]:
+    ip = parse_ip(text)
+    return ip, str(ip)
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class SocketAddress:
     """`ip:port`; IPv6 is always printed in brackets.
 
-    Its constructor is written out because that of `dataclass` stays interpreted, and every connection makes some.
+    Every connection makes some, so what `dataclass` would leave to the interpreter is written out, and `host`, the
+    printed IP, is kept: printing and hashing an IP is the interpreter's work too.
     """
 
     ip: IPAddress
     port: int
+    host: str = field(repr=False, compare=False)
 
-    def __init__(self, ip: IPAddress, port: int) -> None:
+    def __init__(self, ip: IPAddress, port: int, host: str = "") -> None:
         object.__setattr__(self, "ip", ip)
         object.__setattr__(self, "port", port)
+        object.__setattr__(self, "host", host or str(ip))
 
     @classmethod
     def of(cls, ip: str, port: int) -> SocketAddress:
         """From what the socket module reports."""
-        return cls(parse_ip(ip), port)
+        known, host = _printed(ip)
+        return cls(known, port, host)
 
     @classmethod
     def parse(cls, text: str) -> SocketAddress:
@@ -65,8 +75,11 @@ class SocketAddress:
             raise ValueError(f"{text!r}: port above 65535")
         return cls(canonical(ip), port)
 
+    def __hash__(self) -> int:
+        return hash((self.host, self.port))
+
     def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if isinstance(self.ip, IPv6Address) else f"{self.ip}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

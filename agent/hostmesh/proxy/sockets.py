@@ -184,7 +184,7 @@ class Connect:
                 options.bind_as(self.sock, str(self._source.ip))
             elif self._local and self._attempts < LOCAL_ATTEMPTS - 1:
                 self.sock.bind(("", 0))  # at random; unbound sockets get ports in a row, which all have just ended
-            number = self._connect((_socket.inet_ntop(self.sock.family, address.ip.packed), address.port))
+            number = self._connect((address.host, address.port))
             if self._source is not None and self.sock.getsockname()[1] == self._source.port:
                 # The kernel drew the client's own port: connection tracking takes this for the client's packet.
                 number = errno.EADDRINUSE

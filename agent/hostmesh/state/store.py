@@ -47,6 +47,8 @@ class MeshState:
         self._policies_by_scope: dict[str | None, dict[str, Authorization]] = {}
         self._derived: dict[Hashable, object] = {}
         self._known: set[str] | None = None
+        self.on_demand = False
+        """Whether only a part of the mesh is here."""
 
     # What is known at all
 
@@ -54,12 +56,8 @@ class MeshState:
         """From now on what is not here need not be nobody's: only of names that were learnt is all known."""
         if self._known is None:
             self._known = set()
+            self.on_demand = True
             self._changed()
-
-    @property
-    def on_demand(self) -> bool:
-        """Whether only a part of the mesh is here."""
-        return self._known is not None
 
     def knows(self, place: NetworkAddress | NamespacedHostname) -> bool:
         """Whether what is here about an address or service is all there is, be it nothing."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.wire.http2.events import Field
@@ -14,13 +15,12 @@ from hostmesh.wire.http2.headers import encode, encode_field, encode_integer, en
 
 _HOST_PORT = re.compile(r"([A-Za-z0-9_*](?:[A-Za-z0-9._*-]{0,252}[A-Za-z0-9_*.])?):([0-9]{1,5})")
 _NUMERIC = re.compile(r"[0-9.]+")
-_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_READABLE = re.compile(rb"[\t\x20-\x7e]*")
+_READABLE: Final = bytes((9, *range(0x20, 0x7F)))
 
-_NEVER_ZERO = 1 << 64 | 1
+_NEVER_ZERO: Final = 1 << 64 | 1
 """A bit of each of the two numbers of a trace: neither may be 0."""
 
-_FORWARDED = re.compile(rb'for="([!#-:<-~]*)"(?:;host=([!#-:<-~]+))?')
+_FORWARDED: Final = re.compile(rb'for="[!#-:<-~]*";host=([!#-:<-~]+)')
 """As ambient proxies write it."""
 
 _MAX_SHOWN = 512
@@ -62,33 +62,27 @@ class HostPort:
 class ConnectRequest:
     """A CONNECT as received; only `authority` was checked, all else is what the peer says.
 
-    `baggage` is "" where absent or not printable ASCII; several lines are joined by commas. `forwarded_for` is as
-    written, quotes removed, or "". `traceparent` is "" unless valid. `network` is None without x-forwarded-network.
+    `baggage` is "" where absent or not printable ASCII; several lines are joined by commas. `forwarded_host` is the
+    service that the client called. `network` is None without x-forwarded-network.
 
     Not frozen, and with a constructor of its own, because every connection has one: see `wire.http2.events`.
     """
 
     authority: str
     baggage: str
-    forwarded_for: str
     forwarded_host: str | None
-    traceparent: str
     network: str | None
 
     def __init__(
         self,
         authority: str,
         baggage: str = "",
-        forwarded_for: str = "",
         forwarded_host: str | None = None,
-        traceparent: str = "",
         network: str | None = None,
     ) -> None:
         self.authority = authority
         self.baggage = baggage
-        self.forwarded_for = forwarded_for
         self.forwarded_host = forwarded_host
-        self.traceparent = traceparent
         self.network = network
 
     @property
@@ -127,7 +121,7 @@ def forwarded(client: str, host: str | None) -> str:
 
 def new_traceparent() -> str:
     """A fresh trace, not sampled (W3C Trace Context). Unique, not secret."""
-    bits = f"{random.getrandbits(192) | _NEVER_ZERO:048x}"
+    bits = (random.getrandbits(192) | _NEVER_ZERO).to_bytes(24, "big").hex()
     return f"00-{bits[:32]}-{bits[32:]}-00"
 
 
@@ -150,15 +144,11 @@ def parse_connect(fields: Sequence[Field]) -> ConnectRequest:
         authority = _checked_authority(found.get(b":authority", b""))
     except ValueError as error:
         raise BadConnect(f"no valid authority pseudo header: {error}") from None
-    forwarded_for, forwarded_host = _parse_forwarded(found.get(b"forwarded", b""))
-    traceparent = found.get(b"traceparent", b"")
     network = found.get(b"x-forwarded-network")
     return ConnectRequest(
         authority,
         _text(found.get(b"baggage", b"")),
-        forwarded_for,
-        forwarded_host,
-        traceparent.decode() if _TRACEPARENT.fullmatch(traceparent) else "",
+        _forwarded_host(found.get(b"forwarded", b"")),
         None if network is None else _text(network),
     )
 
@@ -231,31 +221,24 @@ def _checked_authority(value: bytes) -> str:
 
 
 def _text(value: bytes) -> str:
-    if value.isascii():
-        text = value.decode()
-        if text.isprintable() or _READABLE.fullmatch(value):
-            return text
-    return ""
+    return "" if value.translate(None, _READABLE) else value.decode()
 
 
 def _printable(value: bytes) -> str:
     """For reasons, which end in logs: bounded, one line, no control characters."""
     value = value[:_MAX_SHOWN]
-    return value.decode() if _READABLE.fullmatch(value) else ascii(value)[2:-1]
+    return ascii(value)[2:-1] if value.translate(None, _READABLE) else value.decode()
 
 
-def _parse_forwarded(value: bytes) -> tuple[str, str | None]:
+def _forwarded_host(value: bytes) -> str | None:
+    if b"host=" not in value:
+        return None
     usual = _FORWARDED.fullmatch(value)
     if usual is not None:
-        return usual[1].decode(), usual[2].decode() if usual[2] is not None else None
-    forwarded_for = host = ""
-    for part in _text(value).split(";"):
-        part = part.strip()
-        if not forwarded_for and part.startswith("for="):
-            forwarded_for = _unquote(part[4:])
-        elif not host and part.startswith("host="):
-            host = _unquote(part[5:])
-    return forwarded_for, host or None
+        return usual[1].decode()
+    parts = [part.strip() for part in _text(value).split(";")]
+    hosts = [_unquote(part[5:]) for part in parts if part.startswith("host=")]
+    return next((host for host in hosts if host), None)
 
 
 def _unquote(text: str) -> str:

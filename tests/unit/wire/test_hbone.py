@@ -103,28 +103,29 @@ def test_reasons_are_bounded() -> None:
 
 
 FORWARDED = [
-    ('for="10.0.0.1:4711"', "10.0.0.1:4711", None),
-    ('for="[2001:db8::1]:4711"', "[2001:db8::1]:4711", None),
-    ('for="10.0.0.1:4711";host=web.shop', "10.0.0.1:4711", "web.shop"),
-    ('for="10.0.0.1:4711";host="web.shop"', "10.0.0.1:4711", "web.shop"),
-    ("host=Web.Shop", "", "Web.Shop"),
-    ("proto=http; host=web ; by=x", "", "web"),
-    ("host=a;host=b", "", "a"),
-    ("HOST=web", "", None),
-    ("host=", "", None),
-    ('host=""', "", None),
-    ('host="', "", '"'),
-    ("xhost=web", "", None),
-    ("", "", None),
-    ("for=é;host=web", "", None),
+    ('for="10.0.0.1:4711"', None),
+    ('for="[2001:db8::1]:4711"', None),
+    ('for="10.0.0.1:4711";host=web.shop', "web.shop"),
+    ('for="[2001:db8::1]:4711";host=web.shop', "web.shop"),
+    ('for="10.0.0.1:4711";host="web.shop"', "web.shop"),
+    ("host=Web.Shop", "Web.Shop"),
+    ("proto=http; host=web ; by=x", "web"),
+    ("host=a;host=b", "a"),
+    ("host=;host=b", "b"),
+    ("HOST=web", None),
+    ("host=", None),
+    ('host=""', None),
+    ('host="', '"'),
+    ("xhost=web", None),
+    ("", None),
+    ("for=é;host=web", None),
 ]
 
 
-@pytest.mark.parametrize(("value", "client", "host"), FORWARDED)
-def test_forwarded(value: str, client: str, host: str | None) -> None:
+@pytest.mark.parametrize(("value", "host"), FORWARDED)
+def test_forwarded(value: str, host: str | None) -> None:
     """Split at `;`, trimmed, quotes optional, case-sensitive; not ASCII: nothing."""
-    request = parse_connect(connect((b"forwarded", value.encode())))
-    assert (request.forwarded_for, request.forwarded_host) == (client, host)
+    assert parse_connect(connect((b"forwarded", value.encode()))).forwarded_host == host
 
 
 def test_only_the_first_forwarded_line_counts() -> None:
@@ -140,39 +141,12 @@ def test_building_forwarded() -> None:
     assert forwarded("10.0.0.1:4711", "web.shop") == 'for="10.0.0.1:4711";host=web.shop'
 
 
-TRACEPARENTS = [
-    (TRACE, True),
-    (TRACE[:-1] + "1", True),
-    ("", False),
-    (TRACE[:-1], False),
-    (TRACE + "0", False),
-    (TRACE + "-00", False),
-    (TRACE.upper(), False),
-    ("01" + TRACE[2:], False),
-    ("ff" + TRACE[2:], False),
-    (TRACE.replace("-", "_"), False),
-    ("00-" + "0" * 32 + TRACE[35:], False),
-    (TRACE[:36] + "0" * 16 + "-00", False),
-    ("00-" + "a" * 52, False),
-    ("00-" + "a" * 32 + "-" + "b" * 19, False),
-    ("é" * 27 + "-", False),
-]
-
-
-@pytest.mark.parametrize(("value", "valid"), TRACEPARENTS)
-def test_traceparent(value: str, valid: bool) -> None:
-    """W3C version 00 or nothing: a text of the right length with fewer dashes is nothing, and no harm."""
-    request = parse_connect(connect((b"traceparent", value.encode())))
-    assert request.traceparent == (value if valid else "")
-
-
 def test_new_traceparents() -> None:
     """Fresh, not sampled, valid."""
     made = {new_traceparent() for _ in range(100)}
     assert len(made) == 100
     for one in made:
         assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", one)
-        assert parse_connect(connect((b"traceparent", one.encode()))).traceparent == one
 
 
 def test_baggage_lines_are_joined() -> None:
@@ -202,7 +176,7 @@ def test_a_request_round_trip(network: str | None, long: int) -> None:
     names = [name for name, _ in fields]
     assert names[:5] == [b":method", b":authority", b"baggage", b"forwarded", b"traceparent"]
     assert names[5:] == ([] if network is None else [b"x-forwarded-network"])
-    assert parse_connect(fields) == ConnectRequest("10.0.0.7:8080", text, "10.0.0.1:1", "web", TRACE, network)
+    assert parse_connect(fields) == ConnectRequest("10.0.0.7:8080", text, "web", network)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 503])

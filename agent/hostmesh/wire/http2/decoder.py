@@ -28,12 +28,13 @@ def _broken(reason: str) -> Http2Error:
 class Decoder:
     """The receiving half of a connection's header compression. Not usable after an error."""
 
-    __slots__ = ("_limit", "_max_table", "_table")
+    __slots__ = ("_limit", "_max_table", "_table", "_table_size")
 
     def __init__(self, max_list_size: int) -> None:
         self._limit = max_list_size
         self._max_table = _DEFAULT_TABLE_SIZE
         self._table = HeaderTable()
+        self._table_size = self._table.maxsize
 
     def acknowledged(self) -> None:
         """The peer has seen our table size of 0: its next block must be stateless."""
@@ -114,12 +115,12 @@ class Decoder:
                 table_size, position = _integer(block, position, table_size)
             if table_size > self._max_table:
                 raise _broken(f"header table of {table_size} bytes, {self._max_table} permitted")
-            self._table.maxsize = table_size
+            self._table.maxsize = self._table_size = table_size
         self._check_table()
         return position
 
     def _check_table(self) -> None:
-        if self._table.maxsize > self._max_table:
+        if self._table_size > self._max_table:
             raise _broken("the header table was not reduced after our settings were acknowledged")
 
 

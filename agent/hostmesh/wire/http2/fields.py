@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from hostmesh.wire.http2.events import Field
 
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_CONNECTION_SPECIFIC = frozenset(
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"),
 )
-_REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
-_RESPONSE_PSEUDO = frozenset((b":status",))
-_NO_PSEUDO: frozenset[bytes] = frozenset()
+_REQUEST_PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
+_RESPONSE_PSEUDO: Final = frozenset((b":status",))
+_NO_PSEUDO: Final[frozenset[bytes]] = frozenset()
 
-_LF, _CR = b"\n\r"
+_LF: Final = 0x0A
+_CR: Final = 0x0D
+_BLANK: Final = b" \t"
 
-_good_names: set[bytes] = set()
-_MAX_GOOD_NAMES = 1024
-_MAX_GOOD_NAME_LENGTH = 64
+_good_names: Final[set[bytes]] = set()
+_MAX_GOOD_NAMES: Final = 1024
+_MAX_GOOD_NAME_LENGTH: Final = 64
 
 
 class Malformed(Exception):
@@ -79,7 +82,7 @@ def _check(fields: Sequence[Field], allowed: frozenset[bytes]) -> dict[bytes, by
         else:
             regular = True
             _check_name(name, value)
-        if _LF in value or _CR in value or 0 in value or value.strip(b" \t") != value:
+        if _LF in value or _CR in value or 0 in value or (value and (value[0] in _BLANK or value[-1] in _BLANK)):
             raise Malformed(f"field {name!r} has a line break, a zero or outer white space in its value")
     return pseudo
 
