@@ -26,6 +26,7 @@ IPV6_FREEBIND = 78
 
 _SOCKADDR_IN = struct.Struct("!2xH4s8x")
 _SOCKADDR_IN6 = struct.Struct("!2xH4x16s4x")
+_QUEUED = struct.Struct("=24xI")
 _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 _NOT_TRANSLATED = frozenset({errno.ENOENT, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 """No conntrack entry; no conntrack in this kernel; the other family's question to an AF_INET socket."""
@@ -66,6 +67,13 @@ def local_address(sock: _socket.socket) -> SocketAddress:
     """`getsockname` as a value; IPv4-mapped addresses of dual-stack sockets come out as IPv4."""
     name = sock.getsockname()
     return SocketAddress.of(name[0].partition("%")[0], name[1])
+
+
+def accept_queue(listener: socket.socket) -> int:
+    """Connections that wait to be accepted; a listener's `tcp_info` calls them not acknowledged (linux/tcp.h)."""
+    (waiting,) = _QUEUED.unpack(listener.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _QUEUED.size))
+    assert isinstance(waiting, int)
+    return waiting
 
 
 def peer_address(sock: _socket.socket) -> SocketAddress:

@@ -63,8 +63,7 @@ class Listener:
     def _ready(self, mask: int) -> None:
         del mask
         try:
-            for sock, peer in accept_all(self._sock):
-                self._accepted(sock, peer)
+            accept_all(self._sock, self._accepted)
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import Final
 
@@ -40,18 +40,19 @@ attempt has another source port."""
 _INET_NAME: Final = 2
 """Parts of an IPv4 socket's name; an IPv6 one has four. Asking the listener for its family makes an enum each time."""
 
-Accepted = tuple[_socket.socket, SocketAddress]
 
+def accept_all(
+    listener: socket.socket, accepted: Callable[[_socket.socket, SocketAddress], None], batch: int = ACCEPT_BATCH
+) -> None:
+    """Take the sockets that wait in the listener's queue, with their peers' addresses.
 
-def accept_all(listener: socket.socket, batch: int = ACCEPT_BATCH) -> Iterator[Accepted]:
-    """Sockets that wait in the listener's queue, with their peers' addresses.
-
-    They are used with MSG_DONTWAIT only, which saves the call that would make them non-blocking.
+    They are used with MSG_DONTWAIT only, which saves the call that would make them non-blocking. How many there are is
+    asked before, because to learn it from an exception costs several times as much.
 
     Raises:
         OSError: no descriptors or memory left.
     """
-    for _ in range(batch):
+    for _ in range(min(max(options.accept_queue(listener), 1), batch)):
         try:
             fd, name = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001  `accept` adds two calls
         except BlockingIOError:
@@ -62,7 +63,7 @@ def accept_all(listener: socket.socket, batch: int = ACCEPT_BATCH) -> Iterator[A
             raise
         family = _socket.AF_INET if len(name) == _INET_NAME else _socket.AF_INET6
         sock = _socket.socket(family, _socket.SOCK_STREAM, 0, fd)
-        yield sock, SocketAddress.of(name[0].partition("%")[0], name[1])
+        accepted(sock, SocketAddress.of(name[0].partition("%")[0], name[1]))
 
 
 class Connect:

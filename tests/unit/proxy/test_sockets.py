@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import resource
 import socket
@@ -10,7 +11,7 @@ import pytest
 
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.model.address import SocketAddress
-from hostmesh.proxy.sockets import Connect, accept_all, reset
+from hostmesh.proxy.sockets import ACCEPT_BATCH, Connect, accept_all, reset
 from hostmesh.transport.loop import Loop
 
 Outcome = list[tuple[Connect, int]]
@@ -127,15 +128,21 @@ def test_a_cancelled_connect_says_nothing(listener: socket.socket) -> None:
     loop.close()
 
 
+def accepted(listener: socket.socket, batch: int = ACCEPT_BATCH) -> list[tuple[_socket.socket, SocketAddress]]:
+    """What is taken from the queue in one turn."""
+    found: list[tuple[_socket.socket, SocketAddress]] = []
+    accept_all(listener, lambda sock, peer: found.append((sock, peer)), batch)
+    return found
+
+
 def test_accepts_come_in_batches(listener: socket.socket) -> None:
     """No more than asked for; the rest stays in the queue; addresses are canonical."""
     listener.setblocking(False)
     clients = [socket.create_connection(listener.getsockname()) for _ in range(5)]
-    first = list(accept_all(listener, 3))
-    rest = list(accept_all(listener, 3))
+    first, rest = accepted(listener, 3), accepted(listener, 3)
     assert (len(first), len(rest)) == (3, 2)
     assert [str(peer) for _, peer in (*first, *rest)] == [f"127.0.0.1:{c.getsockname()[1]}" for c in clients]
-    assert list(accept_all(listener)) == []
+    assert accepted(listener) == []
     for sock in (*clients, listener, *(sock for sock, _ in (*first, *rest))):
         sock.close()
 
@@ -145,7 +152,7 @@ def test_mapped_addresses_become_ipv4() -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
         listener.setblocking(False)
         with socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
-            ((sock, peer),) = accept_all(listener)
+            ((sock, peer),) = accepted(listener)
             sock.close()
     assert str(peer.ip) == "127.0.0.1"
 
