@@ -243,8 +243,7 @@ class InboundStream:
         assert place is not None
         if place.destination.proxied is not None:
             connect.sock.send(proxy_header(self._peer.address, place.destination.proxied, self._peer.identity))
-        self._tunnel.http2.send_headers(self._stream, place.accepted)
-        self._tunnel.wake()
+        self._tunnel.hold.answer(self._stream, place.accepted, self._tunnel.wake)
         traffic = place.told.traffic
         self._splice = Splice(
             self._context.loop, connect.sock, self._tunnel, self._stream, self, traffic.sent, traffic.received

@@ -314,10 +314,8 @@ class Splice:
             self._credit(n)
 
     def _credit(self, n: int) -> None:
-        tunnel = self._tunnel
-        tunnel.http2.credit(self._stream, n)
-        if tunnel.http2.pending_output:
-            tunnel.wake()
+        self._tunnel.http2.credit(self._stream, n)
+        self._tunnel.wake_if_due()
 
     # Ends
 

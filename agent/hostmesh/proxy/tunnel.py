@@ -18,6 +18,7 @@ from hostmesh.proxy.expiry import Expiry
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.farewell import Farewell
 from hostmesh.proxy.handlers import StreamHandler, TunnelOwner
+from hostmesh.proxy.hold import Hold
 from hostmesh.proxy.keepalive import Keepalive
 from hostmesh.proxy.proof import Parties
 from hostmesh.proxy.streams import Streams
@@ -58,6 +59,7 @@ class Tunnel:
         "_streams",
         "_tls",
         "_wants_close",
+        "hold",
         "http2",
         "parties",
         "peer",
@@ -72,6 +74,7 @@ class Tunnel:
         self.peer: Identity | None = None
         self.parties: Parties | None = None
         self._streams = Streams()
+        self.hold = Hold(loop, http2)
         self._scheduled = False
         self._closed = False
         self._wants_close = False
@@ -204,6 +207,11 @@ class Tunnel:
             self._scheduled = True
             self._loop.at_turn_end(self._flush)
 
+    def wake_if_due(self) -> None:
+        """Something may wait to be sent."""
+        if self.hold.due:
+            self.wake()
+
     # Reading
 
     def _ready(self, mask: int) -> None:
@@ -261,8 +269,7 @@ class Tunnel:
             self._shut(failures.http2("connection closed by peer") if self._streams.handlers else None)
         except (Http2Error, TlsError) as error:
             self.broken(error)
-        if self.http2.pending_output:
-            self.wake()
+        self.wake_if_due()
 
     def _dispatch(self, events: Sequence[Event]) -> None:
         position, count = 0, len(events)
@@ -321,6 +328,7 @@ class Tunnel:
     def _encrypt(self) -> None:
         http2 = self.http2
         if size := http2.pending_output:
+            self.hold.end()
             self._tls.engine.write(http2.take())
             http2.sent(size)
 
@@ -361,6 +369,7 @@ class Tunnel:
             owner.closed(self, failure)
 
     def _cancel_timers(self) -> None:
+        self.hold.end()
         for watch in (self._keepalive, self._expiry):
             if watch is not None:
                 watch.cancel()

@@ -235,6 +235,11 @@ class Http2Connection:
         elif stream in state.unfinished:
             state.credit_connection(state.unfinished.pop(stream))
 
+    def unread(self, stream: int) -> int:
+        """Bytes of an open stream's `Data` that have come and were not credited yet."""
+        entry = self._streams.get(stream)
+        return entry.unread if entry is not None else 0
+
     def credit(self, stream: int, n: int) -> None:
         """The application took `n` bytes of the stream's `Data`; also after the stream has ended.
 
