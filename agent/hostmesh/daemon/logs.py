@@ -11,13 +11,10 @@ from typing import Literal
 
 from hostmesh.kernel import systemd
 from hostmesh.telemetry.logs import ROOT, RecordHandler, join_levels, parse_levels, replace_levels
-from hostmesh.telemetry.records import FieldValue, LogRecord, Record, render_json, render_plain
+from hostmesh.telemetry.records import FieldValue, LogRecord, Record, render_json, render_plain, timestamp
 from hostmesh.wire.proto import worker_pb2 as pb
 
 _PRIORITIES = {"error": 3, "warn": 4, "info": 6, "debug": 7, "trace": 7}
-
-_RENDERED = 3
-"""Elements of a record whose message and fields are one text."""
 
 _SHOWN = 512
 """Characters of what cannot be read."""
@@ -51,8 +48,11 @@ class LogSink:
         self._write([record])
 
     def write_batch(self, batch: pb.LogBatch) -> None:
-        """What a worker logged."""
-        self._write(list(_records(batch.records)))
+        """What a worker logged: in lines if that is all that is written."""
+        if self.plain_lines:
+            sys.stderr.write(_lines(batch.records, time.time()))
+        else:
+            self._write(list(_records(batch.records)))
 
     def _write(self, records: Sequence[Record]) -> None:
         now = time.time()
@@ -92,6 +92,13 @@ def _qualified(known: dict[str, str], end: str) -> str:
     return f"{namespace}/{name}" if namespace and name else name
 
 
+def _lines(encoded: bytes, now: float) -> str:
+    """Whatever else a worker takes for the end of a line is none."""
+    began = timestamp(now)
+    found = encoded.decode(errors="backslashreplace").split("\n")
+    return "".join([f"{began}\t{' '.join(line.splitlines())}\n" for line in found])
+
+
 def _records(encoded: bytes) -> Iterator[LogRecord]:
     """What a worker sent, which is not trusted to send only what it should: nonsense is shown, and ends nothing."""
     try:
@@ -106,9 +113,6 @@ def _records(encoded: bytes) -> Iterator[LogRecord]:
 
 def _record(one: list[object]) -> LogRecord:
     try:
-        if len(one) == _RENDERED:
-            level, target, text = one
-            return LogRecord(str(level), str(target), " ".join(str(text).splitlines()))
         level, target, message, fields = one
         return LogRecord(str(level), str(target), str(message), tuple(map(_field, fields)))  # type: ignore[call-overload]
     except (ValueError, TypeError):

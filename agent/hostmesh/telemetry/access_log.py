@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from hostmesh.model.identity import Identity
@@ -146,9 +147,8 @@ class Completion:
     def text(self) -> str:
         """See `Record`. What a route's connections share is rendered with the route."""
         outcome, parties = self.outcome, self.parties
-        where = render_fields(_where(self.destination, self.hbone))
         text = (
-            f"{_COMPLETE}\tsrc.addr={self.source}{parties.source_text} {where}"
+            f"{_COMPLETE}\tsrc.addr={self.source}{parties.source_text} {_where_text(self.destination, self.hbone)}"
             f"{parties.destination_text} bytes_sent={outcome.bytes_sent} bytes_recv={outcome.bytes_received} "
             f'duration="{int(outcome.duration * 1000)}ms"'
         )
@@ -177,6 +177,11 @@ def audited(parties: Parties, source: str, destination: str, hbone: str, finding
 def _where(destination: str, hbone: str) -> Fields:
     addressed = ("dst.addr", destination)
     return (addressed, ("dst.hbone_addr", hbone)) if hbone else (addressed,)
+
+
+@lru_cache(maxsize=1024)
+def _where_text(destination: str, hbone: str) -> str:
+    return render_fields(_where(destination, hbone))
 
 
 def early_failure(source: str, destination: str, direction: Literal["outbound", "inbound"], error: str) -> LogRecord:

@@ -62,12 +62,7 @@ def render_plain(record: Record, now: float) -> str:
         record: the event.
         now: seconds since the epoch.
     """
-    return render_line(record.level, record.target, record.text(), now)
-
-
-def render_line(level: str, target: str, text: str, now: float) -> str:
-    """A plain line, its text made before."""
-    return f"{_timestamp(now)}\t{level}\t{target}\t{text}"
+    return f"{timestamp(now)}\t{record.level}\t{record.target}\t{record.text()}"
 
 
 def render_fields(fields: Iterable[tuple[str, FieldValue]]) -> str:
@@ -79,7 +74,7 @@ def render_json(record: Record, now: float) -> str:
     """One JSON object on one line: `level`, `time`, `scope`, `message`, then the fields."""
     head: dict[str, FieldValue] = {
         "level": record.level,
-        "time": _timestamp(now),
+        "time": timestamp(now),
         "scope": record.target,
         "message": record.message,
     }
@@ -96,6 +91,6 @@ def _plain(key: str, value: FieldValue) -> str:
 
 
 @lru_cache(maxsize=1)
-def _timestamp(now: float) -> str:
-    """Records that are written together have one time."""
+def timestamp(now: float) -> str:
+    """UTC in microseconds. Records that are written together have one time."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -71,9 +71,19 @@ def test_the_journal_is_filtered_by_workload_and_reason(direction: str, own: str
     assert mesh_fields(LogRecord("info", "xds", "connected")) == {}
 
 
-def test_a_text_that_the_worker_has_rendered_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody forges another record with a line break."""
-    rendered = json.dumps([["info", "access", "done\tsrc.addr=1.2.3.4:5\nerror"]]).encode()
+@pytest.mark.parametrize("separator", ["\r", "\x0b", "\x1e", "\x85", "\u2028"])
+def test_a_line_that_the_worker_has_rendered_stays_one_line(capsys: pytest.CaptureFixture[str], separator: str) -> None:
+    """Nobody forges another record with what some reader takes for a line break."""
+    rendered = f"info\taccess\tdone\tsrc.addr=1.2.3.4:5{separator}error\nwarn\tproxy\tbeside it".encode()
     LogSink("plain", "info").write_batch(pb.LogBatch(records=rendered))
-    [line] = capsys.readouterr().err.splitlines()
+    line, other = capsys.readouterr().err.splitlines()
     assert line.split("\t")[1:] == ["info", "access", "done", "src.addr=1.2.3.4:5 error"]
+    assert other.split("\t")[1:] == ["warn", "proxy", "beside it"]
+
+
+@pytest.mark.parametrize("batch", [b"", b"nonsense", b"\xff\xfe", b"\t\t\t"])
+def test_lines_that_are_none_are_shown(capsys: pytest.CaptureFixture[str], batch: bytes) -> None:
+    """As they are, behind the time; they end nothing."""
+    LogSink("plain", "info").write_batch(pb.LogBatch(records=batch))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.split("\t", 1)[1] == batch.decode(errors="backslashreplace")

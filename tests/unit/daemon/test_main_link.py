@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +128,26 @@ def test_records_that_peers_have_made_long_come_in_several_messages() -> None:
                 if message.WhichOneof("message") == "logs":
                     heard += [one[2] for one in json.loads(message.logs.records)]
     assert heard == 2 * [str(number) for number in range(300)]
+    loop.close()
+
+
+def test_plain_records_are_lines_that_main_only_stamps() -> None:
+    """What is no text that could be sent is escaped, and a line break in a record does not begin another."""
+    loop, proxy = Loop(), Proxy()
+    main, worker = socket.socketpair()
+    heard: list[bytes] = []
+    reader = FrameReader(MAX_FROM_WORKER)
+    with main, worker:
+        link = MainLink(worker, loop, MeshState(), plain_logs=True)
+        server: Any = proxy
+        link.begin(server, [], 3600.0)
+        link.log([LogRecord("info", "access", "a\nforged", (("k", "v"),)), LogRecord("warn", "proxy", "b\udcff")])
+        while not heard:
+            loop.turn(0.01)
+            with suppress(BlockingIOError):
+                said = map(pb.FromWorker.FromString, reader.feed(main.recv(1 << 20, socket.MSG_DONTWAIT)))
+                heard += [message.logs.records for message in said if message.WhichOneof("message") == "logs"]
+    assert heard == [b'info\taccess\ta forged\tk="v"\nwarn\tproxy\tb\\udcff']
     loop.close()
 
 
