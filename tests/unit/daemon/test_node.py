@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -179,6 +180,12 @@ def test_a_certificate_that_only_the_control_plane_calls_expired_is_replaced(tmp
     scenario(tmp_path, None, body)
 
 
+def _close_to(seconds: float, pattern: str, text: str) -> bool:
+    """Whether the difference of the clocks is named; the time that the answer took is in it."""
+    named = re.search(pattern, text)
+    return named is not None and abs(int(named[1]) - seconds) < 60
+
+
 def test_clocks_that_differ_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """By how much and in which direction, also where everything still works."""
 
@@ -187,7 +194,7 @@ def test_clocks_that_differ_are_named(tmp_path: Path, caplog: pytest.LogCaptureF
         await host.join()
 
     scenario(tmp_path, None, body)
-    assert "this host's clock is 3600 s ahead of the control plane's; compare them (timedatectl)" in caplog.text
+    assert _close_to(3600, r"this host's clock is (\d+) s ahead of the control plane's; compare them", caplog.text)
 
 
 def test_a_clock_that_makes_everything_expired_is_a_reason_and_no_loop(
@@ -203,7 +210,7 @@ def test_a_clock_that_makes_everything_expired_is_a_reason_and_no_loop(
             await until(lambda: host.membership.waiting_for)
             await until(lambda: len(host.mesh.audited()) > 3)
             assert "has expired: by the control plane's clock" in host.membership.waiting_for
-            assert f"{ahead:.0f} s ahead of the control plane's" in host.membership.waiting_for
+            assert _close_to(ahead, r"(\d+) s ahead of the control plane's", host.membership.waiting_for)
             host.clock = time.time
 
     scenario(tmp_path, None, body)
