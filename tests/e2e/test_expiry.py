@@ -84,7 +84,8 @@ def test_everything_expires_and_traffic_is_back_within_ten_seconds(
     assert "the control plane 10.233.0.11:15012 is unreachable" in status("mesh2")["controlPlane"]["error"]
 
     run("mesh1", "systemctl", "start", CONTROL_PLANE)
-    record_property("seconds", f"{seconds_until(called):.1f}")
+    # in some seconds; only who is refused would pause for a minute before the next try
+    record_property("seconds", f"{seconds_until(called, 45):.1f}")
     tokens = json.loads(run("mesh1", "hostmesh", "token", "list", "-o", "json"))
     assert tokens == [], "nobody has minted a token"
     seconds_until(lambda: status("mesh1")["ready"] and status("mesh2")["ready"])
