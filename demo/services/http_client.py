@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 5.0
+TIMEOUT = 20.0
 LOAD_PAUSE = 0.05
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 NAME = os.environ["NAME"]
 UPSTREAMS = os.environ.get("UPSTREAMS", "").split()
-UPSTREAM_TIMEOUT = 5.0
+UPSTREAM_TIMEOUT = 15.0
 
 
 def call(url: str) -> dict[str, Any]:

@@ -35,8 +35,12 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
         assert "policy rejection" in server.log
         assert "connection opened" not in server.log
         server.get(15000, "/logging?level=access=debug", "POST")
-        lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
-        until(lambda: "connection opened" in server.log)
+
+        def opened() -> bool:  # workers hear of the level when they come to it
+            lab.connect(lab.host, (lab.peer.v4, 8080), lab.a).close()
+            return "connection opened" in server.log
+
+        until(opened)
         static = json.loads(client.get(15000, "/config_dump"))["staticConfig"]
         assert ([one["name"] for one in static["workloads"]], len(static["policies"])) == (["w1", "w2"], 1)
         mesh = tmp_path / "mesh.yaml"

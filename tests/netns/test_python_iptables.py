@@ -15,6 +15,7 @@ from tests.netns.conftest import captured, workload
 from tests.netns.two_hosts import MESH, put_certificate
 from tests.support.agent import agent, start, until
 from tests.support.netns import Cgroup, Namespace, namespace, slice_of_cgroups
+from tests.support.patience import PATIENCE
 from tests.support.pki import Authority
 
 from hostmesh.kernel.iptables import Family, Iptables, Variant
@@ -122,7 +123,7 @@ def test_it_waits_for_who_has_the_lock_of_the_tools(tables: PythonIptables, host
         writer.join(0.3)
         assert writer.is_alive()
         assert not any("MINE" in line for line in rules(Family.V4))
-    writer.join(10)
+    writer.join(PATIENCE)
     assert any("-A MINE" in line for line in rules(Family.V4))
 
 
