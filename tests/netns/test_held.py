@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,25 @@ def hold(host: Namespace, tmp_path: Path, listens: str = LISTENS) -> None:
     subprocess.run(host.command("sh", str(HOLD), "web.socket"), env={**os.environ, "PATH": path}, check=True)
 
 
-def reaches(where: Namespace, address: str, port: int, mark: int = 0) -> bool:
-    """Whether there is an answer; where it is closed there is none at all."""
-    with make_socket(where, family=socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
+@contextmanager
+def client(where: Namespace, address: str, mark: int = 0) -> Iterator[socket.socket]:
+    """Somebody who is about to connect."""
+    with make_socket(where, family=socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
         if mark:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        return is_answered(client, (address, port))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        yield sock
+
+
+def reach(where: Namespace, address: str, port: int, mark: int = 0) -> None:
+    """Connects, however long that takes here."""
+    with client(where, address, mark) as sock:
+        sock.connect((address, port))
+
+
+def closed(where: Namespace, address: str, port: int) -> bool:
+    """There is no answer at all."""
+    with client(where, address) as sock:
+        return not is_answered(sock, (address, port))
 
 
 @pytest.mark.parametrize("family", ["v4", "v6"])
@@ -55,21 +69,21 @@ def test_a_port_is_closed_until_it_is_released(pair: tuple[Namespace, Namespace]
     address, loopback = str(getattr(host, family)), "127.0.0.1" if family == "v4" else "::1"
     anywhere = "0.0.0.0" if family == "v4" else "::"
     with listen(host, anywhere, 8080), listen(host, anywhere, 8082):
-        assert reaches(peer, address, 8080)
+        reach(peer, address, 8080)
         hold(host, tmp_path)
         with host.entered():
             assert {int.from_bytes(port, "big") for port in held()} == {8080, 8081}
-        assert not reaches(peer, address, 8080)
-        assert not reaches(host, address, 8080)
-        assert reaches(host, address, 8080, PROXY_MARK | 0x1000)
-        assert reaches(host, loopback, 8080)
-        assert reaches(peer, address, 8082)
+        assert closed(peer, address, 8080)
+        assert closed(host, address, 8080)
+        reach(host, address, 8080, PROXY_MARK | 0x1000)
+        reach(host, loopback, 8080)
+        reach(peer, address, 8082)
         hold(host, tmp_path)  # again, as at a restart
         with host.entered():
             release(held())
             assert held() == frozenset()
             release([b"\x1f\x90"])  # what somebody else has opened
-        assert reaches(peer, address, 8080)
+        reach(peer, address, 8080)
 
 
 def test_a_unit_without_ports_closes_nothing(pair: tuple[Namespace, Namespace], tmp_path: Path) -> None:
