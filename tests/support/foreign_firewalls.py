@@ -28,10 +28,10 @@ ufw allow 22/tcp && ufw allow 8080:8100/tcp && ufw --force enable
 mkdir /mnt/etc && cp -a /etc/firewalld/. /mnt/etc && mount --bind /mnt/etc /etc/firewalld
 export DBUS_SYSTEM_BUS_ADDRESS=unix:path=/mnt/bus
 echo '{_BUS}' > /mnt/bus.conf
-timeout 50 dbus-daemon --config-file=/mnt/bus.conf --nofork --nopidfile 2>/dev/null &
-for try in $(seq 50); do [ -S /mnt/bus ] && break; sleep 0.1; done
-timeout 50 firewalld --nofork --nopid >/mnt/log 2>&1 &
-for try in $(seq 50); do timeout 3 firewall-cmd --state && break; sleep 0.1; done
+timeout 170 dbus-daemon --config-file=/mnt/bus.conf --nofork --nopidfile 2>/dev/null &
+for try in $(seq 500); do [ -S /mnt/bus ] && break; sleep 0.1; done
+timeout 170 firewalld --nofork --nopid >/mnt/log 2>&1 &
+for try in $(seq 50); do timeout 30 firewall-cmd --state && break; sleep 0.1; done
 firewall-cmd --permanent --add-port=8080-8100/tcp && firewall-cmd --reload
 """,
     "docker": """
@@ -91,8 +91,8 @@ def foreign(host: Namespace, tool: str) -> Iterator[Shell]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         shell = Shell(process)
         shell.run("mount -t tmpfs tmpfs /mnt")
-        shell.run(SET_UP[tool])
         try:
+            shell.run(SET_UP[tool])
             yield shell
         finally:
             shell.run("kill $(jobs -p) 2>/dev/null; wait; true")
