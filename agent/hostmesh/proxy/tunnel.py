@@ -217,7 +217,9 @@ class Tunnel:
     def _ready(self, mask: int) -> None:
         if mask & WRITABLE and self._tls.blocked:
             self._tls.blocked = False
-            self._flush()
+            # Before more is encrypted, or the engine would have to keep both.
+            if self._send():
+                self._flush()
         if mask & _READ and not self._closed:
             self._peer_shut = self._peer_shut or mask & _END != 0
             self._read()
@@ -314,16 +316,19 @@ class Tunnel:
         if self._closed or self._tls.blocked:
             return
         self._encrypt()
-        try:
-            if not self._tls.send():
-                return
-        except OSError as error:
-            self._shut(failures.broken(error))
+        if not self._send():
             return
         if self._streams.starving:
             self._loop.call_later(0, self._feed_starved)
         elif self._wants_close and not self._streams.handlers:
             self.leave()
+
+    def _send(self) -> bool:
+        try:
+            return self._tls.send()
+        except OSError as error:
+            self._shut(failures.broken(error))
+            return False
 
     def _encrypt(self) -> None:
         http2 = self.http2
