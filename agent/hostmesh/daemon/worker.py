@@ -15,7 +15,7 @@ from hostmesh.daemon.doors_link import DoorsLink
 from hostmesh.daemon.frames import LENGTH
 from hostmesh.daemon.idling import Idling
 from hostmesh.daemon.main_link import MainLink
-from hostmesh.kernel.memory import Memory
+from hostmesh.kernel.memory import Memory, keep_freed
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.logs import set_up_forwarding
@@ -32,11 +32,17 @@ GC_THRESHOLDS = (5000, 20, 100)
 """Connections come and go without cycles, so the collector has little to find: it looks at fewer, larger batches, each
 for a fraction of a millisecond (Python's own: 700, 10, 10)."""
 
+LARGEST_KEPT = 2 << 20
+"""What a slow application has not taken yet waits in blocks of up to 1 MiB."""
+FREED_KEPT = 16 << 20
+"""As much as all streams of one tunnel may let wait, its window."""
+
 
 def main() -> None:
     """Entry point of `python -m hostmesh.daemon.proxy_worker FD DOORS-FD`."""
     control, doors_end = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     start, descriptors = receive_start(control)
+    keep_freed(LARGEST_KEPT, FREED_KEPT)
     config = ProxyConfig.from_json(start.config_json)
     loop = Loop()
     state = MeshState()

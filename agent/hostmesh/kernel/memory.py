@@ -17,6 +17,8 @@ _SMAPS = Path("/proc/self/smaps")
 
 
 _ARENA_MAX = -8
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
 
 
 def use_one_arena() -> None:
@@ -24,6 +26,19 @@ def use_one_arena() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_ARENA_MAX, 1)
+
+
+def keep_freed(largest: int, in_all: int) -> None:
+    """Let pages that were freed be used again, instead of the kernel clearing others (mallopt(3)); see `give_back`.
+
+    Args:
+        largest: of blocks to which this applies.
+        in_all: bytes at the heap's end beyond which they go back at once.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_MMAP_THRESHOLD, largest)
+        libc.mallopt(_TRIM_THRESHOLD, in_all)
 
 
 class Memory:
