@@ -168,7 +168,8 @@ class Splice:
             self._drop_pending()
         if mask & _READ and self._owner is not None:
             if not self._app_ended:
-                self.writable()
+                if not self._tunnel.waits(self._stream):
+                    self.writable()
             else:
                 if self._app_dead:
                     self._app_error = self._app_error or error_of(self._sock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hostmesh.proxy.handlers import StreamHandler
+from hostmesh.wire.http2.connection import Http2Connection
 from hostmesh.wire.http2.events import Data, Event
 
 
@@ -54,14 +55,19 @@ class Streams:
         """`reserve` had no room for the stream: tell it when that may have changed."""
         self._starved[stream] = handler
 
+    def waits(self, stream: int) -> bool:
+        """Whether it is starved, and will be told in its turn."""
+        return stream in self._starved
+
     def feed(self, stream: int) -> None:
-        """There may be room again: for one stream, or, if 0, for all of them."""
-        if stream:
-            handler = self._starved.pop(stream, None)
-            if handler is not None:
-                handler.writable()
-            return
-        starved, self._starved = self._starved, {}
-        for waiting, handler in starved.items():
-            if waiting in self.handlers:
-                handler.writable()
+        """There may be room again for one stream."""
+        handler = self._starved.pop(stream, None)
+        if handler is not None:
+            handler.writable()
+
+    def feed_all(self, http2: Http2Connection) -> None:
+        """There may be room again: who has waited longest comes first, until it is used up."""
+        for _ in range(len(self._starved)):
+            if http2.congested or not self._starved:
+                return
+            self.feed(next(iter(self._starved)))

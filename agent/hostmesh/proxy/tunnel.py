@@ -195,6 +195,10 @@ class Tunnel:
         """`reserve` had no room for the stream: tell it when that may have changed."""
         self._streams.starved(stream, handler)
 
+    def waits(self, stream: int) -> bool:
+        """Whether the stream is starved: its turn will come."""
+        return self._streams.waits(stream)
+
     def broken(self, error: Http2Error | TlsError) -> None:
         """The peer reads so little that not even control frames fit any more, or leaves the protocol."""
         if not self._closed:
@@ -299,7 +303,10 @@ class Tunnel:
                     handler.reset(code)
                     owner.stream_ended(self)
             case WindowOpened(stream):
-                self._streams.feed(stream)
+                if stream:
+                    self._streams.feed(stream)
+                else:
+                    self._streams.feed_all(self.http2)
             case GoAway():
                 owner.going_away(self)
             case PingAck(payload):
@@ -339,7 +346,7 @@ class Tunnel:
 
     def _feed_starved(self) -> None:
         try:
-            self._streams.feed(0)
+            self._streams.feed_all(self.http2)
         except Http2Error as error:
             self.broken(error)
 

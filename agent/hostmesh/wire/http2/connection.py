@@ -324,6 +324,12 @@ class Http2Connection:
         return self._flow.send <= 0
 
     @property
+    def congested(self) -> bool:
+        """No stream can get room before the peer gives credit to the connection, or something has been `sent()`."""
+        out = self._out
+        return self._flow.send <= 0 or out.end - out.start >= out.limit - HEADER_SIZE
+
+    @property
     def can_open(self) -> bool:
         """Client: `open_stream` will succeed now."""
         state = self._state
