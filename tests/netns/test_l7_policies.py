@@ -49,13 +49,13 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[tuple[RunningControlPlane, Callab
         app = lab.listen(lab.host, lab.host.v4, 8080, lab.a)
 
         def reaches() -> bool:
-            with lab.connect(lab.peer, (lab.host.v4, 8080)) as client:
-                try:
+            try:
+                with lab.connect(lab.peer, (lab.host.v4, 8080)) as client:
                     client.sendall(b"hello")
                     with app.accept()[0] as served:
                         return served.recv(5) == b"hello"
-                except (ConnectionError, TimeoutError):  # refused; of the listener: nobody came
-                    return False
+            except (ConnectionError, TimeoutError):  # refused, at whichever step; of the listener: nobody came
+                return False
 
         until(reaches)
         app.settimeout(0.2)
