@@ -88,6 +88,8 @@ def test_a_tunnel_takes_no_stream_after_a_suspended_night(mesh: Mesh, clock: Clo
     ):
         first = peer.connect(f"{mesh.ip}:{app.port}")
         assert peer.answer(first)[":status"] == "200"
+        peer.send(first, b"here")
+        peer.wait(h2.events.DataReceived)  # so the application has accepted, not only its kernel
         clock.ahead = 8 * HOUR
         peer.connect(f"{mesh.ip}:{app.port}")
         peer.wait(h2.events.ConnectionTerminated)
