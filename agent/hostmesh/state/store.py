@@ -48,7 +48,8 @@ class MeshState:
         self._derived: dict[Hashable, object] = {}
         self._known: set[str] | None = None
         self.on_demand = False
-        """Whether only a part of the mesh is here."""
+        """Whether only a part of the mesh is here. Kept beside `_known`: each connection asks, and a property's call is
+        interpreted."""
 
     # What is known at all
 
