@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from hostmesh.kernel.process import AdoptedChild, NoSuchUser, check_user, may_change_user, with_capabilities
+from hostmesh.kernel.process import (
+    AdoptedChild,
+    NoSuchUser,
+    check_user,
+    may_change_user,
+    raise_descriptor_limit,
+    with_capabilities,
+)
+
+
+def test_as_many_descriptors_as_the_hard_limit_allows() -> None:
+    """The soft limit that a process is started with is for those that use select(2)."""
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+        raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_with_capabilities() -> None:
