@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import math
 import socket
 import struct
 from functools import lru_cache
@@ -18,6 +19,8 @@ SO_ORIGINAL_DST = 80
 """At level SOL_IP (sockaddr_in) and, as IP6T_SO_ORIGINAL_DST, at level IPPROTO_IPV6 (sockaddr_in6)."""
 
 SO_MARK = 36
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
 IP_BIND_ADDRESS_NO_PORT = 24
 IP_FREEBIND = 15
 IP_TRANSPARENT = 19
@@ -27,6 +30,7 @@ IPV6_FREEBIND = 78
 _SOCKADDR_IN = struct.Struct("!2xH4s8x")
 _SOCKADDR_IN6 = struct.Struct("!2xH4x16s4x")
 _QUEUED = struct.Struct("=24xI")
+_SHORTEST = struct.Struct("=148xI")
 _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 _NOT_TRANSLATED = frozenset({errno.ENOENT, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 """No conntrack entry; no conntrack in this kernel; the other family's question to an AF_INET socket."""
@@ -156,6 +160,36 @@ def user_timeout(sock: _socket.socket, seconds: int) -> None:
 def nodelay(sock: _socket.socket) -> None:
     """Send small writes at once (no Nagle): the proxy already gathers what belongs together."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def round_trip(sock: _socket.socket) -> float:
+    """The shortest of the last minutes in seconds (`tcpi_min_rtt`); infinite if nobody knows, or for no TCP at all."""
+    try:
+        (microseconds,) = _SHORTEST.unpack(sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _SHORTEST.size))
+    except OSError:
+        return math.inf
+    assert isinstance(microseconds, int)
+    return microseconds / 1e6
+
+
+def limit_unread(sock: _socket.socket, size: int) -> None:
+    """Bound what waits to be read, which the kernel would let grow; accepted sockets inherit it (socket(7)).
+
+    The kernel doubles `size` for its own overhead. Without CAP_NET_ADMIN it is at most net.core.rmem_max.
+    """
+    _limit(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, size)
+
+
+def limit_unsent(sock: _socket.socket, size: int) -> None:
+    """Bound what waits to be sent and acknowledged, as `limit_unread` does for the other way (net.core.wmem_max)."""
+    _limit(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, size)
+
+
+def _limit(sock: _socket.socket, forced: int, usual: int, size: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, forced, size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, usual, size)
 
 
 def reset_on_close(sock: _socket.socket) -> None:

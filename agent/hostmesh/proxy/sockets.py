@@ -37,6 +37,10 @@ LOCAL_ATTEMPTS: Final = 4
 four addresses is in TIME_WAIT (an application that closes first leaves thousands), so the guard resets it. Another
 attempt has another source port."""
 
+_UNREAD: Final = 1 << 19
+_UNSENT: Final = 1 << 18
+"""Of a process of this host that says or is told much (see `keep_close`)."""
+
 _INET_NAME: Final = 2
 """Parts of an IPv4 socket's name; an IPv6 one has four. Asking the listener for its family makes an enum each time."""
 
@@ -244,6 +248,16 @@ def seen_source(enabled: bool, peer: SocketAddress, target: SocketAddress) -> So
     if not enabled or peer.ip == target.ip or peer.ip.version != target.ip.version or target.ip.is_loopback:
         return None
     return peer
+
+
+def keep_close(sock: _socket.socket) -> None:
+    """Let little wait in a connection with a process of this host, whose packets take no time.
+
+    Left to itself the kernel lets queues grow to 32 MiB, all of which has left the processor's cache before it is read.
+    Not before the handshake: the window could then never be larger than half of what the buffer holds.
+    """
+    options.limit_unread(sock, _UNREAD)
+    options.limit_unsent(sock, _UNSENT)
 
 
 def watch_peer(sock: _socket.socket, config: ProxyConfig) -> None:

@@ -22,7 +22,8 @@ from hostmesh.proxy import failure as failures
 from hostmesh.proxy.ahead import take
 from hostmesh.proxy.failure import Failure
 from hostmesh.proxy.handlers import Fields
-from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, TOOK_NO_MORE, error_of, reset
+from hostmesh.proxy.pieces import after, send_all
+from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL, TOOK_NO_MORE, error_of, keep_close, reset
 from hostmesh.proxy.tunnel import Tunnel
 from hostmesh.telemetry.metrics import Counter
 from hostmesh.transport.loop import BROKEN, PEER_SHUT, READABLE, WRITABLE, Loop
@@ -33,8 +34,8 @@ from hostmesh.wire.http2.output import EMPTY
 CHUNK: Final = 1 << 20
 """Bytes taken from the application at once, if the windows and the tunnel's buffer have room."""
 
-MAX_GATHER: Final = 512
-"""Pieces in one sendmsg; the kernel takes 1024."""
+BULK: Final = 1 << 15
+"""Who says so much at once says more. The kernel has not let the queue grow before that much is read."""
 
 _NO_SLOTS: Final[list[memoryview]] = []
 
@@ -69,6 +70,7 @@ class Splice:
         "_app_ended",
         "_app_error",
         "_app_shut",
+        "_bulk",
         "_from_app",
         "_loop",
         "_owner",
@@ -105,6 +107,7 @@ class Splice:
         self._app_dead = False  # it takes nothing any more
         self._app_error = 0  # what broke its connection, if the kernel has told
         self._peer_ended = False
+        self._bulk = False
         self.bytes_from_app = 0
         self.bytes_to_app = 0
 
@@ -186,6 +189,8 @@ class Splice:
     def _count(self, taken: int) -> None:
         self.bytes_from_app += taken
         self._from_app.value += taken
+        if taken >= BULK:
+            self._carries_bulk()
 
     def writable(self) -> None:
         """Take what the application has sent, as far as the tunnel has room."""
@@ -268,7 +273,7 @@ class Splice:
             self._credit(size)
             return
         try:
-            n = self._sock.send(views[0], DONTWAIT_NOSIGNAL) if len(views) == 1 else self._gather(views, size)
+            n = send_all(self._sock, views, size)
         except BlockingIOError:
             n = 0
         except OSError as error:
@@ -277,13 +282,13 @@ class Splice:
             return
         self._written(n)
         if n < size:
-            self._keep(_rest(views, n))
+            self._keep(after(views, n))
             self._loop.watch_writable(self._sock.fileno())
 
-    def _gather(self, views: Sequence[memoryview], size: int) -> int:
-        if len(views) <= MAX_GATHER:
-            return self._sock.sendmsg(views, (), DONTWAIT_NOSIGNAL)
-        return self._sock.send(memoryview(b"".join(views))[:size], DONTWAIT_NOSIGNAL)
+    def _carries_bulk(self) -> None:
+        if not self._bulk:
+            self._bulk = True
+            keep_close(self._sock)
 
     def _keep(self, views: Sequence[memoryview]) -> None:
         """One copy of what is left; the peer's window bounds it."""
@@ -312,6 +317,8 @@ class Splice:
         if n:
             self.bytes_to_app += n
             self._to_app.value += n
+            if n >= BULK:
+                self._carries_bulk()
             self._credit(n)
 
     def _credit(self, n: int) -> None:
@@ -388,14 +395,3 @@ class Splice:
         self._tunnel.detach(self._stream)
         if owner is not None:
             owner.spliced(self, failure)
-
-
-def _rest(views: Sequence[memoryview], taken: int) -> list[memoryview]:
-    left = []
-    for view in views:
-        if taken >= len(view):
-            taken -= len(view)
-        else:
-            left.append(view[taken:])
-            taken = 0
-    return left

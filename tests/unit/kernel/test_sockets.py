@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -74,3 +76,41 @@ def test_reset_on_close_is_seen_by_the_peer(pair: tuple[socket.socket, socket.so
     accepted.close()
     with pytest.raises(ConnectionResetError):
         client.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "option"),
+    [(sockets.limit_unread, socket.SO_RCVBUF), (sockets.limit_unsent, socket.SO_SNDBUF)],
+)
+def test_limited_queue_is_what_was_asked_for_twice_over(
+    limit: Callable[[socket.socket, int], None], option: int, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """Even above what net.core allows everybody, if the process may."""
+    size = 32 << 20
+    limit(pair[0], size)
+    assert pair[0].getsockopt(socket.SOL_SOCKET, option) == 2 * size
+
+
+def test_queue_is_limited_without_privilege_too(pair: tuple[socket.socket, socket.socket]) -> None:
+    """As far as net.core.rmem_max allows everybody."""
+    os.seteuid(65534)
+    try:
+        sockets.limit_unread(pair[0], 4096)
+    finally:
+        os.seteuid(0)
+    assert pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 4096
+
+
+def test_round_trip_is_the_kernels(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A connection to this host knows it since its handshake, in seconds."""
+    pair[0].sendall(b"x")
+    assert pair[1].recv(1) == b"x"
+    assert 0 < sockets.round_trip(pair[0]) < 40
+
+
+def test_round_trip_of_no_connection_is_long() -> None:
+    """No TCP at all, and TCP that has not sent anything yet."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket() as unused:
+        assert sockets.round_trip(ours) == math.inf
+        assert sockets.round_trip(unused) > 3600
