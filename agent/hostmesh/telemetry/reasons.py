@@ -51,6 +51,7 @@ class Reason(Enum):
     WAYPOINT_UNHEALTHY = "The waypoint has no healthy endpoint."
     NO_ROUTE = "No route of the waypoint takes the request."
     RECURSIVE_CALL = "The connection would lead back into the proxy itself."
+    NOT_HBONE = "The request in the tunnel is no CONNECT: whoever sent it does not speak HBONE."
     DESTINATION_MISMATCH = "The tunnel asks for something that is not the workload it reached."
     DESTINATION_NOT_CAPTURED = "The host that was reached has no single captured workload of that name or address."
 
@@ -102,6 +103,7 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     ("not of trust domain", Reason.TRUST_DOMAIN_MISMATCH),
     ("identity verification error", Reason.IDENTITY_MISMATCH),
     ("ip mismatch", Reason.DESTINATION_MISMATCH),
+    ("expected method connect", Reason.NOT_HBONE),
     ("authority pseudo header", Reason.DESTINATION_MISMATCH),
     ("no single captured workload", Reason.DESTINATION_NOT_CAPTURED),
     ("does not know the server name", Reason.DESTINATION_NOT_CAPTURED),

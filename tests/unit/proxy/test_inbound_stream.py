@@ -30,31 +30,37 @@ DENY_PORT_1 = Authorization(
 DENY_ALL = Authorization("closed", "default", PolicyScope.NAMESPACE, Action.DENY, ((),))
 
 
+GET: Headers = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "x:1")]
+STATED = "x-hostmesh-reason"
+
+
 def connect(authority: str) -> Headers:
     return [(":method", "CONNECT"), (":authority", authority)]
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "error"),
+    ("headers", "status", "error", "reason"),
     [
-        ([(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "x:1")], "400", "got GET"),
-        (connect("nonsense"), "400", "no valid authority pseudo header"),
-        (connect("1.2.3.4"), "400", "no valid authority pseudo header"),
-        (connect("10.1.2.3:80"), "400", "ip mismatch: {ip} != 10.1.2.3"),
-        (connect("unknown.example:80"), "503", "no service or workload for hostname: unknown.example"),
-        (connect("{ip}:15008"), "503", "attempted recursive call to ourselves"),
-        (connect("{ip}:15001"), "503", "attempted recursive call to ourselves"),
+        (GET, "400", "expected method CONNECT, got GET", "NOT_HBONE"),
+        (connect("nonsense"), "400", "no valid authority pseudo header", "DESTINATION_MISMATCH"),
+        (connect("1.2.3.4"), "400", "no valid authority pseudo header", "DESTINATION_MISMATCH"),
+        (connect("10.1.2.3:80"), "400", "ip mismatch: {ip} != 10.1.2.3", "DESTINATION_MISMATCH"),
+        (connect("unknown.example:80"), "503", "no service or workload for hostname: unknown.example", "NAME_UNKNOWN"),
+        (connect("{ip}:15008"), "503", "attempted recursive call to ourselves", "RECURSIVE_CALL"),
+        (connect("{ip}:15001"), "503", "attempted recursive call to ourselves", "RECURSIVE_CALL"),
     ],
 )
 def test_what_is_no_connect_to_us_is_declined(
-    mesh: Mesh, peer: Peer, headers: Headers, status: str, error: str
+    mesh: Mesh, peer: Peer, headers: Headers, status: str, error: str, reason: str
 ) -> None:
-    """Declined before anything is counted; the log has the reason; the tunnel lives on."""
+    """Declined before anything is counted; answer and log have the reason's code; the tunnel lives on."""
     stream = peer.request([(name, value.format(ip=mesh.ip)) for name, value in headers])
-    assert peer.answer(stream)[":status"] == status
+    answer = peer.answer(stream)
+    assert (answer[":status"], answer[STATED]) == (status, reason)
     record = mesh.server.main.wait_logs(1)[0]
     assert record.message == "connection failed"
     assert error.format(ip=mesh.ip) in str(dict(record.fields)["error"])
+    assert dict(record.fields)["reason"] == reason
     assert mesh.server.samples(OPENED) == []
     with mesh.app(echo) as app:
         again = peer.connect(f"{mesh.ip}:{app.port}")

@@ -48,6 +48,8 @@ TEXTS = {
     "SOCKS5 is for captured workloads: the caller is none": Reason.NOT_CAPTURED,
     "prod/web is on network 'east', and its subjectAltNames do not say who may answer": Reason.NETWORK_UNREACHABLE,
     "dns lookup: no such name": Reason.NO_ADDRESS,
+    "expected method CONNECT, got GET": Reason.NOT_HBONE,
+    "expected method CONNECT, got clock": Reason.NOT_HBONE,
     "unknown network gateway: network gateway prod/east not found": Reason.NETWORK_UNREACHABLE,
     "failed to fetch information about local workload: sleep.prod (sleep)": Reason.SOURCE_UNKNOWN,
 }
