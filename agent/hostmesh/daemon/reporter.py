@@ -9,9 +9,10 @@ from itertools import islice
 from time import monotonic
 
 from hostmesh.daemon.background import Background
+from hostmesh.kernel.usage import descriptors, usage
 from hostmesh.proxy.connections import OpenConnection
 from hostmesh.proxy.server import ProxyServer
-from hostmesh.telemetry.metrics import GAUGES, Series
+from hostmesh.telemetry.metrics import CPU, GAUGES, MAX_FDS, OPEN_FDS, RESIDENT_MEMORY, VIRTUAL_MEMORY, Series
 from hostmesh.transport.loop import Loop
 from hostmesh.wire.proto import worker_pb2 as pb
 
@@ -27,7 +28,8 @@ FULL = 1 << 20
 
 PAUSE = 0.01
 
-Item = Series | OpenConnection
+Item = Series | OpenConnection | None
+"""None ends a slice: to find the next item took all of its time."""
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Reporter:
     def _items(self) -> Iterator[Item]:
         yield from self._server.metrics.each()
         yield from self._server.metrics.gauges()
+        yield from _used()
         yield from self._server.connections()
 
     def _tell(self) -> Iterator[bool]:
@@ -104,6 +107,9 @@ def _slice(report_id: int, items: Iterator[Item]) -> pb.Report:
     taken = 0
     for item in islice(items, SLICE):
         taken += 1
+        if item is None:
+            taken = SLICE
+            break
         if isinstance(item, OpenConnection):
             message.connections.append(_connection(item))
         else:
@@ -111,6 +117,17 @@ def _slice(report_id: int, items: Iterator[Item]) -> pb.Report:
             series.append(pb.Series(metric=item.metric, labels=item.labels, value=item.value))
     message.more = taken == SLICE
     return message
+
+
+def _used() -> Iterator[Series | None]:
+    """What this process uses. Read here: main's user may not look into a worker's /proc."""
+    used = usage()
+    yield Series(CPU, (), used.cpu_microseconds)
+    yield Series(VIRTUAL_MEMORY, (), used.virtual_memory)
+    yield Series(RESIDENT_MEMORY, (), used.resident_memory)
+    yield Series(MAX_FDS, (), used.allowed)
+    for count in descriptors():
+        yield None if count is None else Series(OPEN_FDS, (), count)
 
 
 def _connection(one: OpenConnection) -> pb.OpenConnection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from hostmesh.daemon.metrics import own_metrics
 from hostmesh.daemon.name_server import NameServer
 from hostmesh.daemon.node import Membership
 from hostmesh.daemon.policies import PolicyKeeper
+from hostmesh.daemon.processes import whole_agent
 from hostmesh.daemon.trust import Trust
 from hostmesh.daemon.workers import ProxyWorkers
 from hostmesh.firewall.describe import inside_lines
@@ -39,7 +40,7 @@ from hostmesh.identity.health import Health
 from hostmesh.identity.manager import SecretManager, SecretStatus
 from hostmesh.model.service import Service
 from hostmesh.telemetry.exposition import render
-from hostmesh.telemetry.metrics import Series, merge
+from hostmesh.telemetry.metrics import PROCESS, Series, merge
 from hostmesh.wire.proto import worker_pb2 as pb
 from hostmesh.xds.client import XdsClient
 from hostmesh.xds.local_file import LocalMesh
@@ -264,7 +265,13 @@ def _render(reports: list[pb.Report], own: list[Metric], openmetrics: bool) -> s
     """In a thread: a hundred thousand series take seconds."""
     counters = merge(map(_series, report.counters) for report in reports)
     gauges = merge(map(_series, report.gauges) for report in reports)
-    return render([*counters, *gauges], own, openmetrics=openmetrics)
+    used = [_used(counters), *(_used(report.gauges) for report in reports)]
+    traffic = (one for one in (*counters, *gauges) if one.metric not in PROCESS)
+    return render(traffic, whole_agent(own, used), openmetrics=openmetrics)
+
+
+def _used(told: Iterable[Series | pb.Series]) -> Mapping[str, int]:
+    return {one.metric: one.value for one in told if one.metric in PROCESS}
 
 
 def _series(series: pb.Series) -> Series:

@@ -14,7 +14,7 @@ from hostmesh.daemon.reporter import FULL, MAX_REPORTS, SLICE, Reporter
 from hostmesh.proxy.connections import OpenConnection
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.telemetry.labels import TRAFFIC_LABEL_NAMES
-from hostmesh.telemetry.metrics import OPENED, SOCKETS_OPEN, Metrics
+from hostmesh.telemetry.metrics import CPU, GAUGES, OPENED, PROCESS, Metrics
 from hostmesh.transport.loop import Loop
 from hostmesh.wire.proto import worker_pb2 as pb
 
@@ -86,7 +86,7 @@ def test_a_turn_tells_one_slice(busy: Server) -> None:
     opened = [series.labels[0] for report in main.sent for series in report.counters if series.metric == OPENED]
     assert (len(opened), len(set(opened))) == (20_000, 20_000)
     assert sum(len(report.connections) for report in main.sent) == 1_000
-    assert {series.metric for report in main.sent for series in report.gauges} == {SOCKETS_OPEN}
+    assert {series.metric for report in main.sent for series in report.gauges} == GAUGES
     assert [report.more for report in main.sent[-2:]] == [True, False]
 
 
@@ -141,15 +141,26 @@ def test_the_last_report_is_told_at_once() -> None:
     """The loop turns no more; the messages stay within what main takes."""
     main = Main(Server(1_000, 0))
     main.reporter.everything()
-    assert sum(len(report.counters) for report in main.sent) == 3_000
+    assert sum(len(report.counters) for report in main.sent) == 3_000 + len({CPU})
     assert [report.more for report in main.sent] == [True] * (len(main.sent) - 1) + [False]
 
 
-def test_nothing_to_tell_is_told() -> None:
+def test_nothing_but_the_process_is_told() -> None:
     """Main waits for an answer."""
     server = Server(0, 0)
     server.metrics.sockets_open.clear()
     main = Main(server)
     main.reporter.begin(3)
     main.turns()
-    assert [(report.id, size(report)) for report in main.sent] == [(3, 0)]
+    assert [(report.id, size(report)) for report in main.sent] == [(3, len(PROCESS))]
+
+
+def test_a_slice_ends_where_an_item_took_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand descriptors that are counted one by one hold no byte up."""
+    monkeypatch.setattr("hostmesh.daemon.reporter.descriptors", lambda: iter((None, None, 1_234)))
+    main = Main(Server(0, 3))
+    main.reporter.begin(1)
+    assert max(main.turns()) == 1
+    assert [size(report) for report in main.sent] == [6, 0, 4]
+    assert [report.more for report in main.sent] == [True, True, False]
+    assert [series.value for series in main.sent[-1].gauges] == [1_234]

@@ -94,9 +94,9 @@ def test_the_loops_of_the_workers_go_on(monkeypatch: pytest.MonkeyPatch) -> None
         return reports, [first, second]
 
     reports, pings = asyncio.run(run())
-    assert [len(report.counters) for report in reports] == [0, SERIES, SERIES]
+    assert [len(report.counters) for report in reports] == [0, SERIES + 1, SERIES + 1]  # and the time that it has used
     for one in pings:
         assert (one.seen[0][0], one.seen[-1][0]) == (0, SERIES)
         assert any(0 < told < SERIES for told, _ in one.seen)
         assert one.seen[-1][1] <= MOST_IN_A_TURN
-    assert len({(one.metric, *one.labels) for report in reports for one in report.counters}) == 2 * SERIES
+    assert len({(one.metric, *one.labels) for report in reports for one in report.counters}) == 2 * SERIES + 1

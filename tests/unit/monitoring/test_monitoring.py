@@ -14,7 +14,7 @@ import yaml
 from hostmesh.telemetry.exposition import FAMILIES
 
 ROOT = Path(__file__).parents[3]
-OWN = [ROOT / "agent" / "hostmesh" / name for name in ("daemon/metrics.py", "waypoint/doors.py")]
+OWN = [ROOT / "agent" / "hostmesh" / name for name in ("daemon/metrics.py", "daemon/processes.py", "waypoint/doors.py")]
 SCRAPED = {"instance", "job"}
 WORDS = {"and", "by", "count", "for", "group_left", "ignoring", "increase", "min", "or", "rate", "sum", "up"}
 """What PromQL and Prometheus themselves define."""
