@@ -45,15 +45,15 @@ def test_draining(lab: Lab, tmp_path: Path) -> None:
         made.configure(
             node="host1",
             workers=1,
-            drain_deadline="60s",
             local_xds_path=str(mesh),
             certificates={"directory": str(tmp_path / "certificates")},
         )
-        start(made)
+        start(made, variables={"TERMINATION_GRACE_PERIOD_SECONDS": "65"})
         until(lambda: json.loads(made.get(15000, "/status"))["ready"])
         sock = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
         served = lab.accept(server)
         made.process.send_signal(signal.SIGINT)
+        made.notes("STOPPING=1", f"EXTEND_TIMEOUT_USEC={(60 + 30) * 1_000_000}")  # five less of grace
         until(lambda: readiness(made) == "not ready, pending: draining\n")
         late = lab.connect(lab.host, (lab.peer.v4, 8080), lab.a)
         for data in (b"still", b"there"):

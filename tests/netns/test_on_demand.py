@@ -68,8 +68,11 @@ def mesh(lab: Lab, tmp_path: Path) -> Iterator[Mesh]:
             document("ServiceEntry", f"{shop}workloadSelector: {{labels: {{app: web}}}}", "name: shop, namespace: prod")
         )
         plane.client.apply([{"source": "mesh.yaml", "text": text} for text in texts], dry_run=False)
-        settings = {"workers": 2, "xds_on_demand": True, "dns": {"enabled": True, "domains": ["lab"]}}
-        agents = stack.enter_context(enrolled_agents(lab, plane, tmp_path, ("client", "web"), lambda _: settings))
+        settings = {"workers": 2, "dns": {"enabled": True, "domains": ["lab"]}}
+        names, variables = ("client", "web"), {"XDS_ON_DEMAND": "true"}
+        agents = stack.enter_context(
+            enrolled_agents(lab, plane, tmp_path, names, lambda _: settings, variables=variables)
+        )
         yield Mesh(lab, plane, *agents)
 
 

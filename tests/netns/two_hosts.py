@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tests.support.agent import RunningAgent, agent, start, until
@@ -43,8 +44,12 @@ def enrolled_agents(
     names: tuple[str, str],
     settings: Callable[[str], Mapping[str, Any]],
     more: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Agents]:
-    """They join a control plane on the peer; `settings` are by the workload's name, `more` ends its document."""
+    """They join a control plane on the peer; `settings` are by the workload's name, `more` ends its document.
+
+    `variables` are those of the agents' environments.
+    """
 
     def prepare(made: RunningAgent, name: str, node: str) -> Mapping[str, Any]:
         (made.directory / "join-token").write_text(plane.client.token(node, 600)["token"])
@@ -55,7 +60,7 @@ def enrolled_agents(
         }
         return {"control_plane": control_plane, **settings(name)}
 
-    with two_agents(lab, directory, names, prepare, more) as agents:
+    with two_agents(lab, directory, names, prepare, more, variables) as agents:
         yield agents
 
 
@@ -107,6 +112,7 @@ def two_agents(
     names: tuple[str, str],
     prepare: Callable[[RunningAgent, str, str], Mapping[str, Any]],
     more: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Agents]:
     """With what `prepare` gives as settings, and does to their directories."""
     places = zip(names, (lab.host, lab.peer), (lab.a, lab.b), ("host1", "host2"), strict=True)
@@ -119,7 +125,7 @@ def two_agents(
                 f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{unit: {name}.service}}\n{more}"
             )
             made.configure(**{"node": node, **prepare(made, name, node)})
-            start(made)
+            start(made, variables=variables)
             agents.append(made)
         until(lambda: all(json.loads(one.get(15000, "/status"))["ready"] for one in agents))
         first, second = agents
