@@ -86,10 +86,12 @@ def _usable(endpoint: Workload, service: Service, source: Workload, port: int, w
     through_gateway = endpoint.network != source.network and endpoint.network_gateway is not None
     if not (endpoint.addresses or endpoint.hostname or through_gateway):
         return False
-    if port in service.ports:
-        own = endpoint.services.get(service.namespaced_hostname, {}).get(port, 0)
-        return waypoint or bool(own or service.ports[port])
-    return waypoint and endpoint.application_tunnel is not None and target_port(endpoint, service, port) is not None
+    if waypoint:
+        return (port in service.ports or endpoint.application_tunnel is not None) and (
+            target_port(endpoint, service, port) is not None
+        )
+    own = endpoint.services.get(service.namespaced_hostname, {}).get(port, 0)
+    return port in service.ports and bool(own or service.ports[port])
 
 
 def _preferred(balancing: LoadBalancing | None, endpoints: list[Workload], source: Workload) -> list[Workload]:

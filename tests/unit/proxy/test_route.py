@@ -427,6 +427,23 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         DEAD_WAYPOINT,
     ),
     (
+        "service waypoint with a named port that no endpoint defines fails closed",
+        (NAMES_WAYPOINT, replace(WAYPOINT_SERVICE, ports={15008: 0}), WAYPOINT),
+        TO_VIP,
+        DEAD_WAYPOINT,
+    ),
+    (
+        "service waypoint with a named port: the endpoint that defines it",
+        (
+            NAMES_WAYPOINT,
+            replace(WAYPOINT_SERVICE, ports={15008: 0}),
+            replace(WAYPOINT, uid="a", addresses=(parse_ip("10.0.0.8"),)),
+            replace(WAYPOINT, services={WAYPOINT_KEY: {15008: 16008}}),
+        ),
+        TO_VIP,
+        f"hbone 10.0.0.9:16008 {VIP}:80 =waypoint @api",
+    ),
+    (
         "service waypoint without the port but a tunnel",
         (NAMES_WAYPOINT, replace(WAYPOINT_SERVICE, ports={}), SANDWICHED),
         TO_VIP,
@@ -451,12 +468,28 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         f"hbone 10.0.0.8:15008 {VIP}:80 =waypoint @api",
     ),
     (
+        "a weight of 0 beside another is never drawn",
+        (
+            service(weighted_waypoints=(WeightedWaypoint(BY_NAME, 0), WeightedWaypoint(BY_IP, 100))),
+            WAYPOINT_SERVICE,
+            WAYPOINT,
+        ),
+        TO_VIP,
+        VIA_WAYPOINT,
+    ),
+    (
         "weights of 0 fall back to the plain one",
         (service(waypoint=BY_IP, weighted_waypoints=weights(0)), WAYPOINT),
         TO_VIP,
         VIA_WAYPOINT,
     ),
     # Workload waypoints
+    (
+        "the waypoint of the source is none of the destination's",
+        (replace(CLIENT, waypoint=BY_IP), ONE, WAYPOINT),
+        "10.0.0.2:8080",
+        "hbone 10.0.0.2:15008 10.0.0.2:8080 =one",
+    ),
     (
         "workload waypoint",
         (replace(ONE, waypoint=BY_IP), WAYPOINT),
