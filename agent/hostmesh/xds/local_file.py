@@ -82,7 +82,9 @@ def read_mesh(text: str, source: str, trust_domain: str, cluster_id: str) -> Loc
         made = _service(service)
         problems.unless_new(made.key, services, ("services", index))
         services[made.key] = made
-        _add_endpoints(made, service, ports, problems, ("services", index, "endpoints"))
+        path = ("services", index, "endpoints")
+        _add_endpoints(made, service, ports, problems, path)
+        _check_status(service, workloads, problems, path)
     policies: dict[str, Authorization] = {}
     for index, policy in enumerate(written.policies):
         read = _policy(policy)
@@ -120,6 +122,17 @@ def _add_endpoints(
             ports[endpoint.uid].setdefault(made.namespaced_hostname, _ports(endpoint.ports))
         else:
             problems.add((*path, key, "workloadUid"), f"no workload of the file has the uid {endpoint.uid!r}")
+
+
+def _check_status(
+    service: shape.LocalService, workloads: Mapping[str, Workload], problems: _Problems, path: Path
+) -> None:
+    """A workload is healthy or not for all its services: what an endpoint says may only repeat it."""
+    for key, endpoint in service.endpoints.items():
+        workload = workloads.get(endpoint.uid)
+        if workload is not None and endpoint.status not in (None, workload.status.value):
+            why = f"{endpoint.uid} is {workload.status.value}; its health is the status of the workload"
+            problems.add((*path, key, "status"), why)
 
 
 def _workload(one: shape.LocalWorkload, trust_domain: str, cluster_id: str, index: int) -> Workload:

@@ -149,7 +149,7 @@ class Endpoint(_Shape):
 
     uid: Named = Field(alias="workloadUid")
     ports: Ports = Field(alias="port")
-    status: Literal["Healthy", "Unhealthy"] = "Healthy"
+    status: Literal["Healthy", "Unhealthy"] | None = None
 
 
 class Weighted(_Shape):

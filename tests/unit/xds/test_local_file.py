@@ -159,6 +159,10 @@ WORKLOAD = "workloads:\n- {namespace: a, name: b, workloadIps: [10.0.0.1], servi
             "mesh.yaml:4: services[0].endpoints.x.workloadUid: no workload of the file has the uid 'nobody'",
         ),
         (
+            f"{WORKLOAD}, uid: u}}\n{SERVICE}endpoints: {{u: {{workloadUid: u, port: {{}}, status: Unhealthy}}}}}}",
+            "services[0].endpoints.u.status: u is Healthy; its health is the status of the workload",
+        ),
+        (
             "policies:\n- {name: p, namespace: a, scope: Global, action: Allow, rules: [[[{principals: [x]}]]]}",
             "policies[0].rules[0][0][0].principals[0]: input should be a valid dictionary",
         ),
