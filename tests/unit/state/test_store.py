@@ -246,6 +246,17 @@ def test_removing_one_of_two_services_that_share_a_vip_keeps_the_other() -> None
     assert found.hostname == "first"
 
 
+def test_an_address_of_two_namespaces_is_first_the_callers_own() -> None:
+    """Else the canonical one's; what is left when one has gone is everybody's."""
+    state = MeshState()
+    state.upsert_service(service("a", "of-a"))
+    state.upsert_service(service("b", "of-b", canonical=True))
+    for gone, expected in (("nobody", {"a": "of-a", "b": "of-b", "c": "of-b"}), ("b", dict.fromkeys("abc", "of-a"))):
+        state.remove_address(f"{gone}/of-{gone}")
+        found = {client: state.service_at(VIP, client) for client in "abc"}
+        assert {client: one.hostname for client, one in found.items() if one is not None} == expected
+
+
 def test_an_exact_vip_that_the_client_may_not_see_falls_through_to_a_range() -> None:
     """Visibility is looked at before rank."""
     state = MeshState()
@@ -266,6 +277,70 @@ def test_the_latest_copy_of_a_range_wins() -> None:
     found = state.service_at(VIP, "a")
     assert found is not None
     assert dict(found.ports) == {80: 8080}
+
+
+def ranged(namespace: str, hostname: str, *ranges: str, network: str = "", **fields: object) -> Service:
+    vips = tuple(NetworkCidr(network, ip_network(text)) for text in ranges)
+    return service(namespace, hostname, vips=(), cidr_vips=vips, **fields)
+
+
+NARROW, WIDE = ranged("a", "narrow", "240.240.0.0/16"), ranged("a", "wide", "240.0.0.0/8")
+RANGES: list[tuple[str, list[Service], str, str | None]] = [
+    ("the longest", [NARROW, WIDE], "a", "narrow"),
+    ("in whatever order they came", [WIDE, NARROW], "a", "narrow"),
+    ("an exact address before any range", [service("b", "exact"), ranged("a", "host", "240.240.0.1/32")], "a", "exact"),
+    ("the own namespace before the longest", [NARROW, ranged("b", "own", "240.0.0.0/8")], "b", "own"),
+    ("the longest before the canonical", [NARROW, replace(WIDE, canonical=True)], "c", "narrow"),
+    (
+        "the canonical of equals",
+        [ranged("b", "other", "240.240.0.0/16"), replace(NARROW, canonical=True)],
+        "c",
+        "narrow",
+    ),
+    ("none of another network", [ranged("a", "far", "240.0.0.0/8", network="dc2")], "a", None),
+    ("none of another family", [ranged("a", "six", "::/0")], "a", None),
+    ("of both families: its own", [ranged("a", "dual", "fd00::/8", "240.0.0.0/8")], "a", "dual"),
+    ("v4 exact, v6 a range", [replace(ranged("a", "mixed", "fd00::/8"), vips=(VIP,))], "a", "mixed"),
+]
+
+
+@pytest.mark.parametrize(("rule_", "services", "client", "expected"), RANGES, ids=[line[0] for line in RANGES])
+def test_which_range_an_address_belongs_to(
+    rule_: str, services: list[Service], client: str, expected: str | None
+) -> None:
+    """And to none, once the services have gone."""
+    state = MeshState()
+    for one in services:
+        state.upsert_service(one)
+    found = state.service_at(VIP, client)
+    assert (found.hostname if found is not None else None) == expected
+    for one in services:
+        state.remove_address(one.key)
+    assert state.service_at(VIP, client) is None
+
+
+def test_staged_endpoints_follow_their_workloads() -> None:
+    """Removed or sick ones are not there when the service comes; sent again, a workload is what it is by then."""
+    state, api = MeshState(), service("shop", "api")
+    key = api.namespaced_hostname
+    well = Workload(uid="well", name="w", namespace="shop", services={key: {80: 8080}})
+    sick = replace(well, uid="sick", status=HealthStatus.UNHEALTHY)
+    gone = replace(well, uid="gone")
+    for one in (well, sick, gone):
+        state.upsert_workload(one)
+    assert state.remove_address("gone")
+    assert not state.remove_address("gone")
+    state.upsert_service(api)
+    assert state.endpoints(api) == (well,)
+    state.upsert_workload(replace(well, status=HealthStatus.UNHEALTHY))
+    assert state.endpoints(api) == ()
+    state.remove_address("well")
+    again = replace(well, services={key: {80: 9090}})
+    state.upsert_workload(again)
+    assert state.endpoints(api) == (again,)
+    state.upsert_workload(replace(again, services={}))
+    assert state.endpoints(api) == ()
+    assert state.staged() == {}
 
 
 def test_endpoints_that_arrive_first_are_staged_and_then_used() -> None:
@@ -297,6 +372,8 @@ def test_unhealthy_endpoints_come_back_with_the_policy_that_admits_them() -> Non
     tolerant = replace(api, load_balancing=LoadBalancing(health_policy=HealthPolicy.ALLOW_ALL))
     state.upsert_service(tolerant)
     assert state.endpoints(tolerant) == (sick,)
+    state.upsert_service(api)
+    assert state.endpoints(api) == ()
 
 
 LOCALS = [
