@@ -24,6 +24,11 @@ from hostmesh.wire.http2.errors import ErrorCode
 MAX_WAITERS = 4096
 """Connections that may wait for one dial."""
 
+MAX_UNUSED = 512
+"""Tunnels without a stream that a worker keeps: who has called thousands of peers need not hold all their sessions."""
+
+DIALS_BETWEEN_LOOKS = 64
+"""Dials until unused tunnels are counted again: in proportion to their own cost that is nothing."""
 
 SIDE_BY_SIDE = 4
 """Tunnels to one target at which a stalled one is a reason to dial no more: its peer may just be slow."""
@@ -84,14 +89,14 @@ class PooledTunnel:
     the next tunnel is good for longer. Streams that it has may stay to the end.
     """
 
-    __slots__ = ("_last_used", "_pool", "_release", "_replace", "_until", "bucket", "retired", "tunnel")
+    __slots__ = ("_pool", "_release", "_replace", "_until", "bucket", "last_used", "retired", "tunnel")
 
     def __init__(self, pool: Pool, bucket: Bucket, tunnel: Tunnel) -> None:
         self._pool = pool
         self.bucket = bucket
         self.tunnel = tunnel
         self.retired = False
-        self._last_used = pool.context.loop.now()
+        self.last_used = pool.context.loop.now()
         unused = pool.context.config.pool_unused_release
         self._release: Timer = pool.context.loop.call_later(unused, self._release_if_unused)
         now = pool.context.clock()
@@ -126,6 +131,7 @@ class PooledTunnel:
             self.bucket.tunnels.remove(self)
             self._cancel_timers()
             self._pool.retiring[self] = None
+            self._pool.tidy(self.bucket)
             if not self.tunnel.streams:
                 self.tunnel.leave()
 
@@ -146,7 +152,7 @@ class PooledTunnel:
 
     def stream_ended(self, tunnel: Tunnel) -> None:
         """Room for one more, or the end of a retired tunnel."""
-        self._last_used = self._pool.context.loop.now()
+        self.last_used = self._pool.context.loop.now()
         if not self.retired:
             if self.bucket.waiters:
                 self._pool.serve(self.bucket)
@@ -170,7 +176,7 @@ class PooledTunnel:
 
     def _release_if_unused(self) -> None:
         loop, limit = self._pool.context.loop, self._pool.context.config.pool_unused_release
-        unused = loop.now() - self._last_used
+        unused = loop.now() - self.last_used
         if self.tunnel.streams or unused < limit:
             wait = limit if self.tunnel.streams else limit - unused
             self._release = loop.call_later(max(wait, 0.001), self._release_if_unused)
@@ -198,6 +204,7 @@ class Pool:
         self._buckets: dict[str, Bucket] = {}
         self.retiring: dict[PooledTunnel, None] = {}
         self.nested: dict[Tunnel, None] = {}
+        self._dials = 0
 
     def acquire(self, target: Target, key: str, waiter: Waiter) -> None:
         """Answer with a tunnel that has room, at once if there is one.
@@ -255,8 +262,14 @@ class Pool:
                 self._dial(bucket)
                 return
             bucket.waiters.popleft().tunnel_ready(pooled.tunnel)
-        if not bucket.tunnels and not bucket.dialling:
-            self._buckets.pop(bucket.target.key, None)
+        self.tidy(bucket)
+
+    def tidy(self, bucket: Bucket) -> None:
+        """Forget the target if nothing leads to it any more; a tunnel that still ends may belong to a former bucket."""
+        if not bucket.tunnels and not bucket.waiters and not bucket.dialling:
+            key = bucket.target.key
+            if self._buckets.get(key) is bucket:
+                del self._buckets[key]
 
     def _dial(self, bucket: Bucket) -> None:
         if not bucket.dialling:
@@ -284,6 +297,18 @@ class Pool:
             tunnel.hand_over(pooled)
             bucket.tunnels.append(pooled)
         self.serve(bucket)
+        self._dials += 1
+        if self._dials >= DIALS_BETWEEN_LOOKS:
+            self._dials = 0
+            self._release_surplus()
+
+    def _release_surplus(self) -> None:
+        """Of the tunnels that nobody uses those go that have been unused for longest."""
+        unused = [one for bucket in self._buckets.values() for one in bucket.tunnels if not one.streams]
+        if len(unused) > MAX_UNUSED:
+            unused.sort(key=lambda one: one.last_used)
+            for one in unused[:-MAX_UNUSED]:
+                one.retire()
 
 
 def _pick(bucket: Bucket) -> PooledTunnel | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from tests.support.foreign import Foreign
 from tests.support.hbone_peer import Peer
 from tests.support.patience import PATIENCE
-from tests.support.pki import ALICE
+from tests.support.pki import ALICE, BOB
 from tests.support.proxy import (
     CONFIG,
     App,
@@ -30,13 +31,15 @@ from tests.support.proxy import (
     workload,
 )
 
-from hostmesh.model.address import SocketAddress
+from hostmesh.model.address import SocketAddress, parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.proxy import pool
+from hostmesh.proxy.dial import Target
 from hostmesh.proxy.pool import choose
 
 TWO_STREAMS = replace(CONFIG, pool_max_streams=2)
+TARGET = Target(ALICE, (BOB, ALICE), SocketAddress.of("10.0.0.1", 15008), "bob")
 
 
 @dataclass
@@ -69,6 +72,12 @@ def ping(sock: socket.socket) -> None:
 
 def tunnels(mesh: Mesh) -> int:
     return mesh.client.call(lambda: len(mesh.client.server._host.pool))
+
+
+def addresses(mesh: Mesh) -> list[str]:
+    """Of the targets that the pool knows."""
+    pooled = mesh.client.server._host.pool
+    return mesh.client.call(lambda: [str(bucket.target.address.ip) for bucket in pooled._buckets.values()])
 
 
 def test_a_second_connection_shares_the_tunnel(mesh: Mesh) -> None:
@@ -277,6 +286,71 @@ def test_an_unused_tunnel_is_released_and_a_used_one_kept() -> None:
         mesh.client.main.wait_logs(2)
         while tunnels(mesh):
             mesh.thread.settle()
+        assert addresses(mesh) == []
+
+
+def test_of_unused_tunnels_the_oldest_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch, mesh: Mesh) -> None:
+    """A worker that calls very many peers keeps the sessions of some only; what is used stays, however old."""
+    monkeypatch.setattr(pool, "MAX_UNUSED", 2)
+    monkeypatch.setattr(pool, "DIALS_BETWEEN_LOOKS", 1)
+    ips = [mesh.ip, *(fresh_ip() for _ in range(4))]
+    bob = replace(mesh.bob, addresses=tuple(map(parse_ip, ips)))
+    mesh.client.put(bob)
+    mesh.server.put(bob)
+    with contextlib.ExitStack() as stack:
+        apps = [stack.enter_context(App(ip, echo)) for ip in ips]
+        used = stack.enter_context(mesh.connect(apps[0].port))
+        ping(used)
+        for number, app in enumerate(apps[1:], 1):
+            mesh.server.listen("inbound", app.ip, 15008)
+            mesh.client.destination = SocketAddress.of(app.ip, app.port)
+            with mesh.dial() as sock:
+                ping(sock)
+            mesh.client.main.wait_logs(number)
+        assert addresses(mesh) == [ips[0], *ips[2:]]
+        ping(used)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TARGET, source=BOB),
+        replace(TARGET, expected=(ALICE,)),
+        replace(TARGET, expected=(ALICE, BOB)),
+        replace(TARGET, address=SocketAddress.of("10.0.0.2", 15008)),
+        replace(TARGET, address=SocketAddress.of("10.0.0.1", 15009)),
+        replace(TARGET, server_name="another"),
+    ],
+)
+def test_what_tells_tunnels_apart(other: Target) -> None:
+    """Who calls, who may answer and in which order, where, and who is asked for."""
+    assert other.key != TARGET.key
+
+
+def test_ports_of_a_workload_share_a_tunnel(mesh: Mesh) -> None:
+    """Where a stream leads is said by its CONNECT."""
+    with (
+        mesh.app(echo) as one,
+        mesh.app(echo) as two,
+        mesh.connect(one.port) as first,
+        mesh.connect(two.port) as second,
+    ):
+        ping(first)
+        ping(second)
+        assert tunnels(mesh) == 1
+
+
+def test_a_dial_that_hangs_holds_up_no_other_target(mesh: Mesh) -> None:
+    """Only who wants the same waits for it."""
+    with mesh.app(echo) as app, socket.create_server((fresh_ip(), 15008)) as silent:
+        ip = silent.getsockname()[0]
+        mesh.client.put(workload("ghost", Identity("cluster.local", "default", "ghost"), ip))
+        mesh.client.destination = SocketAddress.of(ip, 80)
+        with mesh.dial() as waiting:
+            with silent.accept()[0], mesh.connect(app.port) as sock:
+                ping(sock)
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)
 
 
 def test_a_tunnel_is_unused_from_the_end_of_its_last_stream_on(mesh: Mesh) -> None:
@@ -289,7 +363,7 @@ def test_a_tunnel_is_unused_from_the_end_of_its_last_stream_on(mesh: Mesh) -> No
         mesh.client.main.wait_logs(1)
         [used] = mesh.client.call(
             lambda: [
-                pooled._last_used
+                pooled.last_used
                 for bucket in mesh.client.server._host.pool._buckets.values()
                 for pooled in bucket.tunnels
             ]
@@ -350,6 +424,34 @@ def test_a_peer_that_goes_away_finishes_its_streams_and_gets_no_new_ones() -> No
         with world.mesh.dial() as second:
             ping(second)
         assert world.server.accepted == 2
+
+
+def test_what_a_retired_tunnel_still_hears_does_not_touch_its_successor() -> None:
+    """Its peer may change its settings while the last streams run: the pool goes on to know the new tunnel."""
+    change, changed, done = threading.Event(), threading.Event(), threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        echo_once(peer, accept(peer))
+        if number == 0:
+            assert change.wait(PATIENCE)
+            peer.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 7})
+            peer.flush()
+            peer.wait(h2.events.SettingsAcknowledged)
+            changed.set()
+        assert done.wait(PATIENCE)
+
+    with Foreign(serve) as far:
+        mesh = far.mesh
+        with mesh.dial() as old:
+            ping(old)
+            mesh.client.call(lambda: mesh.client.server.put_credentials(mesh.authority.issue(ALICE)))
+            with mesh.dial() as new:
+                ping(new)
+                change.set()
+                assert changed.wait(PATIENCE)
+                mesh.thread.settle()
+                assert (addresses(mesh), tunnels(mesh)) == ([far.ip], 2)
+                done.set()
 
 
 def test_streams_that_a_leaving_peer_never_looked_at_are_tried_again() -> None:
