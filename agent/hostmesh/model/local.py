@@ -45,9 +45,17 @@ class LocalWorkload:
         return f"{self.namespace}/{self.name}"
 
 
+_OURS = ".workload.hostmesh.internal"
+
+
 def server_name(uid: str) -> str:
     """The TLS server name that asks a host's inbound for the workload `uid`.
 
     Several workloads may share an address; stock peers ignore the name. Hashed because a uid is no DNS name.
     """
-    return f"{hashlib.sha256(uid.encode()).hexdigest()[:40]}.workload.hostmesh.internal"
+    return hashlib.sha256(uid.encode()).hexdigest()[:40] + _OURS
+
+
+def is_server_name(name: str) -> bool:
+    """Whether a TLS server name asks for a workload as `server_name` does."""
+    return name.endswith(_OURS)

@@ -208,9 +208,19 @@ class InboundPeer:
         # What arrives from now on waits in the socket until the engine asks for it.
         self.context.loop.replace_handler(self._sock.fileno(), _ignore)
         context = self.context
-        found = context.locals.for_server(
-            name, self.local_address.ip, context.namespace, shared=context.config.shared_inbound
+        context.locals.wait_for_server(
+            name,
+            self.local_address.ip,
+            context.namespace,
+            lambda found: self._with_local(name, found),
+            shared=context.config.shared_inbound,
         )
+        return True
+
+    def _with_local(self, name: str | None, found: Local | Shared | None) -> None:
+        if self._inbound_gone():
+            return
+        context = self.context
         self.local = found
         if found is None:
             asked = f"server name {name}" if name is not None else f"address {self.local_address.ip}"
@@ -220,7 +230,6 @@ class InboundPeer:
             everybody = inbound_identity(context.config.trust_domain, context.config.node)
             identity = everybody if isinstance(found, Shared) else found.identity
             context.certificates.get(identity, self._with_certificate)
-        return True
 
     def _with_certificate(self, certificate: Certificate | None, reason: str) -> None:
         if self._inbound_gone():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hostmesh.model.address import IPAddress
 from hostmesh.model.identity import Identity
-from hostmesh.model.local import LocalWorkload, server_name
+from hostmesh.model.local import LocalWorkload, is_server_name, server_name
 from hostmesh.model.workload import Workload
 from hostmesh.proxy.waiting import WaitingRoom
 from hostmesh.state.store import MeshState
@@ -35,6 +35,16 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a TLS client has said about whom it wants: see `for_server`."""
+
+    name: str | None
+    ip: IPAddress
+    namespace: int
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Index:
     generation: int
     by_number: dict[int, Local]
@@ -55,6 +65,7 @@ class LocalWorkloads:
         self.host_ports: frozenset[int] = frozenset()
         self._index = _Index(-1, {}, {}, {})
         self._waiting: WaitingRoom[int, Local] = WaitingRoom(loop, wait)
+        self._asking: WaitingRoom[_Asked, Local | Shared] = WaitingRoom(loop, wait)
 
     def set(self, captured: Sequence[LocalWorkload], host_ports: Iterable[int] = ()) -> bool:
         """Replace the list of captured workloads, and of the host's own ports; whether the former has changed."""
@@ -72,6 +83,10 @@ class LocalWorkloads:
             local = self.by_number(number)
             if local is not None:
                 self._waiting.answer(number, local)
+        for asked in self._asking.awaited():
+            found = self._find(asked)
+            if not self._may_come(asked, found):
+                self._answer(asked, found)
 
     def is_captured(self, captured: LocalWorkload) -> bool:
         """Whether exactly this workload is still captured."""
@@ -106,9 +121,46 @@ class LocalWorkloads:
             return Shared(ip)
         return next((local for local in owners if local.captured.default), None)
 
+    def wait_for_server(
+        self,
+        name: str | None,
+        ip: IPAddress,
+        namespace: int,
+        then: Callable[[Local | Shared | None], None],
+        *,
+        shared: bool,
+    ) -> None:
+        """Answer as `for_server` does, but wait while whoever is meant may be a workload not described yet.
+
+        Clients may hear of a new workload before its own host does.
+        """
+        asked = _Asked(name, ip, namespace, shared)
+        found = self._find(asked)
+        if self._may_come(asked, found):
+            self._asking.enter(asked, "", lambda value, _: then(value or self._find(asked)))
+        else:
+            then(found)
+
     def at(self, ip: IPAddress) -> Sequence[Local]:
         """Who has the address."""
         return self._fresh().by_ip.get(ip, ())
+
+    def _find(self, asked: _Asked) -> Local | Shared | None:
+        return self.for_server(asked.name, asked.ip, asked.namespace, shared=asked.shared)
+
+    def _may_come(self, asked: _Asked, found: Local | Shared | None) -> bool:
+        index = self._fresh()
+        if len(index.by_number) == len(self._captured):
+            return False
+        if asked.namespace or asked.name is None or not is_server_name(asked.name):
+            return found is None
+        return asked.name not in index.by_server_name
+
+    def _answer(self, asked: _Asked, found: Local | Shared | None) -> None:
+        if found is None:
+            self._asking.refuse(asked, "")
+        else:
+            self._asking.answer(asked, found)
 
     def _unknown(self, number: int) -> str:
         for local in self._captured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from dataclasses import replace
 
 import h2.events
@@ -13,8 +14,10 @@ from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority, now
 from tests.support.proxy import CONFIG, Mesh, echo, workload
 
+from hostmesh.config.proxy import ProxyConfig
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload, server_name
+from hostmesh.model.workload import Workload
 from hostmesh.wire.client_hello import CERTIFICATE_UNOBTAINABLE
 
 CAROL = Identity("cluster.local", "default", "carol")
@@ -104,9 +107,9 @@ def test_a_client_hello_in_pieces_is_put_together(mesh: Mesh) -> None:
         assert sock.recv(3)[:1] == b"\x16"
 
 
-def two_workloads(ip: str) -> Mesh:
+def two_workloads(ip: str, config: ProxyConfig = CONFIG) -> Mesh:
     """Bob and carol behind one address."""
-    mesh = Mesh(mesh=[workload("carol", CAROL, ip)])
+    mesh = Mesh(mesh=[workload("carol", CAROL, ip)], server_config=config)
     mesh.server.put(replace(workload("carol", CAROL, mesh.ip)))
     locals_ = [
         LocalWorkload(1, "bob", "default", BOB, "bob.service"),
@@ -146,6 +149,64 @@ def test_the_first_spiffe_name_is_who_the_peer_is(mesh: Mesh) -> None:
         peer.answer(1)
     fields = dict(mesh.server.main.wait_logs(1)[0].fields)
     assert fields["src.identity"] == str(CAROL)
+
+
+def test_any_name_of_the_own_trust_domain_lets_a_peer_in(mesh: Mesh) -> None:
+    """Who it is remains its first one."""
+    foreign = "spiffe://elsewhere.org/ns/default/sa/alice"
+    with mesh.app(echo) as app, tunnel(mesh, uris=(foreign, str(ALICE))) as peer:
+        assert peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))[":status"] == "200"
+    assert dict(mesh.server.main.wait_logs(1)[0].fields)["src.identity"] == foreign
+
+
+def described_late(mesh: Mesh, late: Workload, name: str | None) -> str:
+    """Whom a client meets that comes when its workload is captured, but not described."""
+    found: list[str] = []
+
+    def ask() -> None:
+        with tunnel(mesh, name=name) as peer:
+            found.append(str(peer.sock.getpeercert()))
+
+    mesh.server.call(lambda: mesh.server.state.remove_address(late.uid))
+    client = threading.Thread(target=ask)
+    client.start()
+    locals_ = mesh.server.server._context.locals
+    while client.is_alive() and not mesh.server.call(locals_._asking.awaited):
+        mesh.thread.settle()
+    mesh.server.put(late)
+    client.join(PATIENCE)
+    return found[0]
+
+
+@pytest.mark.parametrize("name", [None, server_name("lab//bob"), "some.service"])
+def test_a_client_may_come_before_its_workload_is_described(name: str | None) -> None:
+    """It may have heard of it earlier than the host itself: it waits, as outbound connections do."""
+    with Mesh(server_config=replace(CONFIG, certificate_wait=PATIENCE)) as mesh:
+        assert str(BOB) in described_late(mesh, mesh.bob, name)
+
+
+def test_who_asks_for_a_workload_that_is_described_late_gets_no_neighbour() -> None:
+    """Not the only one that is known yet at the address."""
+    with two_workloads("127.0.0.9", replace(CONFIG, certificate_wait=PATIENCE)) as mesh:
+        carol = workload("carol", CAROL, mesh.ip)
+        assert str(CAROL) in described_late(mesh, carol, server_name(carol.uid))
+
+
+def test_a_workload_that_is_never_described_refuses_its_clients() -> None:
+    """After as long as anybody waits."""
+    with Mesh(server_config=replace(CONFIG, certificate_wait=0.05)) as mesh:
+        mesh.server.call(lambda: mesh.server.state.remove_address(mesh.bob.uid))
+        assert "no single captured workload of this host has the" in refused(mesh, mesh.authority.issue(ALICE))
+
+
+def test_a_client_that_gives_up_waiting_leaves_nothing() -> None:
+    """Its workload is described when it is gone."""
+    config = replace(CONFIG, certificate_wait=PATIENCE, handshake_timeout=0.05)
+    with Mesh(server_config=config) as mesh:
+        mesh.server.call(lambda: mesh.server.state.remove_address(mesh.bob.uid))
+        assert "timed out" in refused(mesh, mesh.authority.issue(ALICE))
+        mesh.server.put(mesh.bob)
+        assert mesh.server.call(lambda: mesh.server.server.metrics.sockets_open["destination"]) == 0
 
 
 def test_a_certificate_that_does_not_come_refuses_the_peer() -> None:

@@ -170,6 +170,17 @@ def test_a_server_with_another_identity_is_refused() -> None:
         )
 
 
+def test_any_of_a_servers_identities_may_be_the_expected_one() -> None:
+    """A certificate may name several."""
+    with Mesh() as mesh, mesh.app(echo) as app:
+        both = mesh.authority.issue(BOB, uris=(str(ALICE), str(BOB)))
+        mesh.server.call(lambda: mesh.server.server.put_credentials(both))
+        with mesh.connect(app.port) as sock:
+            sock.sendall(b"a")
+            assert sock.recv(1) == b"a"
+        assert dict(mesh.client.main.wait_logs(1)[0].fields)["dst.identity"] == str(BOB)
+
+
 def test_a_server_of_another_root_is_refused() -> None:
     """TLS fails before anything is sent."""
     with Mesh(server_authority=Authority("strangers")) as mesh:
