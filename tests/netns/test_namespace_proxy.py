@@ -210,9 +210,20 @@ def test_rules_that_somebody_flushes_come_back(lab: Lab) -> None:
 
 
 def test_one_that_is_not_there_stops_no_other(lab: Lab) -> None:
-    """It is a problem that names the file; it is captured as soon as it is there."""
-    lab.agent.capture("gone", Path("/run/netns/hm-nowhere"))
+    """It is a problem that names the file; it is captured as soon as it is there, and forgotten if nobody wants it."""
+    name = f"{lab.a.name}late"
+    lab.agent.capture("late", Path("/run/netns", name))
     both(lab)
     (problem,) = lab.agent.namespaces.problems
-    assert str(problem) == "test.yaml:1: capture.netns: /run/netns/hm-nowhere: No such file or directory"
-    assert [lab.agent.is_captured(f"prod/{name}") for name in ("a", "b", "gone")] == [True, True, False]
+    assert str(problem) == f"test.yaml:1: capture.netns: /run/netns/{name}: No such file or directory"
+    assert [lab.agent.is_captured(f"prod/{name}") for name in ("a", "b", "late")] == [True, True, False]
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        lab.agent.reassert()
+        assert (lab.agent.is_captured("prod/late"), lab.agent.namespaces.problems) == (True, ())
+        lab.agent.release("late")
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+    lab.agent.capture("late", Path("/run/netns", name))
+    lab.agent.release("late")
+    assert (lab.agent.is_captured("prod/late"), lab.agent.namespaces.problems) == (False, ())

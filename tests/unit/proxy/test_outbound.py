@@ -112,6 +112,29 @@ def test_a_dead_service_is_refused_and_not_bypassed(mesh: Mesh) -> None:
     assert error_of(mesh) == "no healthy upstream: 10.9.9.8:80, default/dead.lab has no endpoints"
 
 
+def test_an_open_connection_outlives_what_led_to_it(mesh: Mesh) -> None:
+    """Service and endpoint go, the connection stays; only the next one finds nobody."""
+    api = Service("api", "default", "api.lab", (NetworkAddress("lab", parse_ip("10.9.9.7")),), ports={80: 80})
+    with mesh.app(echo) as app:
+        mesh.client.put(api, replace(mesh.bob, services={api.namespaced_hostname: {80: app.port}}))
+        mesh.client.destination = SocketAddress.of("10.9.9.7", 80)
+        with mesh.dial() as sock:
+            sock.sendall(b"before")
+            assert sock.recv(6) == b"before"
+
+            def remove(key: str) -> None:
+                mesh.client.call(lambda: (mesh.client.state.remove_address(key), mesh.client.server.state_changed()))
+
+            remove(mesh.bob.uid)
+            sock.sendall(b"since")
+            assert sock.recv(5) == b"since"
+            assert_reset(mesh.dial)
+            assert error_of(mesh) == "no healthy upstream: 10.9.9.7:80, default/api.lab has no endpoints"
+            remove(api.key)
+            sock.sendall(b"after")
+            assert sock.recv(5) == b"after"
+
+
 def test_a_workload_that_is_described_late_waits(mesh: Mesh) -> None:
     """The first connection of a unit may come before the control plane's push."""
     mesh.client.call(
