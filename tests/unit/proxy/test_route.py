@@ -471,7 +471,6 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "a weight of 0 beside another is never drawn",
         (
             service(weighted_waypoints=(WeightedWaypoint(BY_NAME, 0), WeightedWaypoint(BY_IP, 100))),
-            WAYPOINT_SERVICE,
             WAYPOINT,
         ),
         TO_VIP,
