@@ -98,6 +98,14 @@ def test_a_service_without_that_family(state: MeshState) -> None:
     assert found(state, "web", 6) == []
 
 
+def test_of_two_services_of_one_name_the_clients_own_is_meant(state: MeshState) -> None:
+    """Elsewhere the canonical one."""
+    state.upsert_service(replace(API, namespace="prod", vips=vips("240.240.0.7")))
+    state.upsert_service(replace(API, namespace="other", vips=vips("240.240.0.8"), canonical=True))
+    asked = {of: found(state, "api.example.com", client=Client(of, "lab")) for of in ("prod", "shop", "third")}
+    assert asked == {"prod": ["240.240.0.7"], "shop": ["240.240.0.2"], "third": ["240.240.0.8"]}
+
+
 def test_addresses_of_other_networks_are_no_answer(state: MeshState) -> None:
     """They lead nowhere from here."""
     assert found(state, "web", client=Client("prod", "far")) == []

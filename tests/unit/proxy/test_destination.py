@@ -174,6 +174,13 @@ RULES: list[tuple[str, Workload, tuple[Resource, ...], str, str]] = [
         "api.example:80",
         "503 requested service api.example:80 found, but cannot resolve port",
     ),
+    (
+        "named port with own map",
+        replace(LOCAL, services={KEY: {80: 9090}}),
+        (service(ports={80: 0}),),
+        "api.example:80",
+        "10.0.0.7:9090 @api.example",
+    ),
     ("target is the proxy", LOCAL, (service(ports={80: 15001}),), "api.example:80", RECURSION),
     (
         "PROXY carries the VIP, own network and IPv4 first",
