@@ -159,6 +159,12 @@ def test_any_name_of_the_own_trust_domain_lets_a_peer_in(mesh: Mesh) -> None:
     assert dict(mesh.server.main.wait_logs(1)[0].fields)["src.identity"] == foreign
 
 
+def test_a_certificate_need_not_say_what_it_is_for(mesh: Mesh) -> None:
+    """One that says so must be for clients."""
+    with mesh.app(echo) as app, tunnel(mesh, usages=()) as peer:
+        assert peer.answer(peer.connect(f"{mesh.ip}:{app.port}"))[":status"] == "200"
+
+
 def described_late(mesh: Mesh, late: Workload, name: str | None) -> str:
     """Whom a client meets that comes when its workload is captured, but not described."""
     found: list[str] = []

@@ -511,6 +511,59 @@ def test_a_refused_stream_is_not_tried_forever() -> None:
         assert dict(record.fields)["error"] == "h2 failed: stream error received: REFUSED_STREAM"
 
 
+def test_a_dead_server_is_found_without_traffic() -> None:
+    """It answers no PING: its streams are reset, and the next connection has another tunnel."""
+    done = threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        echo_once(peer, accept(peer))
+        if number:
+            peer.wait(h2.events.ConnectionTerminated)
+        assert done.wait(PATIENCE)
+
+    config = replace(CONFIG, keepalive_ping_interval=0.05, keepalive_ping_timeout=2.0)
+    with Foreign(serve, config) as far, far.mesh.dial() as sock:
+        ping(sock)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        assert "HBONE ping timeout/error" in str(far.mesh.client.main.wait_logs(1)[0].fields)
+        with far.mesh.dial() as again:
+            ping(again)
+        done.set()
+
+
+def test_a_request_as_a_stranger_sees_it() -> None:
+    """No :scheme, no :path; who asks, for whom, and a trace of its own for each connection."""
+    seen: list[list[tuple[str, str]]] = []
+    done = threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        del number
+        for _ in range(2):
+            event = peer.wait(h2.events.RequestReceived)
+            seen.append(list(event.headers))  # type: ignore[attr-defined]
+            stream: int = event.stream_id  # type: ignore[attr-defined]
+            peer.h2.send_headers(stream, [(":status", "200")])
+            peer.flush()
+            echo_once(peer, stream)
+        assert done.wait(PATIENCE)
+
+    with Foreign(serve, port=8080) as far:
+        clients = []
+        for _ in range(2):
+            with far.mesh.dial() as sock:
+                ping(sock)
+                clients.append("{}:{}".format(*sock.getsockname()))
+        done.set()
+    for client, headers in zip(clients, seen, strict=True):
+        names = [name for name, _ in headers]
+        assert names == [":method", ":authority", "baggage", "forwarded", "traceparent"]
+        assert headers[:2] == [(":method", "CONNECT"), (":authority", f"{far.ip}:8080")]
+        assert "k8s.deployment.name=alice" in headers[2][1]
+        assert headers[3][1] == f'for="{client}"'
+    assert seen[0][4] != seen[1][4]
+
+
 def test_no_answer_to_a_connect_is_a_failure_after_a_while() -> None:
     """The tunnel stays, the connection does not hang."""
     done = threading.Event()

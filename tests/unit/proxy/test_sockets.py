@@ -11,7 +11,7 @@ import pytest
 
 from hostmesh.config.proxy import ProxyConfig
 from hostmesh.model.address import SocketAddress
-from hostmesh.proxy.sockets import ACCEPT_BATCH, Connect, accept_all, reset
+from hostmesh.proxy.sockets import ACCEPT_BATCH, Connect, accept_all, reset, seen_source
 from hostmesh.transport.loop import Loop
 
 Outcome = list[tuple[Connect, int]]
@@ -168,3 +168,21 @@ def test_reset_is_seen_as_a_reset(listener: socket.socket) -> None:
             client.recv(1)
     listener.close()
     loop.close()
+
+
+@pytest.mark.parametrize(
+    ("rule", "enabled", "peer", "target", "seen"),
+    [
+        ("the client's", True, "10.0.0.1", "10.0.0.7", True),
+        ("IPv6 too", True, "2001:db8::1", "2001:db8::7", True),
+        ("not unless it is asked for", False, "10.0.0.1", "10.0.0.7", False),
+        ("an application's own address cannot call it", True, "10.0.0.7", "10.0.0.7", False),
+        ("a sandwiched application is called from loopback", True, "10.0.0.1", "127.0.0.1", False),
+        ("one family cannot call from the other's", True, "2001:db8::1", "10.0.0.7", False),
+    ],
+)
+def test_whose_address_an_application_sees(rule: str, enabled: bool, peer: str, target: str, seen: bool) -> None:
+    """The client's with its port, else the host's own."""
+    del rule
+    client = SocketAddress.of(peer, 4711)
+    assert seen_source(enabled, client, SocketAddress.of(target, 80)) == (client if seen else None)
