@@ -14,7 +14,7 @@ import pytest
 from tests.support.pki import ALICE, Authority
 
 from hostmesh.daemon.frames import MAX_FROM_WORKER, FrameReader, frame
-from hostmesh.daemon.main_link import MAX_USED, MainLink
+from hostmesh.daemon.main_link import LOG_BATCH, MAX_USED, MAX_WAITING, MainLink
 from hostmesh.daemon.mesh import messages
 from hostmesh.daemon.messages import trust_update
 from hostmesh.model.address import NamespacedHostname
@@ -128,6 +128,37 @@ def test_records_that_peers_have_made_long_come_in_several_messages() -> None:
                 if message.WhichOneof("message") == "logs":
                     heard += [one[2] for one in json.loads(message.logs.records)]
     assert heard == 2 * [str(number) for number in range(300)]
+    loop.close()
+
+
+def test_records_that_main_does_not_read_are_dropped_and_counted() -> None:
+    """What waits for a main that hangs is bounded, and the first record after it says how many are missing."""
+    loop, proxy = Loop(), Proxy()
+    main, worker = socket.socketpair()
+    batch = [LogRecord("info", "access", "kept", (("src.workload", "x" * 4000),))] * LOG_BATCH
+    logged = 10 * MAX_WAITING // (4000 * LOG_BATCH) * LOG_BATCH
+    heard: list[list[Any]] = []
+    reader = FrameReader(MAX_FROM_WORKER)
+    with main, worker:
+        link = MainLink(worker, loop, MeshState())
+        server: Any = proxy
+        link.begin(server, [], 3600.0)
+        for _ in range(logged // LOG_BATCH):
+            link.log(batch)
+            loop.turn(0.0)
+        while not heard or heard[-1][2] != "the last":
+            link.log([LogRecord("info", "access", "the last", ())])
+            loop.turn(0.01)
+            with suppress(BlockingIOError):
+                for body in reader.feed(main.recv(1 << 20, socket.MSG_DONTWAIT)):
+                    message = pb.FromWorker.FromString(body)
+                    if message.WhichOneof("message") == "logs":
+                        heard += json.loads(message.logs.records)
+    kept = sum(record[2] == "kept" for record in heard)
+    (dropped,) = (record[3] for record in heard if record[2].startswith("log records dropped"))
+    assert 0 < kept < logged / 4
+    assert dropped[0][0] == "records"
+    assert dropped[0][1] >= logged - kept
     loop.close()
 
 
