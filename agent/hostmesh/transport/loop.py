@@ -155,6 +155,18 @@ class Loop:
         """One turn; waits for the next event or timer, at most `max_wait` seconds if given."""
         events = self._epoll.poll(self._wait(max_wait), _MAX_EVENTS)
         self._now = now = self._clock()
+        self._handle(events)
+        if len(events) > 1:
+            # Where several talk at once, what came in the meantime may leave together with what the first ones said.
+            self._handle(self._epoll.poll(0.0, _MAX_EVENTS))
+        if self._timers.may_be_due(now):
+            self._run_timers()
+        if self._turn_end:
+            self._run_turn_end()
+        if self._closing:
+            self._close()
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:
         self.events += len(events)
         handlers = self._handlers
         for fd, mask in events:
@@ -164,12 +176,6 @@ class Loop:
                     handler(mask)
                 except Exception as error:  # noqa: BLE001  the owner's; the other connections go on
                     self.on_error(fd, error)
-        if self._timers.may_be_due(now):
-            self._run_timers()
-        if self._turn_end:
-            self._run_turn_end()
-        if self._closing:
-            self._close()
 
     def close(self) -> None:
         """Close what waits for it and the loop's own descriptors. Registered sockets stay their owners'."""

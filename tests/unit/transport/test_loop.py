@@ -102,6 +102,30 @@ def test_writability_is_watched_from_when_it_is_needed(loop: Loop, pair: Pair) -
         masks.clear()
 
 
+@pytest.mark.parametrize(("talkers", "heard"), [(1, ["said", "end"]), (2, ["said", "said", "meanwhile", "end"])])
+def test_where_several_talk_what_comes_meanwhile_leaves_with_the_rest(
+    loop: Loop, talkers: int, heard: list[str]
+) -> None:
+    """The turn looks once more before it ends; a single talker does not wait for that."""
+    told: list[str] = []
+    with contextlib.ExitStack() as stack:
+        pairs = [tuple(map(stack.enter_context, socket.socketpair())) for _ in range(talkers + 1)]
+        late, ours = pairs.pop()
+        loop.register(ours.fileno(), lambda _: told.append("meanwhile"))
+
+        def say(_: int) -> None:
+            if not told:
+                loop.at_turn_end(lambda: told.append("end"))
+                late.send(b"x")
+            told.append("said")
+
+        for theirs, one in pairs:
+            loop.register(one.fileno(), say)
+            theirs.send(b"x")
+        loop.turn(1)
+        assert told == heard
+
+
 def test_a_connecting_socket_is_watched_for_writing_from_the_start(loop: Loop) -> None:
     """One epoll_ctl for its whole life."""
     with bind_listener("127.0.0.1", 0) as listener, socket.socket() as client:
