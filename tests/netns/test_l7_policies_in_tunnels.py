@@ -11,10 +11,10 @@ from socket import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.netns.test_l7_policies import DELETES, READS, policy
 from tests.netns.two_hosts import enrolled_agents, entry
 from tests.support.agent import RunningAgent, until
 from tests.support.control_plane import RunningControlPlane, control_plane
-from tests.support.documents import document
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -23,8 +23,6 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 CLIENT = "from: [{source: {principals: [cluster.local/ns/prod/sa/w1]}}]"
 OTHERS = "from: [{source: {namespaces: [shop]}}]"
-DELETES = "to: [{operation: {methods: [DELETE]}}]"
-READS = "to: [{operation: {methods: [GET]}}]"
 
 
 @dataclass
@@ -38,9 +36,7 @@ class Mesh:
     app: socket
 
     def apply(self, action: str, *rules: str) -> None:
-        spec = f"action: {action}\nrules: [{', '.join(f'{{{rule}}}' for rule in rules)}]"
-        text = document("AuthorizationPolicy", spec, "name: http, namespace: prod")
-        self.plane.client.apply([{"source": "policy.yaml", "text": text}], dry_run=False)
+        self.plane.client.apply(policy(action, *rules), dry_run=False)
 
     def call(self) -> tuple[socket, socket]:
         """Both ends of a connection that has carried a word; an error if it carries none."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bench.processes import cpu_seconds, resident_mb
 from tests.netns.two_hosts import local_settings
 from tests.support.agent import RunningAgent, agent, start, until
 
@@ -28,15 +29,6 @@ def scraped(made: RunningAgent) -> dict[str, float]:
     return {name: float(value) for name, value in rows}
 
 
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def descriptors(pid: int) -> int:
     return len([*Path(f"/proc/{pid}/fd").iterdir()])
 
@@ -51,7 +43,7 @@ def agrees(made: RunningAgent) -> bool:
     """Whether a scrape has the sums; memory and descriptors come and go while one looks."""
     pids = [made.process.pid, *made.workers()]
     told, opened = scraped(made), sum(map(descriptors, pids))
-    memory = told["process_resident_memory_bytes"] / sum(map(resident, pids))
+    memory = told["process_resident_memory_bytes"] / sum(map(resident_mb, pids)) / (1 << 20)
     return 0.9 < memory < 1.1 and abs(told["process_open_fds"] - opened) < min(map(descriptors, pids))
 
 
@@ -65,9 +57,9 @@ def test_a_scrape_tells_of_all_processes(lab: Lab, tmp_path: Path) -> None:
         until(lambda: len(made.workers()) == WORKERS)
         until(lambda: agrees(made))
         pids = [made.process.pid, *made.workers()]
-        least = sum(map(cpu, pids))
+        least = cpu_seconds(pids)
         before = scraped(made)
-        assert least - ROUNDED <= before["process_cpu_seconds_total"] <= sum(map(cpu, pids)) + ROUNDED
+        assert least - ROUNDED <= before["process_cpu_seconds_total"] <= cpu_seconds(pids) + ROUNDED
         assert before["process_max_fds"] == sum(map(limit, pids))
         assert 0 < before["hostmesh_process_fds_used_ratio"] < 0.1
 
@@ -76,7 +68,7 @@ def test_a_scrape_tells_of_all_processes(lab: Lab, tmp_path: Path) -> None:
         until(lambda: killed not in made.workers() and len(made.workers()) == WORKERS)
         until(lambda: agrees(made))
         (fresh,) = set(made.workers()) - set(pids)
-        used = cpu(fresh)
+        used = cpu_seconds([fresh])
         after = scraped(made)
         assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"] + used - ROUNDED
         assert after["process_start_time_seconds"] == before["process_start_time_seconds"]
