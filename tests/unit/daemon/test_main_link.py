@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -19,14 +19,15 @@ from hostmesh.daemon.mesh import messages
 from hostmesh.daemon.messages import trust_update
 from hostmesh.model.address import NamespacedHostname
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
+from hostmesh.model.service import Service
 from hostmesh.model.trust import TrustBundle
-from hostmesh.model.workload import Workload
+from hostmesh.model.workload import HealthStatus, Workload
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Metrics
 from hostmesh.telemetry.records import LogRecord
 from hostmesh.transport.loop import Loop
 from hostmesh.wire.proto import worker_pb2 as pb
-from hostmesh.xds.codec import encode_authorization, encode_workload
+from hostmesh.xds.codec import encode_authorization, encode_service, encode_workload
 from hostmesh.xds.held import XdsUpdate
 
 
@@ -211,6 +212,36 @@ def test_a_big_push_is_applied_between_the_bytes_and_judged_once(policies: int, 
         writer.join()
     assert proxy.judged == judged
     assert len(set(answers)) > 10
+    loop.close()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_push_brings_a_service_and_its_endpoints_in_any_order(order: int) -> None:
+    """Those that are well; one that goes with the next push is no endpoint any more."""
+    api = Service("api", "ns", "api.lab")
+    well = Workload("well", "well", "ns", services={api.namespaced_hostname: {80: 8080}})
+    sick = replace(well, uid="sick", status=HealthStatus.UNHEALTHY)
+    pushed = {one.uid: encode_workload(one).SerializeToString() for one in (well, sick)}
+    pushed = dict([(api.key, encode_service(api).SerializeToString()), *pushed.items()][::order])
+    state, loop = MeshState(), Loop()
+
+    class Recorder(Proxy):
+        """Notes the endpoints at each change."""
+
+        def state_changed(self) -> None:
+            seen.append([one.uid for one in state.endpoints(api)])
+
+    seen: list[list[str]] = []
+    main, worker = socket.socketpair()
+    with main, worker:
+        server: Any = Recorder()
+        MainLink(worker, loop, state).begin(server, [], 3600.0)
+        for update in (XdsUpdate(addresses=pushed), XdsUpdate(removed_addresses=("well",))):
+            for message in messages(update):
+                main.sendall(frame(message))
+        while len(seen) < 2:
+            loop.turn(1.0)
+    assert seen == [["well"], []]
     loop.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.model.address import NamespacedHostname, parse_ip
+from hostmesh.model.address import GatewayAddress, NamespacedHostname, NetworkAddress, parse_ip
 from hostmesh.model.service import LoadBalancing, LoadBalancingMode, Scope, Service
 from hostmesh.model.workload import Locality, Workload
 from hostmesh.proxy.balance import pick_weighted, rank, select_endpoint
@@ -93,6 +93,41 @@ def test_modes(rule: str, mode: LoadBalancingMode, endpoints: list[Workload], ex
     source = place("source", "eu/a")
     draws = [select_endpoint(state, service, source, 80, lambda at=at: at / 16) for at in range(16)]  # type: ignore[misc]
     assert {draw.workload.uid for draw in draws if draw is not None} == expected
+
+
+GATEWAY = GatewayAddress(NetworkAddress("net", parse_ip("192.0.2.1")), 15008)
+PLACES = [
+    (
+        "strict: a network that matches makes up for nothing",
+        LoadBalancingMode.STRICT,
+        place("e", "us", network="net"),
+        0,
+    ),
+    ("strict: all match", LoadBalancingMode.STRICT, place("e", "eu", network="net"), 1),
+    (
+        "of another network without addresses: its gateway has one",
+        LoadBalancingMode.STANDARD,
+        place("e", network="far", addresses=(), network_gateway=GATEWAY),
+        1,
+    ),
+    (
+        "of the own network without addresses: its gateway is for others",
+        LoadBalancingMode.STANDARD,
+        place("e", network="net", addresses=(), network_gateway=GATEWAY),
+        0,
+    ),
+    ("a hostname is as good as an address", LoadBalancingMode.STANDARD, place("e", addresses=(), hostname="e.lab"), 1),
+]
+
+
+@pytest.mark.parametrize(("rule", "mode", "endpoint", "count"), PLACES, ids=[line[0] for line in PLACES])
+def test_networks(rule: str, mode: LoadBalancingMode, endpoint: Workload, count: int) -> None:
+    """With the preferences network, then region."""
+    service = Service("api", "shop", "api", ports={80: 80}, load_balancing=LoadBalancing(mode, (NETWORK, REGION)))
+    state = MeshState()
+    state.upsert_service(service)
+    state.upsert_workload(endpoint)
+    assert (select_endpoint(state, service, SOURCE, 80, lambda: 0.0) is not None) is bool(count)
 
 
 def test_two_sources_in_different_places_get_their_own_answers() -> None:

@@ -41,6 +41,8 @@ RESOLVED = [
     ("workload by hostname", HOST, Upstream(WORKLOAD, 15008)),
     ("IP of another network", NetworkAddress("dc2", IP), None),
     ("hostname of another namespace", NamespacedHostname("shop", "waypoint"), None),
+    ("workload's hostname in another namespace", NamespacedHostname("shop", "wp.example"), None),
+    ("unknown hostname", NamespacedHostname("infra", "nobody"), None),
     ("unknown IP", NetworkAddress("", parse_ip("10.0.0.8")), None),
 ]
 

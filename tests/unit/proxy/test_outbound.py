@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from dataclasses import replace
 
@@ -135,18 +136,19 @@ def test_an_open_connection_outlives_what_led_to_it(mesh: Mesh) -> None:
             assert sock.recv(5) == b"after"
 
 
-def test_a_workload_that_is_described_late_waits(mesh: Mesh) -> None:
-    """The first connection of a unit may come before the control plane's push."""
-    mesh.client.call(
-        lambda: mesh.client.server.set_local_workloads(
-            [LocalWorkload(5, "late", "default", Identity("cluster.local", "default", "late"), "late.service")]
-        )
-    )
-    mesh.client.number = 5
-    with mesh.app(echo) as app, mesh.connect(app.port) as sock:
-        sock.sendall(b"patient")
-        mesh.client.put(workload("late", Identity("cluster.local", "default", "late"), "127.0.0.1"))
-        assert sock.recv(7) == b"patient"
+def test_a_workload_that_is_described_late_waits() -> None:
+    """The first connection of a unit may come before the control plane's push, and before one about somebody else."""
+    with Mesh(client_config=replace(CONFIG, certificate_wait=PATIENCE)) as mesh:
+        late = LocalWorkload(5, "late", "default", Identity("cluster.local", "default", "late"), "late.service")
+        mesh.client.call(lambda: mesh.client.server.set_local_workloads([late]))
+        mesh.client.number = 5
+        with mesh.app(echo) as app, mesh.connect(app.port) as sock:
+            sock.sendall(b"patient")
+            for name in ("somebody", "late"):
+                mesh.thread.settle()
+                assert select.select([sock], [], [], 0) == ([], [], [])
+                mesh.client.put(workload(name, Identity("cluster.local", "default", name), "127.0.0.1"))
+            assert sock.recv(7) == b"patient"
 
 
 @pytest.mark.parametrize(

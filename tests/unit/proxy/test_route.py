@@ -247,9 +247,9 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     ),
     (
         "shared address: a pod owns its address",
-        (API, ONE, workload("k//Pod/shop/p", "10.0.0.2")),
-        "10.0.0.2:22",
-        "hbone 10.0.0.2:15008 10.0.0.2:22 =k//Pod/shop/p",
+        (API, ONE, workload("z//Pod/shop/p", "10.0.0.2")),
+        "10.0.0.2:8080",
+        "hbone 10.0.0.2:15008 10.0.0.2:8080 =z//Pod/shop/p",
     ),
     # Services
     ("VIP: target port of the service", (API, ONE), TO_VIP, TO_ONE),
@@ -265,6 +265,12 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     (
         "VIP: port that only an endpoint maps",
         (API, endpoint("one", "10.0.0.2", ports={81: 1})),
+        f"{VIP}:81",
+        NO_PORT,
+    ),
+    (
+        "VIP: a tunnel serves no port that the service does not define",
+        (API, replace(ONE, application_tunnel=ApplicationTunnel(TunnelKind.PROXY, 15088))),
         f"{VIP}:81",
         NO_PORT,
     ),
@@ -546,6 +552,21 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "refused: unknown network gateway: network gateway infra/east-west has no healthy endpoint",
     ),
     (
+        "a gateway's tunnel serves no port that its service does not define",
+        (
+            NAMED_API,
+            replace(REMOTE, network_gateway=GatewayAddress(GATEWAY_KEY, 15009)),
+            replace(GATEWAY_SERVICE, ports={}),
+            replace(
+                GATEWAY,
+                services={GATEWAY_KEY: {}},
+                application_tunnel=ApplicationTunnel(TunnelKind.PROXY, 15088),
+            ),
+        ),
+        TO_VIP,
+        "refused: unknown network gateway: network gateway infra/east-west has no healthy endpoint",
+    ),
+    (
         "nobody is believed beyond a gateway without the service's names",
         (API, REMOTE_BEHIND_GATEWAY, GATEWAY),
         TO_VIP,
@@ -675,19 +696,23 @@ def test_endpoints_are_drawn_by_capacity() -> None:
     assert shares((API, *endpoints)) == pytest.approx({"one": 1 / 6, "two": 2 / 6, "three": 3 / 6}, abs=0.07)
 
 
-def test_waypoints_are_drawn_by_weight() -> None:
-    """75 to 25."""
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [((75, 25), {"waypoint": 0.75, "other": 0.25}), ((100, 0), {"waypoint": 1}), ((0, 100), {"other": 1})],
+    ids=str,
+)
+def test_waypoints_are_drawn_by_weight(weights: tuple[int, int], expected: dict[str, float]) -> None:
+    """75 to 25; what weighs nothing never."""
     other_key = NamespacedHostname("infra", "other")
+    destinations = BY_NAME, GatewayAddress(other_key, 15008)
     resources = (
-        service(
-            weighted_waypoints=(WeightedWaypoint(BY_NAME, 75), WeightedWaypoint(GatewayAddress(other_key, 15008), 25))
-        ),
+        service(weighted_waypoints=tuple(map(WeightedWaypoint, destinations, weights))),
         WAYPOINT_SERVICE,
         WAYPOINT,
         service("other", namespace="infra", vips=(), ports={15008: 15008}),
         workload("other", "10.0.0.8", namespace="infra", services={other_key: {}}),
     )
-    assert shares(resources) == pytest.approx({"waypoint": 0.75, "other": 0.25}, abs=0.07)
+    assert shares(resources) == pytest.approx(expected, abs=0.07)
 
 
 CACHEABLE: list[tuple[str, tuple[Resource, ...], str, bool]] = [

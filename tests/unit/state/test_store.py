@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import settings
@@ -268,6 +268,25 @@ def test_an_exact_vip_that_the_client_may_not_see_falls_through_to_a_range() -> 
         assert found.hostname == hostname, client
 
 
+def test_what_a_namespace_keeps_to_itself_others_do_not_see() -> None:
+    """By address and by name; a client without a namespace sees everything."""
+    state = MeshState()
+    private = service("a", "private", visibility=Visibility.NAMESPACE)
+    state.upsert_service(private)
+    for client, seen in (("a", True), ("", True), ("b", False)):
+        assert state.service_at(VIP, client) == (private if seen else None), client
+        assert state.services_by_host("private", client) == ((private,) if seen else ()), client
+
+
+def test_a_service_is_found_at_the_addresses_that_it_has_now() -> None:
+    """What it had before is nobody's."""
+    state, other = MeshState(), NetworkAddress("", IPv4Address("240.240.0.2"))
+    for vips in ((VIP,), (VIP, other), (other,), ()):
+        state.upsert_service(service("shop", "api", vips=vips))
+        found = [state.service_at(address, "shop") is not None for address in (VIP, other)]
+        assert found == [VIP in vips, other in vips]
+
+
 def test_the_latest_copy_of_a_range_wins() -> None:
     """An update replaces the service behind its ranges instead of hiding behind the old copy."""
     state = MeshState()
@@ -302,21 +321,38 @@ RANGES: list[tuple[str, list[Service], str, str | None]] = [
     ("of both families: its own", [ranged("a", "dual", "fd00::/8", "240.0.0.0/8")], "a", "dual"),
     ("v4 exact, v6 a range", [replace(ranged("a", "mixed", "fd00::/8"), vips=(VIP,))], "a", "mixed"),
 ]
+VIP6 = NetworkAddress("", IPv6Address("fd00:1::1"))
+NARROW6, WIDE6 = ranged("a", "narrow", "fd00:1::/32"), ranged("a", "wide", "fd00::/8")
+RANGES6: list[tuple[str, list[Service], str, str | None]] = [
+    ("v6: the longest", [NARROW6, WIDE6], "a", "narrow"),
+    ("v6: in whatever order they came", [WIDE6, NARROW6], "a", "narrow"),
+    (
+        "v6: an exact address before any range",
+        [service("b", "exact", vips=(VIP6,)), ranged("a", "host", "fd00:1::1/128")],
+        "a",
+        "exact",
+    ),
+    ("v6: the own namespace before the longest", [NARROW6, ranged("b", "own", "fd00::/8")], "b", "own"),
+    ("v6: none of another family", [ranged("a", "four", "0.0.0.0/0")], "a", None),
+    ("v6: of both families its own", [ranged("a", "dual", "fd00::/8", "240.0.0.0/8")], "a", "dual"),
+    ("v6: a range of who has a v4 address", [replace(ranged("a", "mixed", "fd00::/8"), vips=(VIP,))], "a", "mixed"),
+]
+BOTH = [(VIP, *line) for line in RANGES] + [(VIP6, *line) for line in RANGES6]
 
 
-@pytest.mark.parametrize(("rule_", "services", "client", "expected"), RANGES, ids=[line[0] for line in RANGES])
+@pytest.mark.parametrize(("address", "rule_", "services", "client", "expected"), BOTH, ids=[line[1] for line in BOTH])
 def test_which_range_an_address_belongs_to(
-    rule_: str, services: list[Service], client: str, expected: str | None
+    address: NetworkAddress, rule_: str, services: list[Service], client: str, expected: str | None
 ) -> None:
     """And to none, once the services have gone."""
     state = MeshState()
     for one in services:
         state.upsert_service(one)
-    found = state.service_at(VIP, client)
+    found = state.service_at(address, client)
     assert (found.hostname if found is not None else None) == expected
     for one in services:
         state.remove_address(one.key)
-    assert state.service_at(VIP, client) is None
+    assert state.service_at(address, client) is None
 
 
 def test_staged_endpoints_follow_their_workloads() -> None:
@@ -335,9 +371,11 @@ def test_staged_endpoints_follow_their_workloads() -> None:
     state.upsert_workload(replace(well, status=HealthStatus.UNHEALTHY))
     assert state.endpoints(api) == ()
     state.remove_address("well")
-    again = replace(well, services={key: {80: 9090}})
-    state.upsert_workload(again)
-    assert state.endpoints(api) == (again,)
+    assert state.endpoints(api) == ()
+    for port in (9090, 9091):
+        again = replace(well, services={key: {80: port}})
+        state.upsert_workload(again)
+        assert state.endpoints(api) == (again,)
     state.upsert_workload(replace(again, services={}))
     assert state.endpoints(api) == ()
     assert state.staged() == {}

@@ -69,7 +69,8 @@ def test_sync_update_and_removal(tmp_path: Path) -> None:
                 await until(lambda: len(agent.names) == 2)
                 await until(lambda: any(WEB.uid in update.addresses for update in agent.updates[2:]))
                 assert any(update.removed_authorizations == (DENY.key,) for update in agent.updates)
-                assert [(s.connected, s.synced) for s in agent.statuses] == [(True, False), (True, True)]
+                told = [(s.connected, s.synced, s.addresses, s.authorizations) for s in agent.statuses]
+                assert told == [(True, False, 0, 0), (True, True, 2, 1)]
                 counts = agent.client.counts
                 assert {ADDRESS_TYPE, AUTHORIZATION_TYPE} <= set(counts.messages)
                 assert counts.messages[ADDRESS_TYPE] == 2

@@ -43,6 +43,13 @@ def test_an_ip_is_told_by_its_length(packed: bytes, ip: object) -> None:
     assert decode_ip(packed) == ip
 
 
+@pytest.mark.parametrize("length", [0, 3, 5, 15, 17])
+def test_bytes_of_another_length_are_no_ip(length: int) -> None:
+    """Nobody guesses what they were meant to be."""
+    with pytest.raises(Rejected, match=f"^failed to parse address, had {length} bytes$"):
+        decode_ip(bytes(length))
+
+
 def test_ports_are_never_cut() -> None:
     """70000 modulo 65536 is somebody else's port."""
     assert (decode_port(0), decode_port(65535)) == (0, 65535)

@@ -15,6 +15,7 @@ from tests.support.mesh import Mesh, background, until
 from hostmesh.control.aliases import aliases
 from hostmesh.control.snapshot import ResourceSet, SnapshotMaker
 from hostmesh.model.address import NamespacedHostname, NetworkAddress
+from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.service import Service, hostname_alias
 from hostmesh.model.workload import Workload
 from hostmesh.rpc.channel import ControlPlane
@@ -46,6 +47,7 @@ class Agent:
         self.known: set[str] = set()
         self.refused: dict[str, str] = {}
         self.resources: set[str] = set()
+        self.policies: set[str] = set()
         self.updates: list[XdsUpdate] = []
         self.client = XdsClient(
             control_plane,
@@ -61,6 +63,7 @@ class Agent:
         self.known = (self.known - set(update.forgotten)) | set(update.learned)
         self.refused.update(update.refused)
         self.resources = (self.resources | set(update.addresses)) - set(update.removed_addresses)
+        self.policies |= set(update.authorizations)
 
     async def learn(self, *names: str) -> None:
         for name in names:
@@ -112,6 +115,21 @@ def test_a_hostname_is_asked_for_as_an_address_is(tmp_path: Path) -> None:
                 pubs = [Service("pub", namespace, "pub") for namespace in ("default", "other")]
                 mesh.ads.publish(SnapshotMaker().make(WORLD[:3], [SERVICE, OTHER, *pubs]))
                 await until(lambda: agent.resources >= {"default/pub", "other/pub"})
+
+    asyncio.run(main())
+
+
+def test_policies_come_unasked(tmp_path: Path) -> None:
+    """All of them: who is judged by one may be asked for later."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            agent = Agent((await mesh.host("mesh2")).control_plane)
+            deny = Authorization("deny", "elsewhere", PolicyScope.NAMESPACE, Action.DENY)
+            mesh.ads.publish(SnapshotMaker().make(WORLD, [SERVICE, OTHER], [deny]))
+            async with agent.running():
+                await until(lambda: agent.client.synced)
+                assert agent.policies == {deny.key}
 
     asyncio.run(main())
 

@@ -19,6 +19,7 @@ from hostmesh.wire.proto import authorization_pb2 as policy_pb
 from hostmesh.wire.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource
 from hostmesh.xds.codec import ADDRESS_TYPE, AUTHORIZATION_TYPE, Rejected, decode_authorization
 from hostmesh.xds.held import Versioned, XdsUpdate
+from hostmesh.xds.interest import Interest
 from hostmesh.xds.subscription import Outcome, Subscription, nack_text
 
 
@@ -50,13 +51,23 @@ class Session:
 
 
 def test_the_first_request_is_a_wildcard_with_versions() -> None:
-    """Node, type, what is held; nothing named."""
+    """Node, type, what is held; nothing named. What was rejected or removed is not held."""
     session = Session()
-    session.respond([resource("a=1", "v1"), resource("b=1", "v2")])
+    session.respond([resource("a=1", "v1"), resource("b=1", "v2"), "bad!", "gone=1"])
+    session.respond(removed=["gone"])
     request = session.subscription.first_request(Node(id="me"))
     assert request == DeltaDiscoveryRequest(
         node=Node(id="me"), type_url=ADDRESS_TYPE, initial_resource_versions={"a": "v1", "b": "v2"}
     )
+
+
+def test_on_demand_the_first_request_lets_the_wildcard_go() -> None:
+    """It names what is of interest; what is held besides came as a part of something, and is let go by its own name."""
+    held = {"own": Versioned("v1", b"own=1"), "part": Versioned("v2", b"part=1")}
+    request = Subscription(ADDRESS_TYPE, key_of, held, Interest(["own"])).first_request(Node(id="me"))
+    assert request.initial_resource_versions == {"own": "v1", "part": "v2"}
+    assert request.resource_names_subscribe == ["*", "own"]
+    assert request.resource_names_unsubscribe == ["*", "part"]
 
 
 def test_an_ack_is_type_and_nonce_only() -> None:
