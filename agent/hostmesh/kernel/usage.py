@@ -41,16 +41,15 @@ def descriptors() -> Iterator[int | None]:
     if told:
         yield told
         return
-    for count in counted(_DESCRIPTORS):
-        yield None if count is None else count - 1  # without the one that looks
+    yield from counted(_DESCRIPTORS)
 
 
 def counted(folder: Path) -> Iterator[int | None]:
-    """How many entries a folder has, likewise."""
+    """How many descriptors a process's folder of /proc shows, one by one, likewise; without the one that looks."""
     count = 0
     with os.scandir(folder) as entries:
         for _ in entries:
             count += 1
             if count % AT_ONCE == 0:
                 yield None
-    yield count
+    yield count - 1
