@@ -65,8 +65,9 @@ conformance: ## One suite for each store: files, and a real etcd of three member
 	pytest -q tests/conformance
 
 .PHONY: interop
-interop: prerequisites ## Tests against foreign implementations: Envoy, nghttp2, curl, h2spec, OpenSSH
+interop: prerequisites ## Tests against foreign implementations: Envoy, nghttp2, curl, h2spec, OpenSSH, promtool
 	@lab/h2spec.sh $(BIN)/h2spec
+	@lab/promtool.sh $(BIN)/promtool
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
 
 .PHONY: istiod
