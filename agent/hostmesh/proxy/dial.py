@@ -145,7 +145,7 @@ class Dial:
         if self._handshake is not None:
             self._handshake.cancel("TLS handshake timed out")
         elif self._tunnel is not None:
-            self._tunnel.close(failures.http2_handshake("no SETTINGS from the peer in time"))
+            self._tunnel.close(failures.http2("no SETTINGS from the peer in time"))
 
     def _finish(self, tunnel: Tunnel | None, failure: Failure | None) -> None:
         if self._timer is not None:
@@ -169,7 +169,7 @@ class Dial:
 
     def going_away(self, tunnel: Tunnel) -> None:
         """Before its SETTINGS: it takes nothing."""
-        tunnel.close(failures.http2_handshake("the peer goes away"))
+        tunnel.close(failures.http2("the peer goes away"))
 
     def stream_ended(self, tunnel: Tunnel) -> None:
         """There are none yet."""

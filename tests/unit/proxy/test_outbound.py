@@ -7,6 +7,7 @@ import socket
 from dataclasses import replace
 
 import pytest
+from tests.support.hbone_peer import context
 from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
 from tests.support.proxy import CONFIG, App, Mesh, assert_reset, echo, fresh_ip, workload
@@ -206,6 +207,25 @@ def test_any_of_a_servers_identities_may_be_the_expected_one() -> None:
         assert dict(mesh.client.main.wait_logs(1)[0].fields)["dst.identity"] == str(BOB)
 
 
+@pytest.mark.parametrize(("named", "answers"), [(str(BOB), True), (str(ALICE), False)])
+def test_a_service_may_say_who_answers_for_it(mesh: Mesh, named: str, answers: bool) -> None:
+    """One of the names of the service is as good as the workload's own; any other is not."""
+    vip = NetworkAddress("lab", parse_ip("10.9.9.9"))
+    with mesh.app(echo) as app:
+        service = Service("shop", "default", "shop.lab", (vip,), ports={80: app.port}, subject_alt_names=(named,))
+        services = {service.namespaced_hostname: {80: app.port}}
+        mesh.client.put(service, replace(mesh.bob, service_account="robert", services=services))
+        mesh.client.destination = SocketAddress.of("10.9.9.9", 80)
+        if answers:
+            with mesh.dial() as sock:
+                sock.sendall(b"a")
+                assert sock.recv(1) == b"a"
+            assert "error" not in dict(mesh.client.main.wait_logs(1)[0].fields)
+        else:
+            assert_reset(mesh.dial)
+            assert "did not present the expected SAN" in error_of(mesh)
+
+
 def test_a_server_of_another_root_is_refused() -> None:
     """TLS fails before anything is sent."""
     with Mesh(server_authority=Authority("strangers")) as mesh:
@@ -258,3 +278,23 @@ def test_a_silent_peer_is_given_up() -> None:
             silent.settimeout(PATIENCE)
             silent.accept()[0].close()
         assert error_of(mesh) == "io error: TLS handshake timed out"
+
+
+def test_a_peer_that_says_nothing_after_its_handshake_is_given_up() -> None:
+    """TLS is done, SETTINGS never come: the same limit."""
+    with Mesh(client_config=replace(CONFIG, handshake_timeout=0.5)) as mesh:
+        ip = fresh_ip()
+        mesh.client.put(workload("mute", BOB, ip))
+        mesh.client.destination = SocketAddress.of(ip, 80)
+        made = context(mesh.authority.issue(BOB), mesh.authority.pem, server=True)
+        with socket.create_server((ip, 15008)) as listener:
+            listener.settimeout(PATIENCE)
+            with (
+                mesh.dial() as sock,
+                made.wrap_socket(listener.accept()[0], server_side=True),
+                pytest.raises(ConnectionResetError),
+            ):
+                sock.recv(1)
+        fields = dict(mesh.client.main.wait_logs(1)[0].fields)
+        assert fields["error"] == "http2 handshake failed: no SETTINGS from the peer in time"
+        assert fields["response_flags"] == "H2_HANDSHAKE_FAILURE"
