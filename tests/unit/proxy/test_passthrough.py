@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import pytest
 from tests.support.patience import PATIENCE
-from tests.support.proxy import CONFIG, Mesh, assert_reset, echo, receive_all
+from tests.support.proxy import CONFIG, Mesh, assert_reset, echo, receive_all, workload
 
 from hostmesh.model.address import SocketAddress
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope, StringMatch, StringMatchKind
+from hostmesh.model.identity import Identity
+from hostmesh.model.local import LocalWorkload
+from hostmesh.model.workload import Workload
 from hostmesh.telemetry.metrics import CLOSED, OPENED, RECEIVED, SENT
 
 STRICT = Authorization(
@@ -102,6 +105,39 @@ def test_an_unknown_workload_is_refused() -> None:
         mesh.server.number = 7
         assert_reset(lambda: dial(mesh, 80))
         assert "no captured workload has the number 7" in str(mesh.server.main.wait_logs(1)[0].fields)
+
+
+def late(mesh: Mesh) -> Workload:
+    """A workload that is captured and that nobody has described yet; the next connection is for it."""
+    identity = Identity("cluster.local", "default", "late")
+    captured = LocalWorkload(5, "late", "default", identity, "late.service")
+    mesh.server.call(lambda: mesh.server.server.set_local_workloads([captured]))
+    mesh.server.number = 5
+    return workload("late", identity, mesh.ip)
+
+
+def test_a_workload_that_is_described_late_gets_what_waited(mesh: Mesh) -> None:
+    """The first connection to a unit may come before the control plane's push; it counts as the unit's."""
+    described = late(mesh)
+    with mesh.app(echo) as app, dial(mesh, app.port) as sock:
+        sock.sendall(b"patient")
+        mesh.thread.settle()
+        assert (app.accepted, mesh.server.main.records) == (0, [])
+        mesh.server.put(described)
+        assert sock.recv(7) == b"patient"
+        ((labels, _),) = mesh.server.samples(OPENED)
+        assert labels["destination_workload"] == "late"
+
+
+def test_a_workload_that_is_described_late_is_protected_by_what_came_with_it(mesh: Mesh) -> None:
+    """Nobody slips in because its policies were not there yet."""
+    described = replace(late(mesh), authorization_policies=("default/strict",))
+    with mesh.app(echo) as app:
+        with dial(mesh, app.port) as sock:
+            mesh.server.put(described, replace(STRICT, scope=PolicyScope.WORKLOAD_SELECTOR))
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        assert app.accepted == 0
 
 
 def test_it_is_listed_while_it_is_open(mesh: Mesh) -> None:
