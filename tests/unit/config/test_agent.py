@@ -126,6 +126,18 @@ def test_the_proxy_configuration_survives_the_way_to_a_worker(tmp_path: Path) ->
     assert ProxyConfig.from_json(proxy.to_json()) == proxy
 
 
+def test_variables_win_over_istios_mesh_config(tmp_path: Path) -> None:
+    """In either of its forms: how many workers, and what is told of the host."""
+    metadata = "proxyMetadata: {ISTIO_META_REGION: eu, ISTIO_META_ZONE: a}"
+    (tmp_path / "mesh").write_text(f"defaultConfig: {{concurrency: 2, {metadata}}}\n")
+    variables = {"PROXY_CONFIG": "{concurrency: 4}", "ISTIO_META_REGION": "us"}
+    found = read(tmp_path, "", {**variables, "ZTUNNEL_WORKER_THREADS": "3"}).effective()
+    assert found["workers"] == (3, "$ZTUNNEL_WORKER_THREADS")
+    assert found["control_plane.metadata.REGION"] == ("us", "$ISTIO_META_REGION")
+    assert found["control_plane.metadata.ZONE"] == ("a", f"{tmp_path}/mesh:1")
+    assert read(tmp_path, "", variables).effective()["workers"] == (4, "$PROXY_CONFIG:1")
+
+
 def test_every_setting_has_a_value_and_a_source(tmp_path: Path) -> None:
     """Files over variables over Istio's mesh config over defaults."""
     (tmp_path / "mesh").write_text("defaultConfig: {concurrency: 2, statsPort: 15090, proxyAdminPort: 15091}\n")

@@ -36,12 +36,21 @@ def test_the_fields_of_a_node_proxy(tmp_path: Path) -> None:
 
 
 def test_proxy_config_wins_over_the_file(tmp_path: Path) -> None:
-    """YAML or JSON; it has the shape of `defaultConfig`."""
+    """YAML or JSON; it has the shape of `defaultConfig`. Metadata of both are there."""
     (tmp_path / "mesh").write_text(FILE)
-    said = layer({"PROXY_CONFIG": '{"concurrency": 4, "statsPort": 15099}'}, tmp_path / "mesh")
-    assert (said.values["workers"], said.values["ports.stats"]) == (4, 15099)
-    assert said.sources["workers"] == "$PROXY_CONFIG:1"
-    assert said.values["control_plane.address"] == "istiod.istio-system.svc:15012"
+    metadata = '{"ISTIO_META_REGION": "us", "ISTIO_META_ZONE": "b"}'
+    text = f'{{"concurrency": 0, "statsPort": 15099, "proxyMetadata": {metadata}}}'
+    said = layer({"PROXY_CONFIG": text}, tmp_path / "mesh")
+    assert said.values == {
+        "control_plane.address": "istiod.istio-system.svc:15012",
+        "workers": 0,
+        "ports.stats": 15099,
+        "control_plane.metadata.REGION": "us",
+        "control_plane.metadata.ZONE": "b",
+    }
+    assert said.sources["workers"] == said.sources["control_plane.metadata.REGION"] == "$PROXY_CONFIG:1"
+    alone = layer({"PROXY_CONFIG": text}, tmp_path / "none").values
+    assert alone == {name: value for name, value in said.values.items() if name != "control_plane.address"}
 
 
 def test_no_file_says_nothing(tmp_path: Path) -> None:

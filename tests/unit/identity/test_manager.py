@@ -27,7 +27,7 @@ def credentials(identity: Identity, not_before: float, not_after: float, serial:
 class Ca:
     """Issues after a gate opens, or fails; and a manager under a clock that is set by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, jitter: Callable[[], float] = lambda: 0.5) -> None:
         self.now = NOW
         self.ttl = 100.0
         self.ahead = 0.0
@@ -43,7 +43,7 @@ class Ca:
             on_credentials=self.given.append,
             on_failure=lambda identity, reason: self.failures.append((identity, reason)),
             now=lambda: self.now,
-            jitter=lambda: 0.5,
+            jitter=jitter,
         )
 
     async def fetch(self, identity: Identity) -> Credentials:
@@ -74,9 +74,9 @@ class Ca:
             yield
 
 
-def scenario(body: Callable[[Ca], Coroutine[Any, Any, None]]) -> None:
+def scenario(body: Callable[[Ca], Coroutine[Any, Any, None]], jitter: Callable[[], float] = lambda: 0.5) -> None:
     async def main() -> None:
-        ca = Ca()
+        ca = Ca(jitter)
         async with ca.working():
             await body(ca)
 
@@ -124,6 +124,18 @@ def test_certificates_are_renewed_in_time_for_ever() -> None:
             assert ca.given[-1].serial == round_
 
     scenario(body)
+
+
+def test_certificates_of_one_moment_are_renewed_at_several() -> None:
+    """Each by a chance of its own, so that the control plane is not asked for all of them at once."""
+
+    async def body(ca: Ca) -> None:
+        for identity in (WEB, DB):
+            ca.manager.want(identity)
+        await ca.settle()
+        assert {one.renew_at for one in ca.manager.statistics()} == {NOW + 50, NOW + 40}
+
+    scenario(body, iter((0.0, 1.0)).__next__)
 
 
 def test_failure_is_told_and_retried(caplog: pytest.LogCaptureFixture) -> None:

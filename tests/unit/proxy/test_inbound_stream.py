@@ -138,6 +138,16 @@ def test_policies_judge_the_applications_port(mesh: Mesh, peer: Peer) -> None:
         assert peer.answer(peer.connect(f"{mesh.ip}:1"))[":status"] == "401"
 
 
+def test_policies_judge_who_connects_and_not_for_whom(mesh: Mesh, peer: Peer) -> None:
+    """The address is the TCP peer's, whatever a header says."""
+    said = ("forwarded", 'for="10.1.2.3:4711"')
+    own = str(peer.sock.getsockname()[0])
+    for denied, status in (("10.1.2.3", "200"), (own, "401")):
+        mesh.server.put(replace(DENY_ALL, rules=(((Match(source_ips=(ip_network(denied),)),),),)))
+        with mesh.app(echo) as app:
+            assert peer.answer(peer.connect(f"{mesh.ip}:{app.port}", said))[":status"] == status
+
+
 def test_a_policy_that_comes_later_ends_the_connection_and_not_the_tunnel(mesh: Mesh, peer: Peer) -> None:
     """Only what it forbids; the stream is cancelled and logged with the policy."""
     with mesh.app(echo) as app, mesh.app(echo) as other:

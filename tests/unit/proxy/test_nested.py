@@ -19,7 +19,7 @@ from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.service import Service
 from hostmesh.proxy.failure import DRAINED
-from hostmesh.telemetry.metrics import CLOSED, FAILED, RECEIVED, SENT
+from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED, RECEIVED, SENT
 
 GATEWAY = Identity("cluster.local", "infra", "east-west")
 SHOP = NamespacedHostname("default", "shop.lab")
@@ -152,6 +152,19 @@ def test_the_server_judges_the_client_by_its_own_identity(world: World) -> None:
     fields = dict(world.mesh.server.main.wait_logs(1)[-1].fields)
     assert fields["src.identity"] == str(ALICE)
     assert fields["src.workload"] == "alice"
+
+
+def test_only_the_inner_request_says_from_which_network_it_comes(world: World) -> None:
+    """Who hears of another network knows the caller by its baggage alone; who does not looks at its address."""
+    namesake = replace(world.mesh.alice, uid="dc2//namesake", name="namesake", workload_name="namesake", network="dc2")
+    for host in (world.gateway, world.mesh.server):
+        host.put(namesake)
+    with world.call() as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+    ((at_gateway, _),) = world.gateway.samples(OPENED)
+    ((behind, _),) = world.mesh.server.samples(OPENED)
+    assert (at_gateway["source_workload"], behind["source_workload"]) == ("namesake", "alice")
 
 
 def test_a_policy_behind_the_gateway_refuses(world: World) -> None:

@@ -139,6 +139,7 @@ NAMES = {"db.example": ("192.0.2.5", "2001:db8::5"), "six.example": ("2001:db8::
 NEIGHBOUR = endpoint("b", "10.0.0.2", ports={80: 9090})
 SICK = replace(ONE, status=HealthStatus.UNHEALTHY)
 ON_HOST_NETWORK = replace(ONE, network_mode=NetworkMode.HOST_NETWORK)
+ON_NODE = replace(ONE, node="n1")
 SIX = workload("six", "2001:db8::2")
 CLAIMS_ONE = service(vips=(at("10.0.0.2"),))
 PRIVATE = service(visibility=Visibility.NAMESPACE, namespace="other")
@@ -177,6 +178,13 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     # Workloads by address
     ("HBONE workload", (ONE,), "10.0.0.2:8080", "hbone 10.0.0.2:15008 10.0.0.2:8080 =one"),
     ("TCP workload", (replace(ONE, protocol=Protocol.TCP),), "10.0.0.2:8080", "tcp 10.0.0.2:8080 =one"),
+    ("HBONE workload of the same node", (ON_NODE,), "10.0.0.2:8080", "hbone 10.0.0.2:15008 10.0.0.2:8080 =one"),
+    (
+        "TCP workload of the same node",
+        (replace(ON_NODE, protocol=Protocol.TCP),),
+        "10.0.0.2:8080",
+        "tcp 10.0.0.2:8080 =one",
+    ),
     ("no hairpin: own address is a workload", (), "10.0.0.1:80", "hbone 10.0.0.1:15008 10.0.0.1:80 =client"),
     ("unhealthy is reachable by IP", (SICK,), "10.0.0.2:1", "hbone 10.0.0.2:15008 10.0.0.2:1 =one"),
     ("a port of no service is reachable by IP", (API, ONE), "10.0.0.2:1", "hbone 10.0.0.2:15008 10.0.0.2:1 =one"),
@@ -285,6 +293,12 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
     ("VIP: capacity 0 is never chosen", (API, replace(ONE, capacity=0)), TO_VIP, UNHEALTHY),
     ("VIP: an endpoint without any address", (API, endpoint("none")), TO_VIP, UNHEALTHY),
     ("VIP: a host-network endpoint is chosen", (API, ON_HOST_NETWORK), TO_VIP, TO_ONE),
+    (
+        "VIP: of several on a node's network the service's is chosen",
+        (API, replace(ON_HOST_NETWORK, uid="a", services={}), ON_HOST_NETWORK, workload("node", "10.0.0.2")),
+        TO_VIP,
+        TO_ONE,
+    ),
     ("hostname: not known yet", (API, replace(NAMED, hostname="new.example")), TO_VIP, "resolve new.example"),
     ("hostname: the family of the VIP", (API, NAMED), TO_VIP, "hbone 192.0.2.5:15008 192.0.2.5:8080 =named @api"),
     (
@@ -423,7 +437,20 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         TO_VIP,
         VIA_WAYPOINT,
     ),
+    ("service waypoint: health does not matter", (NAMES_WAYPOINT, SICK, *WAYPOINTS), TO_VIP, VIA_WAYPOINT),
+    (
+        "service waypoint: locality does not matter",
+        (replace(balanced(LoadBalancingMode.STRICT, Scope.NODE), waypoint=BY_NAME), ONE, *WAYPOINTS),
+        TO_VIP,
+        VIA_WAYPOINT,
+    ),
     ("service waypoint fails closed", (NAMES_WAYPOINT, ONE), TO_VIP, NO_WAYPOINT),
+    (
+        "service waypoint wins over PASSTHROUGH even if it is not there",
+        (replace(PASSTHROUGH, waypoint=BY_NAME), ONE),
+        TO_VIP,
+        NO_WAYPOINT,
+    ),
     ("service waypoint by unknown IP fails closed", (NAMES_WAYPOINT_IP, ONE), TO_VIP, NO_WAYPOINT_IP),
     ("service waypoint without endpoints fails closed", (NAMES_WAYPOINT, ONE, WAYPOINT_SERVICE), TO_VIP, DEAD_WAYPOINT),
     (

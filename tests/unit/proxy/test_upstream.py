@@ -46,6 +46,8 @@ ADDRESSES = [
     ("the wanted family", (V4, V6), None, parse_ip("2001:db8::9"), V6),
     ("the first otherwise", (V4, OTHER_V4), None, parse_ip("2001:db8::9"), V4),
     ("only allowed families", (V4, V6), IpFamilies.IPV6, parse_ip("10.9.9.9"), V6),
+    ("both are allowed: the wanted one", (V4, V6), IpFamilies.DUAL, parse_ip("2001:db8::9"), V6),
+    ("both are allowed: what is there", (V4,), IpFamilies.DUAL, parse_ip("2001:db8::9"), V4),
     ("none is allowed", (V4,), IpFamilies.IPV6, parse_ip("10.9.9.9"), None),
     ("none is there", (), None, V4, None),
 ]

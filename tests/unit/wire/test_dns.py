@@ -79,7 +79,9 @@ def test_an_answer() -> None:
     assert sorted(str(found).splitlines()) == ["Web.Prod. 30 IN A 240.240.0.1", "Web.Prod. 30 IN A 240.240.0.2"]
     assert said.flags == dns.flags.QR | dns.flags.AA | dns.flags.RA | dns.flags.RD
     assert (said.edns, said.payload, said.ednsflags) == (0, 1400, dns.flags.DO)
-    assert dns.message.from_wire(answer(ask(), [])).edns == -1
+    nothing = dns.message.from_wire(answer(ask(), []))
+    assert (nothing.rcode(), nothing.edns) == (dns.rcode.NOERROR, -1)
+    assert (nothing.answer, nothing.authority, nothing.additional) == ([], [], [])
 
 
 def test_an_alias() -> None:

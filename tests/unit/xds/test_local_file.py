@@ -13,7 +13,8 @@ from hostmesh.admin.dump import EndpointView, policy_json, service_json, static_
 from hostmesh.config.strict_yaml import InvalidYaml
 from hostmesh.model.address import NamespacedHostname
 from hostmesh.model.authorization import StringMatchKind
-from hostmesh.model.workload import Protocol
+from hostmesh.model.service import Visibility
+from hostmesh.model.workload import HealthStatus, NetworkMode, Protocol
 from hostmesh.xds.held import XdsUpdate
 from hostmesh.xds.local_file import LocalMesh, read_mesh
 from hostmesh.xds.local_source import LocalSource
@@ -72,6 +73,9 @@ def test_what_the_file_says() -> None:
     assert (local.protocol, local.services) == (Protocol.HBONE, {host: {80: 8080, 443: 8443}})
     assert (remote.uid, remote.services) == ("cluster1//local/default/remote", {host: {80: 8080}})
     assert str(remote.identity) == "spiffe://example.org/ns/default/sa/default"
+    assert (remote.cluster_id, remote.protocol, remote.capacity) == ("cluster1", Protocol.TCP, 1)
+    assert (remote.status, remote.network_mode) == (HealthStatus.HEALTHY, NetworkMode.STANDARD)
+    assert (mesh.services[0].canonical, mesh.services[0].visibility) == (False, Visibility.PUBLIC)
     assert (str(remote.waypoint), str(remote.network_gateway)) == (
         "/127.0.0.9:15008",
         "default/gateway.example.com:15008",
