@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import h2.events
 import pytest
+from tests.support.foreign import Foreign
 from tests.support.hbone_peer import Peer, dial
 from tests.support.http2 import data, headers, parse, ping, settings
 from tests.support.patience import PATIENCE
@@ -18,6 +19,7 @@ from tests.support.pki import ALICE
 from tests.support.proxy import Mesh, echo, receive_all
 
 from hostmesh.proxy.splice import Splice
+from hostmesh.telemetry.metrics import OPENED
 from hostmesh.wire.http2 import frames
 from hostmesh.wire.http2.errors import ErrorCode
 from hostmesh.wire.http2.frames import END_HEADERS, END_STREAM, frame, rst_stream
@@ -44,6 +46,10 @@ def window_update(stream: int, increment: int) -> bytes:
 def request(stream: int, flags: int = END_HEADERS) -> bytes:
     """A CONNECT to the application of the row."""
     return headers(stream, encode([(b":method", b"CONNECT"), (b":authority", b"@")]), flags)
+
+
+SOON_SAID = 4096
+"""Bytes that arrive at once: whoever says no more than that reads the answer to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,12 @@ FATAL = [
     Row(
         "flood of HEADERS above the advertised streams",
         b"".join(request(n) for n in ODD[: MAX_RAPID_RESETS + 1000]),
+        ErrorCode.ENHANCE_YOUR_CALM,
+        "opened and reset",
+    ),
+    Row(
+        "rapid reset",
+        b"".join(request(n) + rst_stream(n, ErrorCode.CANCEL) for n in ODD[: MAX_RAPID_RESETS + 1000]),
         ErrorCode.ENHANCE_YOUR_CALM,
         "opened and reset",
     ),
@@ -181,7 +193,7 @@ def test_it_ends_the_tunnel_with_a_reason(mesh: Mesh, peer: Peer, row: Row) -> N
         heard = talk(peer, resized(row.said, f"{mesh.ip}:{app.port}"))
         assert b"question" not in heard
         last = heard[heard.rindex(b"\x07\x00\x00\x00\x00\x00") :] if b"\x07\x00\x00\x00\x00\x00" in heard else b""
-        if last:  # a peer that floods may be cut off before it reads why
+        if last or len(row.said) < SOON_SAID:  # a peer that floods may be cut off before it reads why
             assert last[10:14] == int(row.code).to_bytes(4, "big")
         mesh.thread.settle()
         records = mesh.server.main.wait_logs(1)
@@ -229,6 +241,51 @@ def test_a_truncated_frame_is_a_lost_tunnel(mesh: Mesh, peer: Peer) -> None:
         assert error == "h2 failed: connection closed by peer"
         mesh.thread.settle()
     assert ended == ["reset"]
+
+
+SERVERS = [
+    row
+    for row in FATAL
+    if row.name
+    in {
+        "a frame above the advertised size",
+        "SETTINGS flood",
+        "PING flood",
+        "flood of empty DATA",
+        "frames of one byte",
+        "DATA on a stream that nobody opened",
+        "PUSH_PROMISE",
+        "overflow of the connection's window",
+        "WINDOW_UPDATE of nothing",
+    }
+]
+
+
+@pytest.mark.parametrize("row", SERVERS, ids=lambda row: row.name)
+def test_a_server_that_breaks_http2_loses_its_tunnel_and_nothing_else(row: Row) -> None:
+    """Its applications' connections are reset, the log says why, and the next one has another tunnel."""
+    greeted, done = threading.Event(), threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        request: int = peer.wait(h2.events.RequestReceived).stream_id  # type: ignore[attr-defined]
+        peer.h2.send_headers(request, [(":status", "200")])
+        peer.send(request, b"hello")
+        assert greeted.wait(PATIENCE)
+        if not number:
+            assert b"question" not in talk(peer, row.said)
+        else:
+            assert done.wait(PATIENCE)
+
+    with Foreign(serve) as far:
+        with far.mesh.dial() as sock:
+            assert sock.recv(5) == b"hello"
+            greeted.set()
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+            assert row.error in str(dict(far.mesh.client.main.wait_logs(1)[0].fields)["error"])
+        with far.mesh.dial() as again:
+            assert again.recv(5) == b"hello"
+        done.set()
 
 
 def splices(mesh: Mesh) -> list[Splice]:
@@ -374,6 +431,7 @@ NONSENSE = "é\t;;=,=;,,\"'%00%ff" * 20
         ("baggage", "k8s.namespace.name"),
         ("baggage", "=,=,=a=b=c,,"),
         ("baggage", NONSENSE),
+        ("baggage", "k8s.deployment.name=mallory," + NONSENSE),
         ("forwarded", "for"),
         ("forwarded", 'for="[::1;host="'),
         ("forwarded", NONSENSE),
@@ -386,10 +444,17 @@ NONSENSE = "é\t;;=,=;,,\"'%00%ff" * 20
 )
 def test_malformed_telemetry_costs_no_connection(mesh: Mesh, peer: Peer, extra: tuple[str, str]) -> None:
     """What peers say about themselves is for labels and logs only: what cannot be read is as if it were not there."""
+    mesh.server.call(lambda: mesh.server.state.remove_address("lab//alice"))  # else nobody listens to what it says
+    told = []
     with mesh.app(echo) as app:
-        stream = peer.connect(f"{mesh.ip}:{app.port}", extra)
-        assert peer.answer(stream)[":status"] == "200"
-        peer.send(stream, b"x", end=True)
-        record = mesh.server.main.wait_logs(1)[0]
-        assert record.level == "info"
-        assert dict(record.fields)["src.identity"] == str(ALICE)
+        for said in ((), (extra,)):
+            stream = peer.connect(f"{mesh.ip}:{app.port}", *said)
+            assert peer.answer(stream)[":status"] == "200"
+            peer.send(stream, b"x", end=True)
+            peer.wait(h2.events.StreamEnded, stream)
+            record = mesh.server.main.wait_logs(len(told) + 1)[-1]
+            told.append((record.level, {name: value for name, value in record.fields if name != "duration"}))
+    assert told[0] == told[1]
+    assert (told[1][0], told[1][1]["src.identity"]) == ("info", str(ALICE))
+    (once,) = mesh.server.samples(OPENED)  # both under the same labels
+    assert once[1] == 2

@@ -145,8 +145,22 @@ def test_it_is_refused_before_any_http(tls: Callable[[], TlsProvider], attack: A
         attack(mesh)
         record = mesh.server.main.wait_logs(1)[0]
         assert (record.level, record.message) == ("warn", "connection failed")
-        assert error in str(dict(record.fields)["error"])
+        told = str(dict(record.fields)["error"])
+        assert told.startswith("tls handshake error: ")
+        assert error in told
         assert mesh.server.samples(OPENED) == []
+        mesh.thread.settle()
+        assert mesh.server.call(lambda: mesh.server.server.metrics.sockets_open["destination"]) == 0
+
+
+def test_a_client_that_says_nothing_after_its_handshake_is_dropped() -> None:
+    """It has proven who it is, and is asked whether it is there like any other: no answer, no tunnel."""
+    config = replace(CONFIG, keepalive_ping_interval=0.05, keepalive_ping_timeout=0.1)
+    with Mesh(server_config=config) as mesh:
+        made = context(mesh.authority.issue(ALICE), mesh.authority.pem, server=False)
+        with socket.create_connection((mesh.ip, 15008), PATIENCE) as raw, made.wrap_socket(raw) as sock:
+            while sock.recv(4096):
+                continue
         mesh.thread.settle()
         assert mesh.server.call(lambda: mesh.server.server.metrics.sockets_open["destination"]) == 0
 
