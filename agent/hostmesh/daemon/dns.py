@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -318,7 +319,8 @@ class DnsServer:
             found = resolve(self._state, client, query.name, version, domain=settings.domain, ipv6=settings.ipv6)
         if found is not None:
             _tell(query, client, found.service, "success" if found.addresses else "no records")
-            return answer(query, found.addresses, found.alias, limit)
+            drawn = random.sample(found.addresses, len(found.addresses))  # what has no room is another one each time
+            return answer(query, drawn, found.alias, limit)
         if client is self._host and is_within(query.name, self._settings.domains):
             # the host's resolver has sent it to us: to ask it would be a circle
             _tell(query, client, "", "no such service")

@@ -71,7 +71,7 @@ def parse_query(data: bytes) -> Query | Refused:
 
 
 def answer(query: Query, addresses: Sequence[IPAddress], alias: str = "", limit: int = MAX_MESSAGE) -> bytes:
-    """An authoritative answer: the addresses of the name in random order, as many as fit.
+    """An authoritative answer: the first addresses of the name, as many as fit, in random order.
 
     Args:
         query: what was asked.

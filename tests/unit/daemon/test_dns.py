@@ -20,7 +20,9 @@ from hostmesh.daemon.dns import DnsServer, DnsSettings
 from hostmesh.daemon.dns_metrics import DnsMetrics
 from hostmesh.daemon.dns_upstream import Unanswered, Upstream
 from hostmesh.dns.answer import Client
-from hostmesh.model.address import SocketAddress
+from hostmesh.model.address import IPAddress, SocketAddress
+from hostmesh.model.service import Service
+from hostmesh.model.workload import Workload
 from hostmesh.state.store import MeshState
 from hostmesh.wire.dns import Query, parse_query
 
@@ -101,6 +103,62 @@ def test_the_next_server_is_asked_where_one_does_not_answer_or_cannot(
             return found
 
     assert asyncio.run(run()) == answer
+
+
+WEB = Service("web", "prod", "web.prod.svc.cluster.local")
+CALLER = ip_address("127.0.0.2")
+
+
+class Elsewhere(Upstream):
+    """Answers everything with nothing, and remembers what it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def ask(self, query: Query, *, tcp: bool) -> bytes:
+        del tcp
+        self.asked.append(f"{query.type_name} {query.name}")
+        return dns.message.make_response(dns.message.from_wire(query.data)).to_wire()
+
+
+async def asked(upstream: Upstream, place: IPAddress, *kinds: str) -> list[dns.message.Message]:
+    """What the agent says of the service `web`, whose endpoints are 200: to the host or to a captured workload."""
+    state, port = MeshState(), free_port()
+    state.upsert_service(WEB)
+    for number in range(1, 201):
+        address = ip_address(f"10.0.0.{number}")
+        services = {WEB.namespaced_hostname: {80: 80}}
+        state.upsert_workload(Workload(f"u{number}", "web", "prod", (address,), services=services))
+    dns_server = DnsServer(state, upstream, DnsMetrics(), DnsSettings(port=port), Client("default"))
+    dns_server.follow({CALLER: Client("prod", workload="prod/a")})
+    loop, said = asyncio.get_running_loop(), []
+    async with background(dns_server.run([LOOPBACK])):
+        await until(lambda: len(dns_server._doors) == 2)
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect((str(place), port))
+            for kind in kinds:
+                client.send(dns.message.make_query(WEB.hostname, kind).to_wire())
+                said.append(dns.message.from_wire(await loop.sock_recv(client, 4096)))
+    return said
+
+
+def test_each_answer_draws_its_order_and_what_is_left_out() -> None:
+    """A client takes the first one, and all endpoints shall get clients, however few a datagram has room for."""
+    answers = asyncio.run(asked(Elsewhere(), CALLER, *["A"] * 40))
+    records = [[item.to_text() for item in message.answer[0]] for message in answers]
+    assert {len(one) for one in records} == {29}
+    assert len({one[0] for one in records}) > 1
+    assert len({address for one in records for address in one}) > 100
+
+
+@pytest.mark.parametrize(("place", "forwarded"), [(CALLER, ["ns web.prod.svc.cluster.local"]), (LOOPBACK, [])])
+def test_other_questions_about_a_service_are_asked_elsewhere(place: IPAddress, forwarded: list[str]) -> None:
+    """Unless the host's resolver has sent them here, and would do so again: it is told that there is no such record."""
+    upstream = Elsewhere()
+    (answer,) = asyncio.run(asked(upstream, place, "NS"))
+    assert (answer.rcode(), answer.answer, upstream.asked) == (dns.rcode.NOERROR, [], forwarded)
 
 
 def descriptors() -> int:
