@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import re
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 
 from tests.support.pki import ALICE, Authority
@@ -103,13 +106,25 @@ def test_a_policy_keeps_the_nesting_of_its_rules() -> None:
 
 
 def test_a_certificate_shows_its_chain_and_roots_but_never_a_key() -> None:
-    """Serial in decimal, times in whole seconds."""
-    credentials = Authority().issue(ALICE)
+    """The leaf first, PEM in base64, serials in decimal, times in whole seconds of UTC; all roots that are trusted."""
+    root, other = Authority(), Authority("other root")
+    credentials = root.intermediate().issue(ALICE, roots=root.pem + other.pem)
     dump = certificate_json(str(ALICE), "Available", credentials)
-    assert [certificate["serialNumber"] for certificate in dump["certChain"]] == [str(credentials.serial)]
-    assert len(dump["rootCerts"]) == 1
-    assert dump["certChain"][0]["expirationTime"].endswith("Z")
-    assert "PRIVATE" not in str(dump)
+    assert (dump["identity"], dump["state"]) == (str(ALICE), "Available")
+    chain, roots = (
+        [base64.b64decode(certificate["pem"]) for certificate in dump[kind]] for kind in ("certChain", "rootCerts")
+    )
+    assert b"".join(chain) == credentials.chain_pem
+    assert roots == [root.pem, other.pem]
+    leaf = dump["certChain"][0]
+    assert leaf.keys() == {"pem", "serialNumber", "validFrom", "expirationTime"}
+    assert leaf["serialNumber"] == str(credentials.serial)
+    for time, expected in (
+        (leaf["validFrom"], credentials.not_before),
+        (leaf["expirationTime"], credentials.not_after),
+    ):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+        assert datetime.fromisoformat(time).timestamp() == expected
 
 
 def test_an_identity_without_a_certificate_has_empty_arrays() -> None:

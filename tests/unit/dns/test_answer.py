@@ -75,8 +75,11 @@ def test_search_domains_lead_to_an_alias(state: MeshState) -> None:
 
 
 def test_wildcards(state: MeshState) -> None:
-    """Any name below; without an alias."""
+    """Any name below, of the service that says most about it; without an alias."""
     assert found(state, "a.b.wild.example.com") == ["240.240.0.3"]
+    state.upsert_service(Service("more", "shop", "*.b.wild.example.com", vips("240.240.0.4")))
+    assert found(state, "a.b.wild.example.com") == ["240.240.0.4"]
+    assert found(state, "b.wild.example.com") == ["240.240.0.3"]
     assert found(state, "wild.example.com") == ["nobody's"]
     resolved = resolve(state, CLIENT, "x.wild.example.com.svc.cluster.local", 4, domain=DOMAIN)
     assert resolved is not None
@@ -87,6 +90,8 @@ def test_without_an_address_of_its_own(state: MeshState) -> None:
     """Healthy endpoints are the answer, for names of the cluster only."""
     assert sorted(found(state, "db")) == ["10.0.0.1", "10.0.0.2"]
     assert sorted(found(state, "db.prod.svc.cluster.local", 6)) == ["fd00::1", "fd00::2"]
+    state.upsert_workload(workload(1, addresses=(parse_ip("fd00::1"), parse_ip("fd00::9"))))
+    assert (found(state, "db"), sorted(found(state, "db", 6))) == (["10.0.0.2"], ["fd00::1", "fd00::2"])
     assert found(state, "bare.example.com") == ["nobody's"]
 
 

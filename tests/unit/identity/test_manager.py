@@ -161,6 +161,32 @@ def test_failure_is_told_and_retried(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot be had: the control plane is unreachable (there is no valid one; next try in 1 s)" in record.message
 
 
+def test_a_success_starts_the_back_off_anew() -> None:
+    """One, two seconds; then, after a certificate, one again."""
+
+    async def body(ca: Ca) -> None:
+        def next_try() -> float:
+            return ca.manager.statistics()[0].renew_at - ca.now
+
+        ca.down = "down"
+        ca.manager.want(WEB)
+        await ca.settle()
+        assert next_try() == 1
+        ca.pass_time(1)
+        await ca.settle()
+        assert next_try() == 2
+        ca.down = ""
+        ca.pass_time(2)
+        await ca.settle()
+        assert states(ca) == ["Available"]
+        ca.down = "down"
+        ca.manager.renew(WEB)
+        await ca.settle()
+        assert next_try() == 1
+
+    scenario(body)
+
+
 def test_a_valid_certificate_survives_failures_until_it_expires() -> None:
     """Nobody is told of failures before that; then everybody is, and the credentials are gone."""
 

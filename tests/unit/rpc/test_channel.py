@@ -10,6 +10,7 @@ import pytest
 from tests.support.addresses import free_port
 from tests.support.mesh import Mesh, until
 from tests.support.patience import PATIENCE
+from tests.support.pki import Authority
 from tests.support.records import records
 
 from hostmesh.control.ca import CertificateAuthority
@@ -62,6 +63,26 @@ def test_the_root_is_missing(tmp_path: Path) -> None:
             kind, text = await failure(ControlPlane(mesh.endpoint, mesh.ca.root_path, files))
             assert kind is Failure.LOCAL
             assert "key.pem: this node's certificate or its key cannot be read" in text
+
+    asyncio.run(main())
+
+
+def test_files_are_read_at_each_connection(tmp_path: Path) -> None:
+    """What somebody puts there counts from the next one on; while it is no root, there is none."""
+
+    async def main() -> None:
+        async with Mesh(tmp_path).serving() as mesh:
+            file = tmp_path / "root.pem"
+            control_plane = ControlPlane(mesh.endpoint, file)
+            right = mesh.ca.root_path.read_text()
+            for content, expected in (
+                ("none", Failure.LOCAL),
+                (right, Failure.NOT_ADMITTED),
+                (Authority().pem.decode(), Failure.UNTRUSTED),
+                (right, Failure.NOT_ADMITTED),
+            ):
+                file.write_text(content)
+                assert (await failure(control_plane))[0] is expected
 
     asyncio.run(main())
 
