@@ -71,7 +71,7 @@ async def serving(
     for host in hosts:
         name = f"{host}:{port}"
         if name not in kept:
-            kept[name] = _listen(host, port, purpose)
+            kept[name] = listen(host, port, purpose)
     listeners = [kept[f"{host}:{port}"] for host in hosts]
     door = _Door(app, purpose)
     failure: Exception | None = None  # raised in the group it would come out wrapped, and callers name what they expect
@@ -261,7 +261,12 @@ def _compressed(body: bytes, chosen: str) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-def _listen(host: str, port: int, purpose: str) -> socket.socket:
+def listen(host: str, port: int, purpose: str) -> socket.socket:
+    """A door's listener, which nobody accepts from yet.
+
+    Raises:
+        PortInUse: another program has the port.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

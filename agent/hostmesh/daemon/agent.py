@@ -14,7 +14,7 @@ from hostmesh.daemon.capture import CaptureKeeper
 from hostmesh.daemon.cni_host import CniHost, DescriptorStore, kept_namespaces
 from hostmesh.daemon.doors import Doors
 from hostmesh.daemon.handover import Handover, leave, take_back
-from hostmesh.daemon.http_doors import http_doors
+from hostmesh.daemon.http_doors import bind_doors, http_doors
 from hostmesh.daemon.idling import Idling
 from hostmesh.daemon.istiod_mode import istiod_access
 from hostmesh.daemon.lease import LeaseClient
@@ -193,6 +193,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        bind_doors(self._config.settings, self._http)  # before any rule leads to this program
         self._cni.read_notes()
         await self._capture.refresh()
         await self._workers.adopt(self._before.workers, self._before.retired, self._before.worker_restarts)

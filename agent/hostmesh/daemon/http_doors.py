@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from hostmesh.admin.http import admin_app, readiness_app, stats_app
-from hostmesh.admin.server import serving
+from hostmesh.admin.server import listen, serving
 from hostmesh.admin.view import AgentView
 from hostmesh.config.settings import Settings
+
+
+def bind_doors(settings: Settings, kept: dict[str, socket.socket]) -> None:
+    """Open those listeners that are not open yet; whoever connects waits for `http_doors`.
+
+    Raises:
+        PortInUse: another program has a port.
+    """
+    for hosts, port, purpose in _places(settings):
+        for host in hosts:
+            name = f"{host}:{port}"
+            if name not in kept:
+                kept[name] = listen(host, port, purpose)
 
 
 @asynccontextmanager
@@ -24,17 +37,24 @@ async def http_doors(view: AgentView, settings: Settings, kept: dict[str, socket
     Raises:
         PortInUse: another program has a port.
     """
-    ports = settings.ports
-    families = slice(None if settings.ipv6 else 1)
-    everywhere, loopback = ["0.0.0.0", "::"][families], ["127.0.0.1", "::1"][families]
+    apps = admin_app(view), stats_app(view), readiness_app(view)
+    places = _places(settings)
     async with AsyncExitStack() as doors:
-        for app, hosts, port, purpose in (
-            (admin_app(view), loopback, ports.admin, "admin"),
-            (stats_app(view), everywhere, ports.stats, "stats"),
-            (readiness_app(view), everywhere, ports.readiness, "readiness"),
-        ):
+        for app, (hosts, port, purpose) in zip(apps, places, strict=True):
             await doors.enter_async_context(serving(app, hosts, port, purpose, kept))
-        wanted = {str(port) for port in (ports.admin, ports.stats, ports.readiness)}
+        wanted = {str(port) for _, port, _ in places}
         for name in [name for name in kept if name.rpartition(":")[2] not in wanted]:
             kept.pop(name).close()
         yield
+
+
+def _places(settings: Settings) -> Sequence[tuple[list[str], int, str]]:
+    """Addresses, port and purpose of each door."""
+    ports = settings.ports
+    families = slice(None if settings.ipv6 else 1)
+    everywhere, loopback = ["0.0.0.0", "::"][families], ["127.0.0.1", "::1"][families]
+    return (
+        (loopback, ports.admin, "admin"),
+        (everywhere, ports.stats, "stats"),
+        (everywhere, ports.readiness, "readiness"),
+    )
