@@ -108,12 +108,36 @@ def test_check_finds_what_somebody_has_removed(lab: Lab) -> None:
 
 
 def test_del_releases_and_may_be_repeated(lab: Lab) -> None:
-    """Also without a namespace, and for a container that never was."""
+    """Also without a namespace, and for a container that never was; the next one may be that workload."""
     made, _ = lab.born("a")
     lab.runtime.delete("container-a", made.path)
     assert not lab.agent.is_captured("prod/a")
     lab.runtime.delete("container-a", None)
     lab.runtime.delete("never", None)
+    again, _ = lab.born("a")
+    assert [one.path for one in lab.agent.namespaces.open] == [again.path]
+
+
+def test_add_may_be_repeated(lab: Lab) -> None:
+    """It is the same container, and keeps its listeners."""
+    made, _ = lab.born("a")
+    (before,) = lab.agent.namespaces.open
+    lab.runtime.run("ADD", lab.ours, "container-a", made.path, "eth0", lab.runtime.results["container-a"])
+    assert [one.id for one in lab.agent.namespaces.open] == [before.id]
+
+
+def test_a_container_that_cannot_be_captured_does_not_start(lab: Lab) -> None:
+    """With the reason, and nothing of it stays; the next one is captured."""
+    made = lab.container()
+    lab.stack.enter_context(listen(made, "0.0.0.0", 15008))
+    lab.runtime.arguments = "IgnoreUnknown=1;HOSTMESH_WORKLOAD=prod/a"
+    with pytest.raises(PluginFailed) as failed:
+        lab.runtime.add("container-a", made.path)
+    assert "15008" in str(failed.value.answer)
+    assert (lab.agent.namespaces.problems, lab.agent.attachments.workloads) == ((), set())
+    assert made.run("nft", "list", "ruleset") == ""
+    lab.born("b")
+    assert lab.agent.is_captured("prod/b")
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,22 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
         sock.sendall(b"hello")
         with lab.accept(answer) as served:
             assert served.recv(5) == b"hello"
+            served.sendall(b"hello to you")
+            assert sock.recv(12) == b"hello to you"
         sock.close()
         refused = lab.connect(lab.host, (lab.peer.v4, 9090), lab.a)
         assert is_cut(refused)
         until(lambda: server.log.count("connection complete") == 2)
         assert 'src.identity="spiffe://cluster.local/ns/prod/sa/w1"' in server.log
+        until(lambda: client.log.count("connection complete") == 2)
+        assert "bytes_sent=5 bytes_recv=12" in client.log
+        assert "bytes_sent=12 bytes_recv=5" in server.log
+        for each, reporter in ((client, "source"), (server, "destination")):
+            counted = each.get(15020, "/metrics")
+            for name, value in (("received_bytes", 5), ("sent_bytes", 12)):
+                rows = [row for row in counted.splitlines() if row.startswith(f"istio_tcp_{name}_total{{")]
+                values = [float(row.rpartition(" ")[2]) for row in rows if f'reporter="{reporter}"' in row]
+                assert value in values
         assert "policy rejection" in server.log
         assert "connection opened" not in server.log
         server.get(15000, "/logging?level=access=debug", "POST")

@@ -173,6 +173,39 @@ def test_released_is_as_before(lab: Lab) -> None:
         assert ":150" not in where.run("ss", "-Htln")
 
 
+def test_captured_once_more_is_the_same(lab: Lab) -> None:
+    """The same listeners; released and captured again there are others, and one set of them."""
+    both(lab)
+    before = [one.id for one in lab.agent.namespaces.open]
+    lab.agent.capture("a", lab.a.path)
+    assert [one.id for one in lab.agent.namespaces.open] == before
+    lab.agent.release("a")
+    lab.agent.capture("a", lab.a.path)
+    assert len({one.id for one in lab.agent.namespaces.open} - set(before)) == 1
+    assert lab.a.run("ss", "-Htln").count(":15008 ") == 1
+    app = lab.listen(lab.b, lab.b.v4, 8080)
+    client = lab.dial(lab.a, lab.b.v4, 8080)
+    server, _ = lab.accept(app)
+    assert talk(client, server) == (b"question", b"answer")
+
+
+def test_the_former_namespace_of_a_workload_is_as_before(lab: Lab) -> None:
+    """Another one is the workload now; nobody is cut off in the one that is not."""
+    lab.agent.capture("a", lab.a.path)
+    with namespace("moved") as elsewhere:
+        elsewhere, near = link(elsewhere, lab.b, 82)
+        lab.agent.capture("a", elsewhere.path)
+        assert "redirect" in elsewhere.run("nft", "list", "ruleset")
+        assert "redirect" not in lab.a.run("nft", "list", "ruleset")
+        assert ":150" not in lab.a.run("ss", "-Htln")
+        for where, address in ((elsewhere, near.v4), (lab.a, lab.b.v4)):
+            app = lab.listen(lab.b, address, 8080)
+            client = lab.dial(where, address, 8080)
+            server, seen = lab.accept(app)
+            assert seen == where.v4
+            assert talk(client, server) == (b"question", b"answer")
+
+
 def test_a_namespace_made_again_is_captured_again(lab: Lab, tmp_path: Path) -> None:
     """Under the same name there is another one; nothing of ours keeps the first alive, its sockets serve nobody."""
     name = f"{lab.a.name}again"

@@ -42,7 +42,7 @@ class CapturedNamespace:
 
 @dataclass(frozen=True, slots=True)
 class OpenNamespace:
-    """A namespace as it is captured. `id` is of this one: another under the same path has another id.
+    """A namespace as it is captured, found at `path`. `id` is of this one: another at the same path has another id.
 
     `names` are sockets where questions are answered, and `gate` is what sends them there.
     """
@@ -55,6 +55,7 @@ class OpenNamespace:
     digest: str
     excluded: tuple[int, ...]
     workload: LocalWorkload
+    path: Path
     dns: int = 0
     names: tuple[socket.socket, ...] = ()
     gate: socket.socket | None = None
@@ -167,7 +168,7 @@ class Namespaces:
             os.close(descriptor)
             return () if held.excluded == self._excluded else (self._lay_out(key, held),)
         if held is not None:
-            self._take(key).close()
+            self._replace(key, one.path)
         try:
             entered = self._helper.enter(
                 descriptor,
@@ -190,6 +191,7 @@ class Namespaces:
             entered.digest,
             self._excluded,
             one.workload,
+            one.path,
             one.dns,
             tuple(sock for kind, sock in entered.listeners if kind == NAMES),
             next((sock for kind, sock in entered.listeners if kind == GATE), None),
@@ -219,6 +221,17 @@ class Namespaces:
         finally:
             held.close()
         return f"{key}: released"
+
+    def _replace(self, key: str, path: Path) -> None:
+        """Another namespace is the workload now. The former one is released, if it can still be somebody's.
+
+        Where the new one has its path, whoever is left in it has no namespace by any name, and stays refused.
+        """
+        held = self._take(key)
+        if held.path != path:
+            with suppress(OSError):
+                self._helper.leave(held.descriptor)
+        held.close()
 
     def _take(self, key: str) -> OpenNamespace:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
@@ -91,6 +92,14 @@ def test_admin(method: str, path: str, status: int, text: str) -> None:
     [(seen, body)] = ask(admin_app(Agent()), (method, path))
     assert seen == status
     assert text in body
+
+
+def test_a_dump_is_sorted_and_laid_out() -> None:
+    """So that two of them can be compared line by line."""
+    [(_, body)] = ask(admin_app(Agent()), ("POST", "/config_dump"))
+    found = json.loads(body)
+    assert list(found) == sorted(found)
+    assert body == json.dumps(found, indent=2)
 
 
 def test_levels_add_up_until_they_are_reset() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from tests.support.patience import PATIENCE
 
@@ -27,7 +28,7 @@ def opened(id_: int, number: int) -> tuple[OpenNamespace, int]:
     listener = bind_listener("127.0.0.1", 0)
     port: int = listener.getsockname()[1]
     held = os.open("/dev/null", os.O_RDONLY)
-    return OpenNamespace(id_, number, held, (0, 0), (("inbound_plaintext", listener),), "", (), WEB), port
+    return OpenNamespace(id_, number, held, (0, 0), (("inbound_plaintext", listener),), "", (), WEB, Path("/")), port
 
 
 def test_a_running_worker_serves_a_namespace_until_it_is_left() -> None:
