@@ -114,8 +114,14 @@ class Connections:
         if not changed:
             return
         self._judged_by = {uid: found for uid, found in self._judged_by.items() if uid not in changed}
-        self._to_judge = [connection for connection in self._inbound if connection.workload.uid in changed]
-        self._judge_some()
+        waiting = set(self._to_judge)  # of an earlier change: they are judged by what counts when it is their turn
+        self._to_judge += (
+            connection
+            for connection in self._inbound
+            if connection.workload.uid in changed and connection not in waiting
+        )
+        if not waiting:
+            self._judge_some()
 
     def _current(self, uid: str) -> tuple[Authorization, ...] | None:
         workload = self._state.workload(uid)

@@ -126,6 +126,21 @@ def test_many_are_judged_over_several_turns(world: World) -> None:
     assert all(len(spy.closed) == 1 for spy in spies)
 
 
+def test_another_change_meanwhile_forgets_nobody(world: World) -> None:
+    """Those that still have to be judged for the first one are, though the second is about somebody else."""
+    other = Workload("u/other", "other", "elsewhere")
+    world.state.upsert_workload(other)
+    spies = [world.open(80) for _ in range(2 * module.JUDGED_AT_ONCE + 1)]
+    late = world.open(80, other)
+    world.state.upsert_authorization(deny(80))
+    world.registry.state_changed()
+    world.state.upsert_authorization(deny(80, namespace="elsewhere"))
+    world.registry.state_changed()
+    for _ in range(4):
+        world.loop.turn(0)
+    assert [len(spy.closed) for spy in (*spies, late)] == [1] * (len(spies) + 1)
+
+
 def test_closing_all_takes_both_directions(world: World) -> None:
     """The end of a drain."""
     inbound, outbound = world.open(80), Spy(world.registry, 1)
