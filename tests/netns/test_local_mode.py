@@ -29,6 +29,9 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
             assert served.recv(5) == b"hello"
             served.sendall(b"hello to you")
             assert sock.recv(12) == b"hello to you"
+            to_application = lab.peer.run("ss", "-tnoH", "state", "established", "( dport = :8080 )")
+            assert to_application
+            assert "timer:(keepalive" not in to_application
         sock.close()
         refused = lab.connect(lab.host, (lab.peer.v4, 9090), lab.a)
         assert is_cut(refused)
@@ -56,7 +59,9 @@ def test_two_hosts_need_no_control_plane(lab: Lab, tmp_path: Path) -> None:
         assert ([one["name"] for one in static["workloads"]], len(static["policies"])) == (["w1", "w2"], 1)
         mesh = tmp_path / "mesh.yaml"
         assert json.loads(client.get(15000, "/status"))["meshFile"] == str(mesh)
-        assert "hostmesh_xds" not in client.get(15020, "/metrics"), "nobody is missed who was never there"
+        numbers = client.get(15020, "/metrics")
+        assert "hostmesh_xds" not in numbers, "nobody is missed who was never there"
+        assert 'istio_build{component="hostmesh-agent",tag="' in numbers
         mesh.write_text("workload: []\n")
         assert any(note.startswith("STATUS=reload refused") for note in client.reload())
         assert f"{mesh}:1: workload: unknown field" in client.log

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.agent import RunningAgent, agent, start
+from tests.netns.two_hosts import put_certificate
+from tests.support.agent import RunningAgent, agent, start, until
+from tests.support.pki import Authority
 
 if TYPE_CHECKING:
     from tests.netns.conftest import Lab
@@ -48,3 +50,20 @@ def test_an_agent_with_nothing_open_ends_at_once(lab: Lab, tmp_path: Path, by: s
         else:
             made.process.send_signal(signal.Signals[by])
         assert made.process.wait(60) == 0
+
+
+def test_a_namespace_that_is_not_there_is_named_and_stops_nothing(lab: Lab, tmp_path: Path) -> None:
+    """The agent is ready for everybody else."""
+    authority, certificates = Authority(), tmp_path / "certificates"
+    with agent(lab.host, tmp_path, lab.a.path) as made:
+        for name, where in (("w1", "unit: w1.service"), ("late", "netns: hostmesh-late")):
+            put_certificate(certificates, authority, name)
+            text = f"workload: prod/{name}\nserviceAccount: {name}\ncapture: {{{where}}}\n"
+            (made.workloads / f"{name}.yaml").write_text(text)
+        made.configure(
+            node="host1", workers=1, local_xds="workloads: []", certificates={"directory": str(certificates)}
+        )
+        start(made)
+        until(lambda: json.loads(made.get(15000, "/status"))["ready"])
+        (problem,) = json.loads(made.get(15000, "/status"))["captureProblems"]
+        assert "late.yaml:3: capture.netns: /run/netns/hostmesh-late: No such file or directory" in problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from hostmesh.config.strict_yaml import InvalidYaml
 def read(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> AgentConfig:
     (tmp_path / "agent.yaml").write_text(text)
     return load(tmp_path / "agent.yaml", environment or {}, tmp_path / "mesh")
+
+
+def test_there_is_a_worker_for_each_core_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    """Those that this process may use; whatever else is not said is off."""
+    config = read(tmp_path, "")
+    assert config.workers == len(os.sched_getaffinity(0))
+    assert read(tmp_path, "workers: 3").workers == 3
+    settings = config.settings
+    assert (settings.dns.enabled, settings.original_source, settings.socks5) == (False, False, False)
 
 
 def test_the_file_wins_over_the_environment_and_both_are_remembered(tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def test_a_valid_certificate_survives_failures_until_it_expires() -> None:
         assert ca.failures[0] == (WEB, "down")
         assert states(ca) == ["Unavailable: down"]
         assert ca.manager.available() == []
+        assert ca.manager.statistics()[0].credentials is None
 
     scenario(body)
 
@@ -251,6 +252,8 @@ def test_keep_only() -> None:
     async def body(ca: Ca) -> None:
         assert ca.manager.keep_only([WEB]) == []
         await ca.settle()
+        assert ca.manager.keep_only([WEB, DB]) == []
+        assert [one.identity for one in ca.manager.statistics()] == [DB, WEB]
         assert ca.manager.keep_only([DB]) == [WEB]
         await ca.settle()
         assert [c.identity for c in ca.given] == [WEB, DB]

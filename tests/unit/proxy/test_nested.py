@@ -77,9 +77,15 @@ def sans() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def world(sans: tuple[str, ...]) -> Iterator[World]:
+def beside() -> tuple[Identity, ...]:
+    """Who shares bob's address."""
+    return ()
+
+
+@pytest.fixture
+def world(sans: tuple[str, ...], beside: tuple[Identity, ...]) -> Iterator[World]:
     with ExitStack() as stack:
-        mesh = stack.enter_context(Mesh(server_config=replace(CONFIG, network="dc2")))
+        mesh = stack.enter_context(Mesh(server_config=replace(CONFIG, network="dc2"), beside_bob=beside))
         gateway_ip = fresh_ip()
         relay = stack.enter_context(App(gateway_ip, relay_to((mesh.ip, 15008))))
         app = stack.enter_context(mesh.app(echo))
@@ -165,6 +171,15 @@ def test_only_the_inner_request_says_from_which_network_it_comes(world: World) -
     ((at_gateway, _),) = world.gateway.samples(OPENED)
     ((behind, _),) = world.mesh.server.samples(OPENED)
     assert (at_gateway["source_workload"], behind["source_workload"]) == ("namesake", "alice")
+
+
+@pytest.mark.parametrize("beside", [(Identity("cluster.local", "default", "carol"),)])
+def test_who_serves_the_service_is_asked_for_by_its_name(world: World) -> None:
+    """The host behind the gateway has several workloads, and which one is meant only the server name says."""
+    with world.call() as sock:
+        sock.sendall(b"hello")
+        assert sock.recv(5) == b"hello"
+    assert world.outcome()["dst.identity"] == str(BOB)
 
 
 def test_a_policy_behind_the_gateway_refuses(world: World) -> None:

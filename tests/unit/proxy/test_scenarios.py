@@ -120,7 +120,7 @@ def test_a_service_is_reached_through_its_waypoint(of: str, named: str) -> None:
 def test_every_scenario_names_a_test_that_exists() -> None:
     """The table of scenarios is kept: a test that is renamed or removed is missed there."""
     root = TABLE.parents[1]
-    heads = ("| Scenario |", "| Rule |", "| Input |", "|---|")
+    heads = ("| Scenario |", "| Rule |", "| Input |", "| Difference |", "|---|")
     rows = [row for row in TABLE.read_text().splitlines() if row.startswith("|") and not row.startswith(heads)]
     assert len(rows) > 150
     for row in rows:
@@ -128,3 +128,20 @@ def test_every_scenario_names_a_test_that_exists() -> None:
         assert tests or "Left out: " in row, row
         for path, name in tests:
             assert re.search(rf"^(?:async )?def {name}\(", (root / path).read_text(), re.MULTILINE), (path, name)
+
+
+def test_every_difference_has_a_test() -> None:
+    """What is meant to be otherwise must not become so, or cease to be so, by chance."""
+    _, _, table = TABLE.read_text().partition("\n## Differences\n")
+    begins = [
+        words for row in table.splitlines() if row.startswith("| ") for words in row.split(" | ")[0][2:].split("<br>")
+    ]
+    page = TABLE.with_name("ztunnel-differences.md").read_text().replace("**", "")
+    differences = [
+        " ".join(one.split()) for one in re.findall(r"^- (.*?)(?=^- |^$|\Z)", page, re.MULTILINE | re.DOTALL)
+    ]
+    assert len(differences) > 90
+    for one in differences:
+        assert [words for words in begins if one.startswith(words)], one
+    for words in begins[1:]:
+        assert [one for one in differences if one.startswith(words)], words

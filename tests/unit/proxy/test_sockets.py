@@ -157,6 +157,21 @@ def test_mapped_addresses_become_ipv4() -> None:
     assert str(peer.ip) == "127.0.0.1"
 
 
+def test_who_cannot_bear_the_clients_address_does_not_connect(listener: socket.socket) -> None:
+    """The application would take the host's own address for its client's."""
+    loop = Loop()
+    outcome: Outcome = []
+    foreign = SocketAddress.of("2001:db8::1", 4711)  # of the other family: no kernel binds to it here
+    Connect(loop, address_of(listener), 5.0, lambda *result: outcome.append(result), None, source=foreign)
+    _, number = run(loop, outcome)
+    assert number != 0
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    listener.close()
+    loop.close()
+
+
 def test_reset_is_seen_as_a_reset(listener: socket.socket) -> None:
     """A failure must not look like the end of an answer."""
     loop = Loop()

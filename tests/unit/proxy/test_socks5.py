@@ -80,6 +80,18 @@ def test_a_workload_reaches_a_service(mesh: Mesh, way: str) -> None:
         assert mesh.client.total(RECEIVED) == 2
 
 
+def test_captured_connections_of_the_workload_have_the_same_tunnel(mesh: Mesh) -> None:
+    """There is one pool for all ways into the proxy."""
+    with mesh.app(echo) as app, mesh.connect(app.port) as captured, client(mesh) as sock:
+        captured.sendall(b"a")
+        assert captured.recv(1) == b"a"
+        assert ask(sock, b"\x01" + parse_ip(mesh.ip).packed, app.port) == SUCCESS
+        sock.sendall(b"b")
+        assert sock.recv(1) == b"b"
+        tunnels = mesh.server.call(lambda: mesh.server.server.metrics.sockets_open["destination"])
+        assert tunnels == 1
+
+
 def test_another_name_is_resolved_by_the_host(mesh: Mesh) -> None:
     """What it resolves to is then routed like any address."""
     with mesh.app(echo) as app:
