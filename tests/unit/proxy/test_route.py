@@ -34,6 +34,7 @@ from hostmesh.model.service import (
 )
 from hostmesh.model.workload import ApplicationTunnel, HealthStatus, NetworkMode, Protocol, TunnelKind, Workload
 from hostmesh.proxy.route import Refused, Route, Unknown, Unresolved, route
+from hostmesh.proxy.upstream import MAX_ASKED
 from hostmesh.state.store import MeshState
 
 VIP, API_KEY, WAYPOINT_KEY = "240.0.0.1", NamespacedHostname("shop", "api"), NamespacedHostname("infra", "waypoint")
@@ -881,6 +882,16 @@ def test_neighbours_are_asked_in_order() -> None:
         asked.append(found.workload.uid)
         found = found.following  # type: ignore[assignment]
     assert asked == ["z", "b", "one"]
+
+
+def test_a_host_of_many_workloads_is_not_asked_for_ever() -> None:
+    """Each answer is a round trip that the application waits for."""
+    found = ask(tuple(workload(f"w{number}", "10.0.0.2") for number in range(MAX_ASKED + 2)), "10.0.0.2:22")
+    asked = 0
+    while isinstance(found, Route):
+        asked += 1
+        found = found.following  # type: ignore[assignment]
+    assert asked == MAX_ASKED
 
 
 def test_on_demand_nothing_is_decided_about_an_address_before_all_is_known_of_it() -> None:
