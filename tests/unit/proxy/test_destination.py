@@ -119,6 +119,20 @@ RULES: list[tuple[str, Workload, tuple[Resource, ...], str, str]] = [
         "240.0.0.1:80",
         "10.0.0.7:80",
     ),
+    (
+        "waypoint of a service that only its own namespace sees",
+        AS_WAYPOINT,
+        (WAYPOINT_SERVICE, service(vips=(VIP,), waypoint=BY_NAME, visibility=Visibility.NAMESPACE)),
+        "240.0.0.1:80",
+        "10.0.0.7:80",
+    ),
+    (
+        "waypoint: an address of its own network is meant",
+        replace(AS_WAYPOINT, network="dc2"),
+        (WAYPOINT_SERVICE, replace(OTHER, waypoint=BY_NAME), replace(OTHER, uid="far", network="dc2")),
+        "10.0.0.2:80",
+        MISMATCH,
+    ),
     ("waypoint by address", LOCAL, (replace(OTHER, waypoint=BY_IP),), "10.0.0.2:80", "10.0.0.7:80"),
     ("waypoint of another", LOCAL, (WAYPOINT_SERVICE, replace(OTHER, waypoint=BY_NAME)), "10.0.0.2:80", MISMATCH),
     (

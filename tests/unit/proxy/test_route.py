@@ -536,6 +536,12 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "hbone 10.0.0.9:15008 [2001:db8::2]:80 =waypoint",
     ),
     (
+        "workload waypoint by address: that one, though it has one of the destination's family",
+        (replace(SIX, waypoint=BY_IP), DUAL_WAYPOINT),
+        TO_SIX,
+        "hbone 10.0.0.9:15008 [2001:db8::2]:80 =waypoint",
+    ),
+    (
         "workload waypoint by name prefers the destination's family",
         (replace(SIX, waypoint=BY_NAME), WAYPOINT_SERVICE, DUAL_WAYPOINT),
         TO_SIX,
@@ -554,6 +560,16 @@ RULES: list[tuple[str, tuple[Resource, ...], str, str]] = [
         "endpoint on another network: through its gateway, by the service's name",
         (NAMED_API, REMOTE_BEHIND_GATEWAY, GATEWAY),
         TO_VIP,
+        "double 192.0.2.1:15009 api:80 =gateway @api",
+    ),
+    (
+        "gateway by its address: that one, though it has one of the destination's family",
+        (
+            replace(NAMED_API, vips=(at("fd00::1"),)),
+            REMOTE_BEHIND_GATEWAY,
+            replace(GATEWAY, addresses=(parse_ip("2001:db8::f"), parse_ip("192.0.2.1"))),
+        ),
+        "[fd00::1]:80",
         "double 192.0.2.1:15009 api:80 =gateway @api",
     ),
     (
@@ -769,6 +785,27 @@ CACHEABLE: list[tuple[str, tuple[Resource, ...], str, bool]] = [
         False,
     ),
     ("workload waypoint", (replace(ONE, waypoint=BY_IP), WAYPOINT), "10.0.0.2:80", True),
+    ("endpoint with a hostname", (API, NAMED), f"{VIP}:80", False),
+    (
+        "waypoint with a hostname",
+        (
+            service(waypoint=GatewayAddress(NamespacedHostname("infra", "db.example"), 15021)),
+            replace(WAYPOINT, hostname="db.example", addresses=()),
+        ),
+        f"{VIP}:80",
+        False,
+    ),
+    (
+        "gateway with a hostname",
+        (
+            NAMED_API,
+            replace(REMOTE, network_gateway=GatewayAddress(NamespacedHostname("infra", "db.example"), 15009)),
+            replace(GATEWAY, hostname="db.example", addresses=()),
+        ),
+        f"{VIP}:80",
+        False,
+    ),
+    ("only endpoint behind a gateway", (NAMED_API, REMOTE_BEHIND_GATEWAY, GATEWAY), f"{VIP}:80", True),
 ]
 
 
