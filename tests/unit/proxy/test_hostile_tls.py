@@ -132,6 +132,11 @@ REFUSED: list[tuple[str, Attack, str]] = [
         say(b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + bytes(16381)),
         "ClientHello of 16777219 bytes",
     ),
+    (
+        "a ClientHello in crumbs",
+        say(b"".join(b"\x16\x03\x01\x00\x01" + bytes((byte,)) for byte in b"\x01\x00\x10\x00" + bytes(100))),
+        "in more than 64 records",
+    ),
     ("a record too long", say(b"\x16\x03\x01\xff\xff\x01"), "TLS record of 65535 bytes"),
 ]
 
@@ -219,15 +224,20 @@ def test_a_thousand_half_open_handshakes_stand_in_nobodys_way() -> None:
 
 
 def test_one_handshake_too_many_costs_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What half-open handshakes hold is bounded, and whoever comes with a certificate still gets in."""
+    """What half-open handshakes hold is bounded; whoever comes with a certificate gets in, and then stays."""
     monkeypatch.setattr(inbound, "MAX_UNPROVEN", 10)
     with Mesh(server_config=replace(CONFIG, handshake_timeout=60.0)) as mesh, mesh.app(echo) as app:
-        socks = half_open(mesh, client_hello(mesh), 30)
-        with mesh.connect(app.port) as sock:
-            sock.sendall(b"still here")
-            assert sock.recv(10) == b"still here"
-        errors = [str(dict(record.fields)["error"]) for record in mesh.server.main.wait_logs(21)[:21]]
-        assert set(errors) == {"tls handshake error: too many handshakes at once, and this one has taken longest"}
-        assert mesh.server.call(lambda: len(mesh.server.server._host.inbound)) == 10
+        with mesh.connect(app.port) as before:
+            before.sendall(b"here")
+            assert before.recv(10) == b"here"
+            mesh.client.call(mesh.client.server._host.pool.retire_all)
+            socks = half_open(mesh, client_hello(mesh), 30)
+            with mesh.connect(app.port) as during:
+                for sock in (during, before):
+                    sock.sendall(b"still here")
+                    assert sock.recv(10) == b"still here"
+            errors = [str(dict(record.fields)["error"]) for record in mesh.server.main.wait_logs(21)[:21]]
+            assert set(errors) == {"tls handshake error: too many handshakes at once, and this one has taken longest"}
+            assert mesh.server.call(lambda: len(mesh.server.server._host.inbound)) == 11
         for sock in socks:
             sock.close()

@@ -232,19 +232,24 @@ def test_a_certificate_that_does_not_come_refuses_the_peer() -> None:
         )
 
 
-def test_a_tunnel_ends_when_a_certificate_expires() -> None:
+@pytest.mark.parametrize("whose", ["the client's", "the server's"])
+def test_a_tunnel_ends_when_a_certificate_expires(whose: str) -> None:
     """Either end's: what was proven then is not proven any more."""
     ahead, minute = [0.0], 60.0
+    ends = {"the client's": (minute, 10 * minute), "the server's": (10 * minute, minute)}[whose]
+    client, server = (now() + end for end in ends)
     with (
         Mesh(server_config=replace(CONFIG, keepalive_ping_interval=0.1), clock=lambda: now() + ahead[0]) as mesh,
         mesh.app(echo) as app,
-        tunnel(mesh, not_after=now() + minute) as peer,
     ):
-        stream = peer.connect(f"{mesh.ip}:{app.port}")
-        assert peer.answer(stream)[":status"] == "200"
-        ahead[0] = minute
-        with pytest.raises((ConnectionError, ssl.SSLError)):
-            peer.wait(type(None))
+        own = mesh.authority.issue(BOB, not_after=server)
+        mesh.server.call(lambda: mesh.server.server.put_credentials(own))
+        with tunnel(mesh, not_after=client) as peer:
+            stream = peer.connect(f"{mesh.ip}:{app.port}")
+            assert peer.answer(stream)[":status"] == "200"
+            ahead[0] = minute
+            with pytest.raises((ConnectionError, ssl.SSLError)):
+                peer.wait(type(None))
         assert dict(mesh.server.main.wait_logs(1)[0].fields)["error"] == "connection closed: certificate expired"
 
 

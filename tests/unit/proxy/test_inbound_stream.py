@@ -19,6 +19,7 @@ from tests.support.proxy import CONFIG, Mesh, echo, receive_all, workload
 
 from hostmesh.model.address import NetworkAddress, parse_ip
 from hostmesh.model.authorization import Action, Authorization, Match, PolicyScope
+from hostmesh.model.local import LocalWorkload
 from hostmesh.model.service import Service
 from hostmesh.model.workload import ApplicationTunnel, TunnelKind
 from hostmesh.proxy import inbound_stream
@@ -331,6 +332,34 @@ def test_who_comes_from_another_network_is_described_by_its_baggage(
     assert labels["source_workload"] == name
 
 
+def test_each_request_of_a_tunnel_counts_as_what_it_says_of_itself(mesh: Mesh, peer: Peer) -> None:
+    """Who asks, for which service of several at the port, from where: what one said is not taken for the next."""
+    with mesh.app(echo) as app:
+        shops = [Service(name, "default", f"{name}.lab", ports={80: app.port}) for name in ("one", "two")]
+        for shop in shops:
+            mesh.server.put(shop)
+        mesh.server.put(replace(mesh.bob, services={shop.namespaced_hostname: {80: app.port} for shop in shops}))
+        told = []
+        for said in (
+            (("x-forwarded-network", "far"), ("baggage", "k8s.deployment.name=cart")),
+            (("x-forwarded-network", "far"), ("baggage", "k8s.deployment.name=till")),
+            (("baggage", "k8s.deployment.name=till"),),
+            (("forwarded", 'for="10.1.2.3:4711";host=two.lab'), ("baggage", "k8s.deployment.name=till")),
+            (("forwarded", 'for="10.1.2.3:4711";host=three.lab'), ("baggage", "k8s.deployment.name=till")),
+        ):
+            before = mesh.server.samples(OPENED)
+            assert peer.answer(peer.connect(f"{mesh.ip}:{app.port}", *said))[":status"] == "200"
+            ((labels, _),) = [one for one in mesh.server.samples(OPENED) if one not in before]
+            told.append((labels["source_workload"], labels["destination_service"]))
+    assert told == [
+        ("cart", "one.lab"),
+        ("till", "one.lab"),
+        ("alice", "one.lab"),
+        ("alice", "two.lab"),
+        ("alice", "one.lab"),
+    ]
+
+
 def test_without_baggage_nobody_is_told_who_answers_nor_believed_who_asks() -> None:
     """`response_baggage: false` leaves the workload's description out of the answer, and the peer's unread."""
     with (
@@ -345,14 +374,24 @@ def test_without_baggage_nobody_is_told_who_answers_nor_believed_who_asks() -> N
     assert (labels["source_workload"], labels["source_workload_namespace"]) == ("unknown", "default")
 
 
-def test_a_stream_that_comes_behind_the_goodbye_of_a_workload_is_refused(mesh: Mesh, peer: Peer) -> None:
-    """An announced GOAWAY still takes what was on its way; who is not captured any more gets nothing of it."""
+CAROL = replace(BOB, service_account="carol")
+
+
+@pytest.mark.parametrize("now", [[], [LocalWorkload(1, "carol", "default", CAROL, "carol.service")]])
+def test_a_stream_that_comes_behind_the_goodbye_of_a_workload_is_refused(
+    mesh: Mesh, peer: Peer, now: list[LocalWorkload]
+) -> None:
+    """An announced GOAWAY still takes what was on its way; who is not captured any more gets nothing of it.
+
+    Nor does whoever has its number now.
+    """
+    mesh.server.put(workload("carol", CAROL, mesh.ip))
     with mesh.app(echo) as app:
         first = peer.connect(f"{mesh.ip}:{app.port}")
         assert peer.answer(first)[":status"] == "200"
         peer.send(first, b"here")
         peer.wait(h2.events.DataReceived)
-        mesh.server.call(lambda: mesh.server.server.set_local_workloads([]))
+        mesh.server.call(lambda: mesh.server.server.set_local_workloads(now))
         peer.connect(f"{mesh.ip}:{app.port}")  # GOAWAY has not been read yet
         [record] = mesh.server.main.wait_logs(1)
         assert str(dict(record.fields)["error"]).endswith("is not captured any more")
