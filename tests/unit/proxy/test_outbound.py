@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from tests.support.hbone_peer import context
 from tests.support.patience import PATIENCE
-from tests.support.pki import ALICE, BOB, Authority
+from tests.support.pki import ALICE, BOB, Authority, now
 from tests.support.proxy import CONFIG, App, Mesh, assert_reset, echo, fresh_ip, workload
 
 from hostmesh.model.address import NetworkAddress, SocketAddress, parse_ip
@@ -224,6 +224,29 @@ def test_a_service_may_say_who_answers_for_it(mesh: Mesh, named: str, answers: b
         else:
             assert_reset(mesh.dial)
             assert "did not present the expected SAN" in error_of(mesh)
+
+
+@pytest.mark.parametrize("whose", ["the client's", "the server's"])
+def test_a_connection_ends_when_a_certificate_expires(whose: str) -> None:
+    """Either end's: what was proven then is not proven any more."""
+    ahead, minute = [0.0], 60.0
+    client, server = {"the client's": (minute, 10 * minute), "the server's": (10 * minute, minute)}[whose]
+    impatient = replace(CONFIG, keepalive_ping_interval=0.1)
+    with Mesh(client_config=impatient, clock=lambda: now() + ahead[0]) as mesh, mesh.app(echo) as app:
+        for host, identity, good_for in ((mesh.client, ALICE, client), (mesh.server, BOB, server)):
+            issued = mesh.authority.issue(identity, not_after=now() + good_for)
+            host.call(lambda host=host, issued=issued: host.server.put_credentials(issued))  # type: ignore[misc]
+        with mesh.connect(app.port) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            ahead[0] = minute
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        fields = dict(mesh.client.main.wait_logs(1)[0].fields)
+        assert (fields["error"], fields["response_flags"]) == (
+            "connection closed: certificate expired",
+            "IDENTITY_ERROR",
+        )
 
 
 def test_a_server_of_another_root_is_refused() -> None:

@@ -31,9 +31,10 @@ from tests.support.proxy import (
     workload,
 )
 
-from hostmesh.model.address import SocketAddress, parse_ip
+from hostmesh.model.address import NetworkAddress, SocketAddress, parse_ip
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
+from hostmesh.model.service import Service
 from hostmesh.proxy import pool
 from hostmesh.proxy.dial import Target
 from hostmesh.proxy.pool import choose
@@ -562,6 +563,33 @@ def test_a_request_as_a_stranger_sees_it() -> None:
         assert "k8s.deployment.name=alice" in headers[2][1]
         assert headers[3][1] == f'for="{client}"'
     assert seen[0][4] != seen[1][4]
+
+
+def test_a_stranger_is_told_which_service_was_called() -> None:
+    """By its hostname; what it is asked for is the endpoint and its own port."""
+    seen: dict[str, str] = {}
+    done = threading.Event()
+
+    def serve(peer: Peer, number: int) -> None:
+        del number
+        event = peer.wait(h2.events.RequestReceived)
+        seen.update(event.headers)  # type: ignore[attr-defined]
+        peer.h2.send_headers(event.stream_id, [(":status", "200")])  # type: ignore[attr-defined]
+        peer.flush()
+        echo_once(peer, event.stream_id)  # type: ignore[attr-defined]
+        assert done.wait(PATIENCE)
+
+    with Foreign(serve) as far:
+        shop = Service("shop", "default", "shop.lab", (NetworkAddress("lab", parse_ip("10.9.9.9")),), ports={80: 8080})
+        endpoint = replace(workload("far", BOB, far.ip), services={shop.namespaced_hostname: {}})
+        far.mesh.client.put(shop, endpoint)
+        far.mesh.client.destination = SocketAddress.of("10.9.9.9", 80)
+        with far.mesh.dial() as sock:
+            ping(sock)
+            client = "{}:{}".format(*sock.getsockname())
+        done.set()
+    assert seen[":authority"] == f"{far.ip}:8080"
+    assert seen["forwarded"] == f'for="{client}";host=shop.lab'
 
 
 def test_no_answer_to_a_connect_is_a_failure_after_a_while() -> None:
