@@ -133,18 +133,26 @@ def test_a_revoked_server_is_not_talked_to(world: World) -> None:
     assert rejections(world.mesh.client) == {"source": 1}
 
 
-def test_a_revoked_intermediate_revokes_what_it_signed() -> None:
-    """The whole chain that a peer shows is looked at."""
+@pytest.mark.parametrize("judge", ["server", "client"])
+def test_a_revoked_intermediate_revokes_what_it_signed(judge: str) -> None:
+    """The whole chain that a peer shows is looked at: what is open is cut, and the next handshake refused."""
     with Mesh() as mesh:
+        host, other, identity = (
+            (mesh.server, mesh.client, ALICE) if judge == "server" else (mesh.client, mesh.server, BOB)
+        )
         below = mesh.authority.intermediate()
-        alice = below.issue(ALICE)
-        mesh.client.call(lambda: mesh.client.server.put_credentials(alice))
+        shown = below.issue(identity)
+        other.call(lambda: other.server.put_credentials(shown))
         with mesh.app(echo) as app, mesh.connect(app.port) as sock:
             ping(sock)
             intermediate = certificate_key(below.certificate.public_bytes(Encoding.DER))
             bundle = TrustBundle("cluster.local", mesh.authority.pem, frozenset({intermediate}))
-            mesh.server.call(lambda: mesh.server.server.set_trust(bundle))
+            host.call(lambda: host.server.set_trust(bundle))
             assert_cut(sock)
+            assert rejections(host) == {"destination" if judge == "server" else "source": 1}
+            assert_reset(lambda: mesh.connect(app.port))
+            assert app.accepted == 1
+            assert sum(rejections(host).values()) == 2
 
 
 def test_others_keep_their_tunnels(world: World) -> None:
