@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import pytest
+from tests.support.agent import until
 from tests.support.cni import install
 from tests.support.netns import Namespace, namespace
 from tests.support.pods import PodAgent, pod_agent
@@ -94,6 +95,15 @@ def podman() -> Iterator[Podman]:
         made = Podman(host, Path(directory))
         yield made
         made("rm", "--force", "--all", "--time", "0")
+        # What clears up behind a container outlives it, and writes into the directory.
+        until(lambda: not any(directory.encode() in line for line in command_lines()))
+
+
+def command_lines() -> Iterator[bytes]:
+    """Of every process of this machine."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 def test_containers_of_podman(podman: Podman, chain: ModuleType, tmp_path: Path) -> None:
