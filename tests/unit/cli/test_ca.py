@@ -31,8 +31,19 @@ def running(tmp_path: Path) -> Iterator[RunningControlPlane]:
 
 @pytest.fixture
 def run(running: RunningControlPlane) -> Run:
+    return typed(running)
+
+
+@pytest.fixture(scope="module")
+def run_of_mistakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One control plane for all of them, as nothing is done."""
+    with control_plane(tmp_path_factory.mktemp("cp")) as plane:
+        yield typed(plane)
+
+
+def typed(plane: RunningControlPlane) -> Run:
     def invoke(*arguments: str) -> Result:
-        return CliRunner(env={"HOSTMESH_CONTROL_SOCKET": str(running.socket)}).invoke(main, ["ca", *arguments])
+        return CliRunner(env={"HOSTMESH_CONTROL_SOCKET": str(plane.socket)}).invoke(main, ["ca", *arguments])
 
     return invoke
 
@@ -102,12 +113,12 @@ def test_a_number_that_nobody_knows_is_revoked_all_the_same(run: Run) -> None:
         (("rotate", "finish"), 1, "no rotation goes on; `hostmesh ca rotate start` begins one"),
     ],
 )
-def test_mistakes(run: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_mistakes(run_of_mistakes: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
     """What, why, next step; nothing is done."""
-    result = run(*arguments)
+    result = run_of_mistakes(*arguments)
     assert result.exit_code == code
     assert words in result.stderr
-    assert run("revoked").stdout == "nothing is revoked\n"
+    assert run_of_mistakes("revoked").stdout == "nothing is revoked\n"
 
 
 def test_a_rotation_that_waits_is_forced(running: RunningControlPlane, run: Run) -> None:
