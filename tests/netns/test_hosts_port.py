@@ -46,7 +46,23 @@ def test_a_workload_and_its_hosts_other_services(lab: Lab, tmp_path: Path) -> No
         ways = [line.split("dst.addr=")[1].split()[0] for line in lines]
         assert sorted(ways) == [f"{lab.peer.v4}:15008"] * 3 + [f"{lab.peer.v4}:2222"]
 
+        late = lab.listen(lab.peer, "0.0.0.0", 2223, lab.other)
+        until(lambda: is_open(lab.connect(lab.host, (lab.peer.v4, 2223), lab.a)))  # once the peer's agent has seen it
+        lab.accept(late)
+
         document = client.workloads / "w.yaml"
         document.write_text(document.read_text() + "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n")
         client.reload()
         assert is_cut(lab.connect(lab.host, (lab.peer.v4, 2222), lab.a))
+
+
+def is_open(sock: socket.socket) -> bool:
+    """Whether a connection that nobody says anything on stays."""
+    with sock:
+        sock.settimeout(1)
+        try:
+            return sock.recv(1) != b""
+        except TimeoutError:
+            return True
+        except ConnectionResetError:
+            return False
