@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dns.message
 import dns.rcode
+import dns.rrset
 import pytest
 from tests.support.addresses import free_port
 from tests.support.mesh import background, until
@@ -122,7 +123,9 @@ class Elsewhere(Upstream):
         return dns.message.make_response(dns.message.from_wire(query.data)).to_wire()
 
 
-async def asked(upstream: Upstream, place: IPAddress, *kinds: str) -> list[dns.message.Message]:
+async def asked(
+    upstream: Upstream, place: IPAddress, *kinds: str, metrics: DnsMetrics | None = None
+) -> list[dns.message.Message]:
     """What the agent says of the service `web`, whose endpoints are 200: to the host or to a captured workload."""
     state, port = MeshState(), free_port()
     state.upsert_service(WEB)
@@ -130,8 +133,9 @@ async def asked(upstream: Upstream, place: IPAddress, *kinds: str) -> list[dns.m
         address = ip_address(f"10.0.0.{number}")
         services = {WEB.namespaced_hostname: {80: 80}}
         state.upsert_workload(Workload(f"u{number}", "web", "prod", (address,), services=services))
-    dns_server = DnsServer(state, upstream, DnsMetrics(), DnsSettings(port=port), Client("default"))
-    dns_server.follow({CALLER: Client("prod", workload="prod/a")})
+    metrics = metrics or DnsMetrics()
+    dns_server = DnsServer(state, upstream, metrics, DnsSettings(port=port), Client("default"))
+    dns_server.follow({CALLER: Client("prod", "", "prod/a", "a", "v1")})
     loop, said = asyncio.get_running_loop(), []
     async with background(dns_server.run([LOOPBACK])):
         await until(lambda: len(dns_server._doors) == 2)
@@ -159,6 +163,49 @@ def test_other_questions_about_a_service_are_asked_elsewhere(place: IPAddress, f
     upstream = Elsewhere()
     (answer,) = asyncio.run(asked(upstream, place, "NS"))
     assert (answer.rcode(), answer.answer, upstream.asked) == (dns.rcode.NOERROR, [], forwarded)
+
+
+class Says(Upstream):
+    """Answers with these records and this code, or not at all."""
+
+    def __init__(self, rcode: str, *records: str) -> None:
+        super().__init__()
+        self.rcode = rcode
+        self.records = records
+
+    async def ask(self, query: Query, *, tcp: bool) -> bytes:
+        del tcp
+        if not self.rcode:
+            raise Unanswered("nobody is there")
+        response = dns.message.make_response(dns.message.from_wire(query.data))
+        response.set_rcode(dns.rcode.from_text(self.rcode))
+        response.answer += [dns.rrset.from_text(f"{WEB.hostname}.", 30, "IN", "TXT", record) for record in self.records]
+        return response.to_wire()
+
+
+COUNTED = [
+    ("a service's address", "A", Says("REFUSED"), (1, None, None, None)),
+    ("a record of somebody else's", "TXT", Says("NOERROR", "text"), (1, 1, None, 1)),
+    ("no such record", "TXT", Says("NOERROR"), (1, 1, 1, 1)),
+    ("no such name", "TXT", Says("NXDOMAIN"), (1, 1, 1, 1)),
+    ("no answer", "TXT", Says(""), (1, 1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("rule", "kind", "upstream", "expected"), COUNTED, ids=[line[0] for line in COUNTED])
+def test_what_is_counted(rule: str, kind: str, upstream: Upstream, expected: tuple[int | None, ...]) -> None:
+    """Under ztunnel's names, and for whom; what others answer with nothing is their failure."""
+    metrics = DnsMetrics()
+    asyncio.run(asked(upstream, CALLER, kind, metrics=metrics))
+    labels = {
+        "request_query_type": kind.lower(),
+        "request_protocol": "udp",
+        "source_canonical_service": "a",
+        "source_canonical_revision": "v1",
+    }
+    counters = ("requests_total", "upstream_requests_total", "upstream_failures_total")
+    names = [f"istio_dns_{name}" for name in (*counters, "upstream_request_duration_seconds_count")]
+    assert tuple(metrics.registry.get_sample_value(name, labels) for name in names) == expected
 
 
 def descriptors() -> int:
