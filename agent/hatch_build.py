@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,20 @@ PACKAGE = "hostmesh"
 KEPT = 8
 SETUP = """\
 import sys
-from mypyc.build import mypycify
+from pathlib import Path
+from mypyc.build import include_dir, mypycify
 from setuptools import setup
+from hatch_build import layout
 
 options = {"opt_level": "2", "debug_level": "0", "group_name": "hostmesh"}
 modules = mypycify(["--config-file=mypy.ini", *sys.stdin.read().split()], **options)
+headers = Path("build/__native_internal_hostmesh.h"), Path(include_dir(), "CPy.h")
+declared = "".join(header.read_text(encoding="utf-8") for header in headers)
+functions = Path("hot.txt").read_text(encoding="utf-8").split()
+Path("build/layout.h").write_text(layout(declared, functions), encoding="utf-8")
+for module in modules:
+    if module.name == "hostmesh__mypyc":
+        module.extra_compile_args = [*module.extra_compile_args, "-Ibuild", "-include", "layout.h"]
 setup(name="hostmesh", packages=[], ext_modules=modules)
 """
 # What hostmesh depends on need not be there: its types do not matter for what is compiled.
@@ -60,7 +70,7 @@ def compiled(root: Path) -> Path:
     agent = root / "agent"
     modules = byte_path(root)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PACKAGE
-    folder = cache / f"compiled-{digest(agent, modules)}"
+    folder = cache / f"compiled-{digest(agent, modules, hot(root))}"
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -69,6 +79,8 @@ def compiled(root: Path) -> Path:
         shutil.copytree(agent / PACKAGE, work / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         (work / "setup.py").write_text(SETUP, encoding="utf-8")
         (work / "mypy.ini").write_text(MYPY, encoding="utf-8")
+        (work / "hot.txt").write_text("\n".join(hot(root)), encoding="utf-8")
+        shutil.copy(__file__, work / "hatch_build.py")
         build(work, "\n".join(str(module.relative_to(agent)) for module in modules))
         staged = work / "staged"
         for library in libraries(work):
@@ -93,14 +105,49 @@ def build(work: Path, sources: str) -> None:
 
 def byte_path(root: Path) -> list[Path]:
     """The modules that are worth it, as `pyproject.toml` lists them."""
+    return [root / "agent" / PACKAGE / f"{name}.py" for name in _settings(root)["modules"]]
+
+
+def hot(root: Path) -> list[str]:
+    """The functions that every byte passes, as `pyproject.toml` lists them: `transport/loop.Loop.turn`."""
+    return [f"{module}.{name}" for module, names in _settings(root)["hot"].items() for name in names]
+
+
+def _settings(root: Path) -> dict[str, Any]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    names = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
-    return [root / "agent" / PACKAGE / f"{name}.py" for name in names]
+    settings: dict[str, Any] = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    return settings
 
 
-def digest(agent: Path, modules: list[Path]) -> str:
+def layout(declared: str, functions: list[str]) -> str:
+    """A C header that keeps what every byte passes together, and what only errors meet away from it.
+
+    Code that lies about in a large library costs a worker that wakes up from sleep more than what it executes.
+
+    Args:
+        declared: the headers of what mypyc made and brings along.
+        functions: as `hot` gives them; those that the compiler has no function of its own for are passed over.
+    """
+    names = set(re.findall(r"\bCPy\w+(?=\()", declared))
+    wanted = {name for function in functions for name in _in_c(function)}
+    lines = ["#include <Python.h>", "#include <CPy.h>", '#include "__native_internal_hostmesh.h"']
+    lines += [f"extern __typeof__({name}) {name} __attribute__((hot));" for name in sorted(names & wanted)]
+    lines.append("extern __typeof__(CPy_AddTraceback) CPy_AddTraceback __attribute__((cold));")
+    return "\n".join(lines) + "\n"
+
+
+def _in_c(function: str) -> tuple[str, ...]:
+    """`transport/loop.Loop.turn` as mypyc names it, for itself and for the interpreter."""
+    own = function.removeprefix("CPy.h.")
+    if own != function:
+        return (own,)
+    name = function.rpartition("/")[2].replace(".", "___")
+    return f"CPyDef_{name}", f"CPyPy_{name}"
+
+
+def digest(agent: Path, modules: list[Path], functions: list[str]) -> str:
     """Of everything that decides what the compiler makes: modules that are imported tell it types and constants."""
-    state = hashlib.sha256(f"{sys.version} {version('mypy')} {SETUP}".encode())
+    state = hashlib.sha256(f"{sys.version} {version('mypy')} {Path(__file__).read_text()} {functions}".encode())
     for path in sorted(closure(agent, modules)):
         state.update(f"{path.relative_to(agent)}\0".encode() + path.read_bytes())
     return state.hexdigest()[:12]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import operator
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -46,9 +48,9 @@ def package(tmp_path: Path) -> Path:
 def test_what_is_imported_counts_as_well(hook: ModuleType, package: Path, changed: str, again: bool) -> None:
     """The compiler puts constants and types of other modules into what it makes."""
     modules = [package / "hostmesh" / "a.py"]
-    before = hook.digest(package, modules)
+    before = hook.digest(package, modules, [])
     (package / "hostmesh" / changed).write_text("C = 2\n")
-    assert (hook.digest(package, modules) != before) is again
+    assert (hook.digest(package, modules, []) != before) is again
 
 
 def test_the_package_is_laid_out_with_libraries_beside_its_sources(
@@ -68,3 +70,29 @@ def test_the_package_is_laid_out_with_libraries_beside_its_sources(
     found = {str(path.relative_to(target)) for path in target.rglob("*.so")}
     assert found == {"hostmesh__mypyc.so", "hostmesh/a.so", "hostmesh/deep/c.so"}
     assert (target / "hostmesh" / "d.py").read_text() == "D = 1\n"
+
+
+def test_every_function_that_is_kept_together_exists(hook: ModuleType) -> None:
+    """A name that nothing has any more would keep nothing together."""
+    own = [name for name in hook.hot(ROOT) if not name.startswith("CPy.h.")]
+    modules = hook.byte_path(ROOT)
+    assert len(own) > 50
+    for function in own:
+        path, _, name = function.partition(".")
+        module = importlib.import_module(f"hostmesh.{path.replace('/', '.')}")
+        assert operator.attrgetter(name)(module), function
+        assert ROOT / "agent" / "hostmesh" / f"{path}.py" in modules
+
+
+def test_layout_names_what_the_compiler_has_made(hook: ModuleType) -> None:
+    """A function that was not given one of its own, as it was made part of another, is passed over."""
+    declared = (
+        "extern char CPyDef_loop___Loop___turn(PyObject *self);\n"
+        "extern PyObject *CPyPy_loop___Loop___turn(PyObject *self);\n"
+        "extern char CPyDef_loop___Loop___stop(PyObject *self);\n"
+        "PyObject *CPyDict_Get(PyObject *dict);\n"
+    )
+    said = hook.layout(declared, ["transport/loop.Loop.turn", "transport/loop.Loop.inlined", "CPy.h.CPyDict_Get"])
+    marked = [line.split()[2] for line in said.splitlines() if "hot" in line]
+    assert marked == ["CPyDef_loop___Loop___turn", "CPyDict_Get", "CPyPy_loop___Loop___turn"]
+    assert "CPy_AddTraceback __attribute__((cold))" in said
