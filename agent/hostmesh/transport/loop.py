@@ -29,7 +29,8 @@ NO_FD: Final = -1
 
 _STREAM: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _LISTENER: Final = select.EPOLLIN | select.EPOLLEXCLUSIVE
-_MAX_EVENTS: Final = 512
+_MAX_EVENTS: Final = 80
+"""More are told in the next turn. Their array, made for each turn, is of a size that the allocator keeps at hand."""
 _MAX_PASSES: Final = 16
 """End-of-turn callbacks may ask for more; beyond this many rounds the rest waits for the next turn."""
 
