@@ -6,10 +6,12 @@ import contextlib
 import socket
 
 import pytest
-from tests.support.plain import Plain
+from tests.support.engines import connected
 
 from hostmesh.proxy.tls_socket import NEAR, UNSENT_FAR, UNSENT_NEAR, Buffers, TlsSocket, unsent_limit
 from hostmesh.transport.loop import Loop
+from hostmesh.transport.tls.bundled import BundledTls
+from hostmesh.transport.tls.engine import Engine
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,11 @@ def test_short_paths_are_limited_and_long_ones_left_to_the_kernel(round_trip: fl
     assert unsent_limit(round_trip, limited) == limit
 
 
+def fresh() -> Engine:
+    """At one end of a connection that nobody has used."""
+    return connected(BundledTls(), BundledTls())[0]
+
+
 def fill(tls: TlsSocket) -> None:
     """Send until the peer, who reads nothing, takes no more."""
     while not tls.blocked:
@@ -45,7 +52,7 @@ def test_blocked_tunnel_to_a_peer_nearby_is_limited() -> None:
         server.accept()[0],
     ):
         loop.register(ours.fileno(), lambda _: None)
-        tls = TlsSocket(loop, Buffers(), ours, Plain())
+        tls = TlsSocket(loop, Buffers(), ours, fresh())
         before = ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         tls.engine.write(memoryview(b"little"))
         assert tls.send()
@@ -60,5 +67,5 @@ def test_tunnel_over_a_path_of_unknown_length_is_left_to_the_kernel() -> None:
     with contextlib.closing(Loop()) as loop, ours, theirs:
         loop.register(ours.fileno(), lambda _: None)
         before = ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        fill(TlsSocket(loop, Buffers(), ours, Plain()))
+        fill(TlsSocket(loop, Buffers(), ours, fresh()))
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before

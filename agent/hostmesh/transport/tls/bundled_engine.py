@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hostmesh.transport.scratch import Scratch, when_idle
 from hostmesh.transport.tls import reasons
-from hostmesh.transport.tls.engine import ALPN, TlsClosed, TlsError, TlsTruncated
+from hostmesh.transport.tls.engine import ALPN, Engine, TlsClosed, TlsError, TlsTruncated
 from hostmesh.transport.tls.openssl import certificate_der, ffi, lib
 
 OUT_SIZE: Final = (1 << 20) + (1 << 17)
@@ -91,7 +91,7 @@ class Buffers:
             buffer.scratch.give_back()
 
 
-class BundledEngine:
+class BundledEngine(Engine):
     """One connection over two memory BIOs.
 
     An output buffer belongs to the engine from the moment `pending_out` finds something until all of it is sent.

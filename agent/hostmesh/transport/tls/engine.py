@@ -16,6 +16,7 @@ With TLS 1.3 a client's handshake ends before the server has judged its certific
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 from hostmesh.model.identity import Credentials
@@ -41,15 +42,19 @@ class TlsClosed(Exception):
     """The peer said close_notify: everything it sent has been read."""
 
 
-class Engine(Protocol):
-    """One connection. Not for threads."""
+class Engine(ABC):
+    """One connection. Not for threads. A class, and no protocol: the compiler calls its methods by their place."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def feed(self, data: memoryview) -> None:
         """Take all of `data`, ciphertext from the peer; the buffer is the caller's again on return.
 
         The engine keeps what has not been read yet: read to 0 before feeding more to bound it.
         """
 
+    @abstractmethod
     def lend(self, data: memoryview, size: int) -> None:
         """As `feed` of the first `size` bytes, but after the handshake, and the engine may read from the buffer itself.
 
@@ -57,9 +62,11 @@ class Engine(Protocol):
         feeds and lends nothing before. From then on bytes are lent only.
         """
 
+    @abstractmethod
     def feed_eof(self) -> None:
         """The transport ended. What was fed before can still be read."""
 
+    @abstractmethod
     def handshake(self) -> bool:
         """Go as far as the ciphertext allows; True once complete, also when called again.
 
@@ -68,6 +75,7 @@ class Engine(Protocol):
             TlsTruncated: the transport ended first.
         """
 
+    @abstractmethod
     def read_into(self, view: memoryview) -> int:
         """Fill `view` with as much plaintext as there is; 0, or a part of it, means that more ciphertext is needed.
 
@@ -78,9 +86,11 @@ class Engine(Protocol):
         """
 
     @property
+    @abstractmethod
     def ended(self) -> bool:
         """Whether the next `read_into` will raise, because the end was met behind what the last one returned."""
 
+    @abstractmethod
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data` (any length) behind what waits in `pending_out`.
 
@@ -88,28 +98,35 @@ class Engine(Protocol):
             TlsError: the handshake is not complete, or the connection has failed or was closed.
         """
 
+    @abstractmethod
     def pending_out(self) -> memoryview:
         """Everything that must be sent now; valid until the next call of the engine. Empty when nothing waits."""
 
+    @abstractmethod
     def sent(self, n: int) -> None:
         """The first `n` bytes of `pending_out` were taken by the transport."""
 
+    @abstractmethod
     def close(self) -> None:
         """Queue close_notify, once; nothing can be written afterwards, reading goes on."""
 
     @property
+    @abstractmethod
     def peer_chain(self) -> list[bytes]:
         """The peer's verified leaf first, then what else it sent if the library tells; DER. After the handshake."""
 
     @property
+    @abstractmethod
     def alpn(self) -> str | None:
         """`h2` after the handshake."""
 
     @property
+    @abstractmethod
     def cipher(self) -> str:
         """IANA name of the cipher suite, after the handshake; empty before."""
 
     @property
+    @abstractmethod
     def version(self) -> str:
         """`TLSv1.3`."""
 

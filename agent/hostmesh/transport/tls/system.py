@@ -11,7 +11,7 @@ from typing import Any
 
 from hostmesh.model.identity import Credentials
 from hostmesh.transport.tls import reasons
-from hostmesh.transport.tls.engine import ALPN, CIPHER_SUITES, TlsClosed, TlsError, TlsTruncated
+from hostmesh.transport.tls.engine import ALPN, CIPHER_SUITES, Engine, TlsClosed, TlsError, TlsTruncated
 
 _SUITES = frozenset(CIPHER_SUITES.split(":"))
 """Compared after the handshake: this `ssl` cannot be told which suites of TLS 1.3 to offer."""
@@ -47,7 +47,7 @@ class SystemContext:
         return SystemEngine(self._context, self._server_side, server_name)
 
 
-class SystemEngine:
+class SystemEngine(Engine):
     """One connection over `ssl.SSLObject`.
 
     The object behind it is used directly: its `read` fills the caller's buffer without the layer that looks at

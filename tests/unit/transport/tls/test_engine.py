@@ -11,6 +11,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.engines import CLIENT, ROOT, SERVER, carry, connected, read_all, shake
 from tests.support.pki import ALICE, BOB, Authority, now
 
 from hostmesh.model.identity import Credentials
@@ -20,58 +21,11 @@ from hostmesh.transport.tls.system import SystemTls
 from hostmesh.wire.client_hello import peek_server_name
 from hostmesh.wire.x509 import spiffe_identities
 
-ROOT = Authority()
-CLIENT = ROOT.issue(ALICE)
-SERVER = ROOT.issue(BOB)
 PROVIDERS: list[TlsProvider] = [BundledTls(), SystemTls()]
 PAIRS = [(client, server) for client in PROVIDERS for server in PROVIDERS]
 
 every_engine = pytest.mark.parametrize("tls", PROVIDERS, ids=lambda p: p.name)
 every_pair = pytest.mark.parametrize(("client_tls", "server_tls"), PAIRS, ids=lambda p: p.name)
-
-
-def carry(source: Engine, target: Engine) -> int:
-    """Everything that `source` has to send goes to `target`."""
-    total = 0
-    while size := len(view := source.pending_out()):
-        target.feed(view)
-        source.sent(size)
-        total += size
-    return total
-
-
-def shake(client: Engine, server: Engine) -> None:
-    """Both handshakes to the end; alerts of a failing side reach the other before the error is raised."""
-    for _ in range(8):
-        failure = None
-        done = []
-        for engine, other in ((client, server), (server, client)):
-            try:
-                done.append(engine.handshake())
-            except TlsError as error:
-                failure = failure or error
-            carry(engine, other)
-        if failure is not None:
-            raise failure
-        if all(done):
-            return
-    raise AssertionError("the handshake does not end")
-
-
-def connected(
-    client_tls: TlsProvider, server_tls: TlsProvider, client: Credentials = CLIENT, server: Credentials = SERVER
-) -> tuple[Engine, Engine]:
-    ends = client_tls.client_context(client).engine("b.example"), server_tls.server_context(server).engine()
-    shake(*ends)
-    return ends
-
-
-def read_all(engine: Engine, room: int = 1 << 16) -> bytes:
-    view = memoryview(bytearray(room))
-    got = bytearray()
-    while n := engine.read_into(view):
-        got += view[:n]
-    return bytes(got)
 
 
 # Handshake
