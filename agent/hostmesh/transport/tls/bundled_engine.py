@@ -21,6 +21,11 @@ SPARE_BUFFERS: Final = 1
 """More would only help when several tunnels are blocked at once, and stay in memory after it."""
 _WORTH_LENDING: Final = 1 << 13
 
+_RECORD_OVERHEAD: Final = 22
+"""Header, content type and tag of a record without padding (RFC 8446 §5.2)."""
+_NOT_ALONE: Final = -1
+"""See `_alone`: bytes of ciphertext that were lent while the library had none; if they are one record, none is left."""
+
 _PIECE: Final = 1 << 18
 """Plaintext given to the library at once: bounds what a connection's BIO keeps, and larger ones are slower."""
 
@@ -104,6 +109,7 @@ class BundledEngine(Engine):
     """
 
     __slots__ = (
+        "_alone",
         "_buffer",
         "_buffers",
         "_closed",
@@ -127,6 +133,7 @@ class BundledEngine(Engine):
         self._eof = False
         self._closed = False
         self._lent = False
+        self._alone = _NOT_ALONE
         self._ssl = ssl = ffi.gc(lib.SSL_new(context), lib.SSL_free)
         lib.SSL_clear_mode(ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)  # pyOpenSSL's; a write would stop at one record
         self._in = lib.BIO_new(lib.BIO_s_mem())
@@ -142,6 +149,7 @@ class BundledEngine(Engine):
     def feed(self, data: memoryview) -> None:
         """See `Engine`."""
         if len(data):
+            self._alone = _NOT_ALONE
             self._feed(_from_buffer(data), len(data))
 
     def _feed(self, address: Any, size: int) -> None:  # noqa: ANN401  cffi
@@ -155,6 +163,7 @@ class BundledEngine(Engine):
             if self._lent:
                 self._read_from(lib.BIO_new(lib.BIO_s_mem()))
                 self._lent = False
+            self._alone = size if self._alone == 0 else _NOT_ALONE
             self._feed(address, size)
             return
         source = lib.BIO_new_mem_buf(address, size)
@@ -198,15 +207,22 @@ class BundledEngine(Engine):
         address = self._buffers.plaintext.address(view)
         total: int = _ssl_read(ssl, address, room) if room else 0  # at most one record
         if total > 0:
+            alone, self._alone = self._alone, 0
+            if total + _RECORD_OVERHEAD == alone:
+                return total
             source = self._in
             # A look at what is left costs a fraction of a read that finds nothing.
             while total < room and _bio_waiting(source, _NULL) > 0:
                 n: int = _ssl_read(ssl, address + total, room - total)
                 if n <= 0:
+                    self._alone = _NOT_ALONE
                     self._stopped(n)
                     return total
                 total += n
+            if total == room:
+                self._alone = _NOT_ALONE
             return total
+        self._alone = _NOT_ALONE
         if room:
             self._stopped(total)
             self._raise_failure()

@@ -392,6 +392,25 @@ def test_a_lent_buffer_is_free_once_it_has_been_read(
 
 
 @every_pair
+def test_a_record_that_was_cut_does_not_hide_the_next(client_tls: TlsProvider, server_tls: TlsProvider) -> None:
+    """What comes with its rest may be as long as what came before it: together they look like one record alone."""
+    client, server = connected(client_tls, server_tls)
+    records = []
+    for plaintext in (b"first", bytes(3000), bytes(100)):
+        client.write(memoryview(plaintext))
+        records.append(bytes(out := client.pending_out()))
+        client.sent(len(out))
+    first, long, short = records
+    lent, place = memoryview(bytearray(8192)), memoryview(bytearray(1 << 16))
+    came = []
+    for piece in (first, long[: len(short)], long[len(short) :] + short):
+        lent[: len(piece)] = piece
+        server.lend(lent, len(piece))
+        came.append(server.read_into(place))
+    assert came == [len(b"first"), 0, 3000 + 100]
+
+
+@every_pair
 @given(
     writes=st.lists(st.integers(0, 40_000), min_size=1, max_size=6),
     cuts=st.lists(st.integers(1, 20_000), min_size=1),
