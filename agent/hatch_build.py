@@ -128,7 +128,7 @@ def layout(declared: str, functions: list[str]) -> str:
         declared: the headers of what mypyc made and brings along.
         functions: as `hot` gives them; those that the compiler has no function of its own for are passed over.
     """
-    names = set(re.findall(r"\bCPy\w+(?=\()", declared))
+    names = {name for line in declared.splitlines() if line[:1] != "#" for name in re.findall(r"\bCPy\w+(?=\()", line)}
     wanted = {name for function in functions for name in _in_c(function)}
     lines = ["#include <Python.h>", "#include <CPy.h>", '#include "__native_internal_hostmesh.h"']
     lines += [f"extern __typeof__({name}) {name} __attribute__((hot));" for name in sorted(names & wanted)]

@@ -23,7 +23,7 @@ def test_what_every_byte_passes_lies_together() -> None:
     table = subprocess.run(["nm", "--defined-only", str(LIBRARY)], capture_output=True, text=True, check=True).stdout
     places = {name: int(place, 16) for place, kind, name in map(str.split, table.splitlines()) if kind in "tT"}
     hook = script("agent/hatch_build.py")
-    header = hook.layout(" ".join(f"{name}(" for name in places), hook.hot(ROOT))
+    header = hook.layout("\n".join(f"{name}(" for name in places), hook.hot(ROOT))
     hot = [places[line.split()[2]] for line in header.splitlines() if "((hot))" in line]
     assert len(hot) > 80
     assert max(hot) - min(hot) < HOT_BYTES
