@@ -32,6 +32,7 @@ CPUS = len(os.sched_getaffinity(0))
         ("ZTUNNEL_WORKER_THREADS", "0", "workers", 0),
         ("ZTUNNEL_WORKER_THREADS", "100%", "workers", CPUS),
         ("ZTUNNEL_WORKER_THREADS", "1%", "workers", ceil(CPUS / 100)),
+        ("ZTUNNEL_WORKER_THREADS", "51%", "workers", ceil(CPUS * 51 / 100)),
         ("RUST_LOG", "hickory_server::server=off,info,ztunnel::access=debug", "log.level", "info,access=debug"),
         ("RUST_LOG", "WARN, ztunnel=Debug,h2", "log.level", "warn,debug,h2=trace"),
         ("RUST_LOG", "", "log.level", "info"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 from tests.support.patience import PATIENCE
@@ -68,6 +69,24 @@ def test_strict_mtls_refuses_it(mesh: Mesh) -> None:
     assert "explicitly denied by: default/strict" in str(fields["error"])
     ((labels, _),) = mesh.server.samples(CLOSED)
     assert (labels["response_flags"], labels["authorization_policy"]) == ("DENY", "default/strict")
+
+
+def test_policies_judge_who_connects_and_where_to(mesh: Mesh) -> None:
+    """The client's address and the port that it meant."""
+    with mesh.app(echo) as app:
+        for match, denied in (
+            (Match(source_ips=(ip_network("127.0.0.1"),)), True),
+            (Match(source_ips=(ip_network(mesh.ip),)), False),
+            (Match(destination_ips=(ip_network(mesh.ip),), destination_ports=(app.port,)), True),
+            (Match(destination_ports=(15006,)), False),
+        ):
+            mesh.server.put(replace(STRICT, rules=(((match,),),)))
+            if denied:
+                assert_reset(lambda: dial(mesh, app.port))
+            else:
+                with dial(mesh, app.port) as sock:
+                    sock.sendall(b"a")
+                    assert sock.recv(1) == b"a"
 
 
 def test_strictness_that_comes_later_ends_it(mesh: Mesh) -> None:

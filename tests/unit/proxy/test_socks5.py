@@ -157,6 +157,16 @@ def test_who_says_nothing_does_not_stay(mesh: Mesh) -> None:
     assert error_of(mesh) == "SOCKS client too slow"
 
 
+def test_who_has_said_where_to_may_stay_as_long_as_it_likes(mesh: Mesh) -> None:
+    """The limit is the negotiation's: somebody who came later and said nothing is gone already."""
+    with mesh.app(echo) as app, client(mesh) as sock:
+        assert ask(sock, b"\x01" + parse_ip(mesh.ip).packed, app.port) == SUCCESS
+        with client(mesh) as silent:
+            assert silent.recv(1) == b""
+        sock.sendall(b"hi")
+        assert receive(sock, 2) == b"hi"
+
+
 def test_what_a_name_means_depends_on_who_asks() -> None:
     """VIPs of the caller's network, IPv4 first; endpoints of a service without one; nothing private to others."""
     state = MeshState()
@@ -173,6 +183,7 @@ def test_what_a_name_means_depends_on_who_asks() -> None:
         headless,
     ):
         state.upsert_service(service)
+    state.upsert_workload(replace(endpoint, uid="lab//far", network="dc2", addresses=(parse_ip("10.0.0.4"),)))
     state.upsert_workload(endpoint)
     found = {host: address_of(state, caller, f"{host}.lab") for host in ("both", "far", "own", "bare", "none")}
     assert {host: str(ip) for host, ip in found.items() if ip is not None} == {"both": "10.9.9.8", "bare": "10.0.0.5"}
