@@ -142,6 +142,38 @@ def test_the_scraper_chooses_the_format() -> None:
     assert ask(stats_app(Agent()), ("GET", "/stats/prometheus")) == [(200, "up 1\n")]
 
 
+@pytest.mark.parametrize(
+    ("accept", "said"),
+    [
+        (
+            "application/openmetrics-text; version=1.0.0, text/plain; q=0.5",
+            "application/openmetrics-text;charset=utf-8;version=1.0.0",
+        ),
+        ("text/plain; version=0.0.4", "text/plain; charset=utf-8"),
+        ("application/openmetrics-text-of-another-kind", "text/plain; charset=utf-8"),
+    ],
+)
+def test_the_format_is_said(accept: str, said: str) -> None:
+    """As ztunnel says it."""
+
+    async def run() -> str:
+        async with (
+            serving(stats_app(Agent()), ["127.0.0.1"], 0, "test") as port,
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept}) as response,
+        ):
+            return response.headers["Content-Type"]
+
+    assert asyncio.run(run()) == said
+
+
+def test_a_door_answers_what_it_is_for() -> None:
+    """Readiness is only read, numbers come whatever the method, and nothing else is there."""
+    questions = ("POST", "/healthz/ready"), ("GET", "/healthz"), ("GET", "/metrics")
+    assert ask(readiness_app(Agent()), *questions) == [(405, ""), (404, ""), (404, "")]
+    assert ask(stats_app(Agent()), ("POST", "/metrics"), ("GET", "/config_dump")) == [(200, "up 1\n"), (404, "")]
+
+
 def test_a_taken_port_is_named_with_the_next_step() -> None:
     """Who has it, and how to find out."""
 
