@@ -82,6 +82,7 @@ class SecretManager:
         self._health_log = HealthLog(_log)
         self._slots: dict[Identity, Slot] = {}
         self._credentials: dict[Identity, Credentials] = {}
+        self._running: set[Identity] = set()
         self._changed = asyncio.Event()
 
     def want(self, identity: Identity, *, waiting: bool = False) -> None:
@@ -93,7 +94,7 @@ class SecretManager:
         """
         slot = self._slots.get(identity)
         if slot is None:
-            self._slots[identity] = Slot(identity, self._now(), waiting=waiting)
+            self._slots[identity] = Slot(identity, self._now(), waiting=waiting, fetching=identity in self._running)
             self._changed.set()
         elif not waiting:
             return
@@ -184,9 +185,11 @@ class SecretManager:
                 self._changed.clear()
                 self._let_lapse()
                 self._warn_in_time()
-                choice = choose(self._slots.values(), self._now(), self._max_concurrent)
+                for_nobody = len(self._running - self._slots.keys())
+                choice = choose(self._slots.values(), self._now(), self._max_concurrent - for_nobody)
                 for identity in choice.start:
                     self._slots[identity] = replace(self._slots[identity], fetching=True)
+                    self._running.add(identity)
                     fetches.create_task(self._fetch_one(identity), name=f"certificate of {identity}")
                 await self._wait_until(choice.wake)
 
@@ -205,6 +208,7 @@ class SecretManager:
         except FetchFailed as error:
             self._fail(identity, error)
         finally:
+            self._running.discard(identity)
             self._changed.set()
 
     def _accept(self, identity: Identity, credentials: Credentials) -> None:

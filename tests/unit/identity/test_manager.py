@@ -246,6 +246,27 @@ def test_forgotten_identities_are_not_given() -> None:
     scenario(body)
 
 
+def test_who_is_wanted_again_gets_what_is_on_its_way() -> None:
+    """There are never two requests for one identity, nor more than eight that run, whoever was forgotten meanwhile."""
+
+    async def body(ca: Ca) -> None:
+        ca.gate.clear()
+        for number in range(8):
+            ca.manager.want(workload(f"w{number}"))
+        await ca.settle()
+        ca.manager.keep_only([])
+        ca.manager.want(DB)
+        ca.manager.want(workload("w0"), waiting=True)
+        await ca.settle()
+        assert len(ca.asked) == ca.running == 8
+        ca.gate.set()
+        await until(lambda: len(ca.given) == 2)
+        assert {given.identity for given in ca.given} == {DB, workload("w0")}
+        assert (len(ca.asked), ca.most) == (9, 8)
+
+    scenario(body)
+
+
 def test_keep_only() -> None:
     """The wanted set as a whole: new ones are fetched, others forgotten."""
 
