@@ -141,6 +141,16 @@ def test_another_change_meanwhile_forgets_nobody(world: World) -> None:
     assert [len(spy.closed) for spy in (*spies, late)] == [1] * (len(spies) + 1)
 
 
+def test_what_ends_before_its_turn_is_not_ended_again(world: World) -> None:
+    """Its socket may be another connection's by then."""
+    spies = [world.open(80) for _ in range(module.JUDGED_AT_ONCE + 1)]
+    world.state.upsert_authorization(deny(80))
+    world.registry.state_changed()
+    world.registry.remove_judged(spies[-1])
+    world.loop.turn(0)
+    assert [len(spy.closed) for spy in spies] == [1] * module.JUDGED_AT_ONCE + [0]
+
+
 def test_closing_all_takes_both_directions(world: World) -> None:
     """The end of a drain."""
     inbound, outbound = world.open(80), Spy(world.registry, 1)

@@ -193,6 +193,15 @@ VERDICTS = [
         Verdict(True, "no allow policies exist", (), ("dry-run: no allow policies match",)),
     ),
     (
+        (DRY_DENY, DRY_ALLOW_OTHER),
+        Verdict(
+            True,
+            "no allow policies exist",
+            (),
+            ("dry-run: deny policy match: shop/dry-deny", "dry-run: no allow policies match"),
+        ),
+    ),
+    (
         (DRY_ALLOW, ALLOW_OTHER),
         Verdict(
             False,
