@@ -47,7 +47,7 @@ def test_a_workload_and_its_hosts_other_services(lab: Lab, tmp_path: Path) -> No
         assert sorted(ways) == [f"{lab.peer.v4}:15008"] * 3 + [f"{lab.peer.v4}:2222"]
 
         late = lab.listen(lab.peer, "0.0.0.0", 2223, lab.other)
-        until(lambda: is_open(lab.connect(lab.host, (lab.peer.v4, 2223), lab.a)))  # once the peer's agent has seen it
+        until(lambda: is_open(lab, 2223))  # once the peer's agent has seen it
         lab.accept(late)
 
         document = client.workloads / "w.yaml"
@@ -56,13 +56,13 @@ def test_a_workload_and_its_hosts_other_services(lab: Lab, tmp_path: Path) -> No
         assert is_cut(lab.connect(lab.host, (lab.peer.v4, 2222), lab.a))
 
 
-def is_open(sock: socket.socket) -> bool:
-    """Whether a connection that nobody says anything on stays."""
-    with sock:
-        sock.settimeout(1)
-        try:
+def is_open(lab: Lab, port: int) -> bool:
+    """Whether a connection to the peer on which nobody says anything stays; it may be reset before it is there."""
+    try:
+        with lab.connect(lab.host, (lab.peer.v4, port), lab.a) as sock:
+            sock.settimeout(1)
             return sock.recv(1) != b""
-        except TimeoutError:
-            return True
-        except ConnectionResetError:
-            return False
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
