@@ -64,6 +64,7 @@ def test_a_wrong_level_is_named(text: str) -> None:
         ("info", "access=off", "access=off,info"),
         ("access=off,info", "debug", "access=off,debug"),
         ("access=off,info", "hostmesh::access=debug,rbac=trace", "access=debug,rbac=trace,info"),
+        ("access=off", "rbac=debug", "access=off,rbac=debug,info"),
     ],
 )
 def test_filters_add_up(before: str, more: str, joined: str) -> None:
