@@ -23,6 +23,9 @@ prerequisites: ## Install what is missing: system packages, a virtual environmen
 collection:
 	@mkdir -p $(dir $(COLLECTION)) && ln -sfn ../../../.. $(COLLECTION)
 
+# What the long tests need; `make test` has seen to it before it begins with them.
+PREPARATIONS := prerequisites collection
+
 .PHONY: demo
 demo: prerequisites collection ## Boot hosts, put them into the mesh, show what then holds
 	@$(SYSTEM_PYTHON) -m demo
@@ -65,7 +68,7 @@ conformance: ## One suite for each store: files, and a real etcd of three member
 	pytest -q tests/conformance
 
 .PHONY: interop
-interop: prerequisites ## Tests against foreign implementations: Envoy, nghttp2, curl, h2spec, OpenSSH, promtool
+interop: $(PREPARATIONS) ## Tests against foreign implementations: Envoy, nghttp2, curl, h2spec, OpenSSH, promtool
 	@lab/h2spec.sh $(BIN)/h2spec
 	@lab/promtool.sh $(BIN)/promtool
 	$(if $(wildcard tests/interop/test_*.py tests/interop/**/test_*.py),pytest -q tests/interop,@echo "no tests of this kind")
@@ -80,11 +83,11 @@ fuzz: ## Say nonsense to every parser of what strangers send: make fuzz SECONDS=
 	@python -m tests.fuzz $(or $(SECONDS),2)
 
 .PHONY: e2e
-e2e: prerequisites collection ## Hosts that outlive their certificates, rolled out by ansible-playbook (root, 2 minutes)
+e2e: $(PREPARATIONS) ## Hosts that outlive their certificates, rolled out by ansible-playbook (root, 2 minutes)
 	pytest -q -s tests/e2e
 
 .PHONY: hitless
-hitless: prerequisites collection ## Each act of an operator's day under a full minute of traffic of its own (root, 15 minutes)
+hitless: $(PREPARATIONS) ## Each act of an operator's day under a full minute of traffic of its own (root, 15 minutes)
 	HOSTMESH_PHASE_SECONDS=60 pytest -q -s tests/e2e/test_day.py
 
 .PHONY: bench
@@ -123,7 +126,7 @@ installed:
 
 SCENARIOS := $(filter-out vm distributions,$(notdir $(patsubst %/,%,$(wildcard molecule/*/))))
 .PHONY: molecule
-molecule: collection installed ## Run the roles on hosts of their own: create, check, converge, idempotence, verify, destroy; SCENARIOS=units
+molecule: $(PREPARATIONS) installed ## Run the roles on hosts of their own: create, check, converge, idempotence, verify, destroy; SCENARIOS=units
 	@for scenario in $(SCENARIOS); do NO_COLOR=1 COLUMNS=160 molecule test --scenario-name $$scenario || exit 1; done
 
 .PHONY: molecule-vm
@@ -135,10 +138,13 @@ molecule-vm: collection ## The roles on a virtual machine with Debian's own kern
 molecule-distributions: collection ## One mesh of Debian 12 and 13, Ubuntu 22.04 and 24.04 (root, 3 minutes, 3 more the first time)
 	NO_COLOR=1 COLUMNS=160 molecule test --scenario-name distributions
 
+# Two at a time, as most of them wait for something most of the time; the longest goes first. What each says comes in one
+# piece when it is done; after one that fails none is begun.
+STAGES := e2e check compiled lint conformance netns molecule interop fuzz
 .PHONY: test
-test: prerequisites ## Everything that CI runs
-	@$(MAKE) --no-print-directory check compiled lint conformance netns interop fuzz e2e
-	@$(MAKE) --no-print-directory molecule SCENARIOS="default network_policy netns_cni waypoint"
+test: $(PREPARATIONS) ## Everything that CI runs
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(STAGES) PREPARATIONS= \
+	  SCENARIOS="default network_policy netns_cni waypoint"
 
 .PHONY: documents
 documents: ## Make the tables and pictures of the documents again, from what they show
