@@ -16,9 +16,13 @@ BY_HAND = {"istiod"}
 
 @pytest.fixture(scope="module")
 def commands() -> str:
-    """What it would do, which may come from make that runs these tests."""
+    return dry_run("test")
+
+
+def dry_run(*words: str) -> str:
+    """What make would do, which may be what runs these tests."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "--dry-run", "test"]
+    command = ["make", "--dry-run", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
 
@@ -37,3 +41,9 @@ def test_what_is_no_test_is_run_as_well(commands: str, command: str) -> None:
 def test_four_scenarios_of_molecule_are_run(commands: str) -> None:
     (scenarios,) = re.findall(r"^for scenario in (.*); do .*molecule test", commands, re.MULTILINE)
     assert scenarios.split() == ["default", "network_policy", "netns_cni", "waypoint"]
+
+
+def test_the_longest_begins_at_once(commands: str) -> None:
+    """It is named first, and waits for nothing: make would begin all others in its place."""
+    assert "--output-sync=target e2e " in commands
+    assert dry_run("e2e", "PREPARATIONS=") == "pytest -q -s tests/e2e\n"
