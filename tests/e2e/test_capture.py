@@ -42,7 +42,7 @@ LAZY = {
     "system/lazy.socket": "[Socket]\nListenStream=8085\n",
     "system/lazy.service": f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/usr/bin/python3 -c '{ANSWER}'\n",
 }
-"""A service that has no listener but systemd's, by paths below /etc/systemd; it may start as often as the test wants."""
+"""A service that has no listener but systemd's, by paths below /etc/systemd; it may start as often as it has to."""
 STRICT = """apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: lazy, namespace: default}

@@ -44,6 +44,6 @@ def test_four_scenarios_of_molecule_are_run(commands: str) -> None:
 
 
 def test_the_longest_begins_at_once(commands: str) -> None:
-    """It is named first, and waits for nothing: make would begin all others in its place."""
+    """It is named first, and waits for nothing: while it did, make would begin all the others."""
     assert "--output-sync=target e2e " in commands
     assert dry_run("e2e", "PREPARATIONS=") == "pytest -q -s tests/e2e\n"
