@@ -109,8 +109,9 @@ def byte_path(root: Path) -> list[Path]:
 
 
 def hot(root: Path) -> list[str]:
-    """The functions that every byte passes, as `pyproject.toml` lists them: `transport/loop.Loop.turn`."""
-    return [f"{module}.{name}" for module, names in _settings(root)["hot"].items() for name in names]
+    """The functions that every byte passes, by their names in C, as `pyproject.toml` lists them."""
+    functions: list[str] = _settings(root)["hot"]
+    return functions
 
 
 def _settings(root: Path) -> dict[str, Any]:
@@ -126,23 +127,15 @@ def layout(declared: str, functions: list[str]) -> str:
 
     Args:
         declared: the headers of what mypyc made and brings along.
-        functions: as `hot` gives them; those that the compiler has no function of its own for are passed over.
+        functions: as `hot` gives them; what another version of mypyc does not make, or makes a macro, is passed over.
     """
-    names = {name for line in declared.splitlines() if line[:1] != "#" for name in re.findall(r"\bCPy\w+(?=\()", line)}
-    wanted = {name for function in functions for name in _in_c(function)}
+    made = {name for line in declared.splitlines() if line[:1] != "#" for name in re.findall(r"\bCPy\w+(?=\()", line)}
     lines = ["#include <Python.h>", "#include <CPy.h>", '#include "__native_internal_hostmesh.h"']
-    lines += [f"extern __typeof__({name}) {name} __attribute__((hot));" for name in sorted(names & wanted)]
+    lines += [
+        f"extern __typeof__({name}) {name} __attribute__((hot));" for name in sorted(made.intersection(functions))
+    ]
     lines.append("extern __typeof__(CPy_AddTraceback) CPy_AddTraceback __attribute__((cold));")
     return "\n".join(lines) + "\n"
-
-
-def _in_c(function: str) -> tuple[str, ...]:
-    """`transport/loop.Loop.turn` as mypyc names it, for itself and for the interpreter."""
-    own = function.removeprefix("CPy.h.")
-    if own != function:
-        return (own,)
-    name = function.rpartition("/")[2].replace(".", "___")
-    return f"CPyDef_{name}", f"CPyPy_{name}"
 
 
 def digest(agent: Path, modules: list[Path], functions: list[str]) -> str:

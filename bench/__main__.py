@@ -1,4 +1,4 @@
-"""The door: `python -m bench [compare|waypoint|profile|scale|control]`."""
+"""The door: `python -m bench [compare|waypoint|profile|hot|scale|control]`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main() -> None:
     profile = commands.add_parser("profile", help="kernel, OpenSSL and interpreter work by work; system calls")
     profile.add_argument("--seconds", type=float, default=3.0, help="of one work (default 3)")
     profile.add_argument("--top", type=int, default=0, metavar="N", help="also the N dearest functions of each work")
+    commands.add_parser("hot", help="the functions that every message meets, beside those that are kept together")
     hop = commands.add_parser("waypoint", help="what one waypoint hop adds to a request at 1,000 a second")
     hop.add_argument("--rounds", type=some, default=5)
     hop.add_argument("--seconds", type=float, default=2.0, help="of one measurement (default 2)")
@@ -36,7 +37,7 @@ def main() -> None:
     control.add_argument("--services", type=some, default=1000)
     control.add_argument("--changes", type=several, default=100)
     arguments = parser.parse_args()
-    if os.geteuid() != 0 and arguments.command != "control":
+    if os.geteuid() != 0 and arguments.command not in {"control", "hot"}:
         sys.exit("bench: network namespaces need root; next: sudo make bench")
     # What was made must be removed also when somebody stops the run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
@@ -71,6 +72,11 @@ def _run(arguments: argparse.Namespace) -> None:
         from bench.profile import profile
 
         profile(arguments.seconds, arguments.top)
+    elif arguments.command == "hot":
+        from bench.hot import hot
+
+        with tempfile.TemporaryDirectory() as directory:
+            hot(Path(directory))
     elif arguments.command == "control":
         from bench.control import Size, control
 

@@ -174,7 +174,7 @@ def _agent(where: Site, host: Host, credentials: Credentials, told: pb.ToWorker)
     snapshot = write_messages(directory / "snapshot", _snapshot(local, credentials, told))
     config = ProxyConfig(node=name, network=NETWORK)
     command = [sys.executable, "-m", "bench.host", config.to_json(), str(snapshot)]
-    environment = _as_installed()
+    environment = as_installed()
     with ExitStack() as stack:
         log = stack.enter_context((directory / "log").open("w"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -193,7 +193,7 @@ def _agent(where: Site, host: Host, credentials: Credentials, told: pb.ToWorker)
 
 
 @cache
-def _as_installed() -> dict[str, str]:
+def as_installed() -> dict[str, str]:
     """An installed agent has its byte path compiled, and bytecode of the rest: who makes that first stays larger."""
     package, bytecode = CACHE / "package", CACHE / "bytecode"
     subprocess.run([sys.executable, _ROOT / "agent" / "hatch_build.py", package], check=True)

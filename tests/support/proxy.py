@@ -10,9 +10,10 @@ import logging
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from tests.support.addresses import fresh_ip
 from tests.support.patience import PATIENCE
@@ -29,7 +30,7 @@ from hostmesh.proxy.attribution import Attributed
 from hostmesh.proxy.server import ProxyServer
 from hostmesh.state.store import MeshState
 from hostmesh.telemetry.metrics import Series, label_map
-from hostmesh.telemetry.records import LogRecord
+from hostmesh.telemetry.records import LogRecord, Record
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.engine import TlsProvider
 from hostmesh.transport.tls.system import SystemTls
@@ -133,9 +134,9 @@ class FakeMain:
     def used_addresses(self, names: Sequence[str]) -> None:
         self.used.append(sorted(names))
 
-    def log(self, records: Sequence[LogRecord]) -> None:
+    def log(self, records: Sequence[Record]) -> None:
         with self.logged:
-            self.records += records
+            self.records += cast("Sequence[LogRecord]", records)
             self.logged.notify_all()
 
     def wait_logs(self, count: int) -> list[LogRecord]:
@@ -157,16 +158,15 @@ class Host:
         *,
         config: ProxyConfig = CONFIG,
         tls: TlsProvider | None = None,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.thread = thread
         self.main = FakeMain(authority)
         self.state = MeshState()
         self.destination = SocketAddress.of("127.0.0.1", 1)
         self.number = 1
-        extra = {} if clock is None else {"clock": clock}
         self.server = ProxyServer(
-            thread.loop, config, tls or SystemTls(), self.state, self.main, attribution=self._attribute, **extra
+            thread.loop, config, tls or SystemTls(), self.state, self.main, attribution=self._attribute, clock=clock
         )
         self.main.server = self.server
         self.put(*mesh)
@@ -228,7 +228,7 @@ class Mesh:
         bob: Workload | None = None,
         mesh: Sequence[Workload | Service] = (),
         beside_bob: Sequence[Identity] = (),
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         logging.getLogger("hostmesh").setLevel(logging.INFO)
         self.thread = LoopThread()
