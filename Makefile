@@ -138,13 +138,13 @@ molecule-vm: collection ## The roles on a virtual machine with Debian's own kern
 molecule-distributions: collection ## One mesh of Debian 12 and 13, Ubuntu 22.04 and 24.04 (root, 3 minutes, 3 more the first time)
 	NO_COLOR=1 COLUMNS=160 molecule test --scenario-name distributions
 
-# Two at a time, as most of them wait for something most of the time; the longest goes first. What each says comes in one
-# piece when it is done; after one that fails none is begun.
-STAGES := e2e check compiled lint conformance netns molecule interop fuzz
+# Two at a time, each told of in one piece when it is done; what boots hosts and waits for them has the machine to itself.
+TOGETHER := check lint compiled conformance fuzz
+ALONE := netns interop e2e molecule
 .PHONY: test
 test: $(PREPARATIONS) ## Everything that CI runs
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(STAGES) PREPARATIONS= \
-	  SCENARIOS="default network_policy netns_cni waypoint"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(TOGETHER)
+	@$(MAKE) --no-print-directory $(ALONE) PREPARATIONS= SCENARIOS="default network_policy netns_cni waypoint"
 
 .PHONY: documents
 documents: ## Make the tables and pictures of the documents again, from what they show

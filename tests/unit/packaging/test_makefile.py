@@ -43,7 +43,9 @@ def test_four_scenarios_of_molecule_are_run(commands: str) -> None:
     assert scenarios.split() == ["default", "network_policy", "netns_cni", "waypoint"]
 
 
-def test_the_longest_begins_at_once(commands: str) -> None:
-    """It is named first, and waits for nothing: while it did, make would begin all the others."""
-    assert "--output-sync=target e2e " in commands
-    assert dry_run("e2e", "PREPARATIONS=") == "pytest -q -s tests/e2e\n"
+@pytest.mark.parametrize("stage", ["netns", "interop", "e2e", "molecule"])
+def test_what_boots_hosts_has_the_machine_to_itself(commands: str, stage: str) -> None:
+    """Nothing is prepared again for it, either."""
+    (together,) = re.findall(r"--jobs=2 --output-sync=target (.*)$", commands, re.MULTILINE)
+    assert together.split() == ["check", "lint", "compiled", "conformance", "fuzz"]
+    assert "lab/prerequisites.sh" not in dry_run(stage, "PREPARATIONS=")
