@@ -203,7 +203,7 @@ def listen(where: Namespace, address: str, port: int, cgroup: Cgroup | None = No
     if address == "::":
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.bind((address, port))
-    sock.listen(16)
+    sock.listen(128)  # all that a test dials before it accepts
     return sock
 
 
