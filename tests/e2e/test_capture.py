@@ -401,7 +401,7 @@ def test_what_would_lock_out_is_refused() -> None:
 @pytest.mark.usefixtures("estate")
 def test_what_locks_out_is_undone(master: str) -> None:
     """Forced, it cuts ssh at every port for new connections, and is undone as nobody confirms; the session survives."""
-    forced = ssh("mesh2", "hostmesh rules apply --force --confirm-within 20s", connection=master)
+    forced = ssh("mesh2", "hostmesh rules apply --force --confirm-within 40s", connection=master)
     assert forced.returncode == 0, forced.stderr
     run("mesh2", "systemctl", "stop", "hostmesh-agent")  # else ssh comes through, as plaintext of anybody's
     assert reachable(PORTS) == [], "nothing was cut, so the test proves nothing"
