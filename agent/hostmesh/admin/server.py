@@ -68,11 +68,7 @@ async def serving(
         PortInUse: another program has the port.
     """
     kept = {} if kept is None else kept
-    for host in hosts:
-        name = f"{host}:{port}"
-        if name not in kept:
-            kept[name] = listen(host, port, purpose)
-    listeners = [kept[f"{host}:{port}"] for host in hosts]
+    listeners = bound(hosts, port, purpose, kept)
     door = _Door(app, purpose)
     failure: Exception | None = None  # raised in the group it would come out wrapped, and callers name what they expect
     async with asyncio.TaskGroup() as tasks:
@@ -261,12 +257,20 @@ def _compressed(body: bytes, chosen: str) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-def listen(host: str, port: int, purpose: str) -> socket.socket:
-    """A door's listener, which nobody accepts from yet.
+def bound(hosts: list[str], port: int, purpose: str, kept: dict[str, socket.socket]) -> list[socket.socket]:
+    """A door's listeners, opened where `kept` has none yet; nobody accepts from new ones.
 
     Raises:
         PortInUse: another program has the port.
     """
+    for host in hosts:
+        name = f"{host}:{port}"
+        if name not in kept:
+            kept[name] = _listen(host, port, purpose)
+    return [kept[f"{host}:{port}"] for host in hosts]
+
+
+def _listen(host: str, port: int, purpose: str) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

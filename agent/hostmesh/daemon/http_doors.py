@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from hostmesh.admin.http import admin_app, readiness_app, stats_app
-from hostmesh.admin.server import listen, serving
+from hostmesh.admin.server import bound, serving
 from hostmesh.admin.view import AgentView
 from hostmesh.config.settings import Settings
 
@@ -19,10 +19,7 @@ def bind_doors(settings: Settings, kept: dict[str, socket.socket]) -> None:
         PortInUse: another program has a port.
     """
     for hosts, port, purpose in _places(settings):
-        for host in hosts:
-            name = f"{host}:{port}"
-            if name not in kept:
-                kept[name] = listen(host, port, purpose)
+        bound(hosts, port, purpose, kept)
 
 
 @asynccontextmanager
