@@ -68,9 +68,9 @@ def compiled(root: Path) -> Path:
         subprocess.CalledProcessError: the compiler's; it has said why.
     """
     agent = root / "agent"
-    modules = byte_path(root)
+    modules, functions = byte_path(root), hot(root)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PACKAGE
-    folder = cache / f"compiled-{digest(agent, modules, hot(root))}"
+    folder = cache / f"compiled-{digest(agent, modules, functions)}"
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def compiled(root: Path) -> Path:
         shutil.copytree(agent / PACKAGE, work / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         (work / "setup.py").write_text(SETUP, encoding="utf-8")
         (work / "mypy.ini").write_text(MYPY, encoding="utf-8")
-        (work / "hot.txt").write_text("\n".join(hot(root)), encoding="utf-8")
+        (work / "hot.txt").write_text("\n".join(functions), encoding="utf-8")
         shutil.copy(__file__, work / "hatch_build.py")
         build(work, "\n".join(str(module.relative_to(agent)) for module in modules))
         staged = work / "staged"

@@ -205,24 +205,23 @@ class BundledEngine(Engine):
             raise TlsError(reasons.UNFINISHED)
         ssl, room = self._ssl, len(view)
         address = self._buffers.plaintext.address(view)
+        alone, self._alone = self._alone, _NOT_ALONE
         total: int = _ssl_read(ssl, address, room) if room else 0  # at most one record
         if total > 0:
-            alone, self._alone = self._alone, 0
             if total + _RECORD_OVERHEAD == alone:
+                self._alone = 0
                 return total
             source = self._in
             # A look at what is left costs a fraction of a read that finds nothing.
             while total < room and _bio_waiting(source, _NULL) > 0:
                 n: int = _ssl_read(ssl, address + total, room - total)
                 if n <= 0:
-                    self._alone = _NOT_ALONE
                     self._stopped(n)
                     return total
                 total += n
-            if total == room:
-                self._alone = _NOT_ALONE
+            if total < room:
+                self._alone = 0
             return total
-        self._alone = _NOT_ALONE
         if room:
             self._stopped(total)
             self._raise_failure()
