@@ -37,9 +37,9 @@ LOCAL_ATTEMPTS: Final = 4
 four addresses is in TIME_WAIT (an application that closes first leaves thousands), so the guard resets it. Another
 attempt has another source port."""
 
-_UNREAD: Final = 1 << 19
-_UNSENT: Final = 1 << 18
-"""Of a process of this host that says or is told much (see `keep_close`)."""
+_WAITING: Final = 1 << 20
+"""Unread, and unsent, of a process of this host that says or is told much (see `keep_close`). What comes in two reads
+of a tunnel should fit, or its rest is copied and waits for another turn."""
 
 _INET_NAME: Final = 2
 """Parts of an IPv4 socket's name; an IPv6 one has four. Asking the listener for its family makes an enum each time."""
@@ -256,8 +256,8 @@ def keep_close(sock: _socket.socket) -> None:
     Left to itself the kernel lets queues grow to 32 MiB, all of which has left the processor's cache before it is read.
     Not before the handshake: the window could then never be larger than half of what the buffer holds.
     """
-    options.limit_unread(sock, _UNREAD)
-    options.limit_unsent(sock, _UNSENT)
+    options.limit_unread(sock, _WAITING)
+    options.limit_unsent(sock, _WAITING)
 
 
 def watch_peer(sock: _socket.socket, config: ProxyConfig) -> None:

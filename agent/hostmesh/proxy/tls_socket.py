@@ -11,9 +11,10 @@ from hostmesh.transport.loop import Loop
 from hostmesh.transport.scratch import shared
 from hostmesh.transport.tls.engine import Engine
 
-CIPHERTEXT_BUFFER: Final = 1 << 19
+CIPHERTEXT_BUFFER: Final = (1 << 19) + 32 * 22
 PLAINTEXT_BUFFER: Final = 1 << 20
-"""Shared by all tunnels of the process: nothing stays in them between two events."""
+"""Shared by all tunnels of the process: nothing stays in them between two events. The most that a tunnel of ours sends
+at once, 1 MiB in records, is two reads: a third would give the application a frame's last record by itself."""
 
 READS_PER_EVENT: Final = 8
 """Full buffers read from one connection before the others get their turn."""
@@ -22,9 +23,9 @@ NOTHING_YET: Final = -1
 
 NEAR: Final = 500e-6
 """Seconds of a round trip within a rack or a zone."""
-UNSENT_NEAR: Final = 1 << 19
-"""Twice that, as the kernel reckons, is 2 GB/s on such a path. More waits at the peer until it has left its processor's
-cache."""
+UNSENT_NEAR: Final = 1 << 20
+"""Twice that, as the kernel reckons, is 4 GB/s on such a path, and takes a turn's 1 MiB while the peer still reads the
+last one's. More waits at the peer until it has left its processor's cache."""
 UNSENT_FAR: Final = 4 << 20
 """What the kernel lets a buffer grow to, for a path that was near before."""
 

@@ -14,7 +14,7 @@ from tests.support.proxy import App, Mesh, echo, receive_all
 
 from hostmesh.proxy.splice import BULK
 
-_LIMITS = {socket.SO_RCVBUF: 1 << 20, socket.SO_SNDBUF: 1 << 19}
+_LIMITS = {socket.SO_RCVBUF: 2 << 20, socket.SO_SNDBUF: 2 << 20}
 """Of connections with applications, as the kernel reckons."""
 
 

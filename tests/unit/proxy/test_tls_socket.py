@@ -8,10 +8,19 @@ import socket
 import pytest
 from tests.support.engines import connected
 
-from hostmesh.proxy.tls_socket import NEAR, UNSENT_FAR, UNSENT_NEAR, Buffers, TlsSocket, unsent_limit
+from hostmesh.proxy.tls_socket import (
+    CIPHERTEXT_BUFFER,
+    NEAR,
+    UNSENT_FAR,
+    UNSENT_NEAR,
+    Buffers,
+    TlsSocket,
+    unsent_limit,
+)
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.tls.bundled import BundledTls
 from hostmesh.transport.tls.engine import Engine
+from hostmesh.wire.http2.limits import SERVER_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,13 @@ def fill(tls: TlsSocket) -> None:
     while not tls.blocked:
         tls.engine.write(memoryview(bytes(1 << 20)))
         tls.send()
+
+
+def test_what_a_full_turn_sends_is_two_reads() -> None:
+    """Not three, of which the last gives an application a few kilobytes and wakes it up for them."""
+    engine = fresh()
+    engine.write(memoryview(bytes(SERVER_LIMITS.output_buffer)))
+    assert len(engine.pending_out()) == 2 * CIPHERTEXT_BUFFER
 
 
 def test_blocked_tunnel_to_a_peer_nearby_is_limited() -> None:
