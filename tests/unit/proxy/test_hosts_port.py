@@ -6,9 +6,11 @@ import socket
 from dataclasses import replace
 
 import pytest
+from tests.support.addresses import fresh_ip
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import Mesh, assert_reset, echo, workload
 
+from hostmesh.model.address import SocketAddress
 from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
@@ -139,6 +141,16 @@ def test_a_neighbour_that_cannot_prove_itself_does_not_stand_in_the_way(mesh: Me
         sock.sendall(b"hi")
         assert sock.recv(2) == b"hi"
     assert outcome(mesh)["dst.identity"] == str(CAROL)
+
+
+def test_a_host_that_cannot_be_reached_is_not_dialled_again_for_a_neighbour(mesh: Mesh) -> None:
+    """Nobody answers there, whoever was meant: what a timeout costs is paid once."""
+    ip = fresh_ip()
+    mesh.client.put(workload("walled", BOB, ip), workload("walled-too", CAROL, ip))
+    mesh.client.destination = SocketAddress.of(ip, 80)
+    assert_reset(mesh.dial)
+    assert outcome(mesh)["error"] == "io error: Connection refused (os error 111)"
+    assert outcome(mesh)["dst.identity"] == str(BOB)
 
 
 def test_when_no_neighbour_gets_there_the_last_refusal_counts(mesh: Mesh, closed: int) -> None:
