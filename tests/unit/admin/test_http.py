@@ -71,6 +71,16 @@ def test_readiness_names_what_is_pending() -> None:
     assert ask(readiness_app(agent), ("GET", "/healthz/ready")) == [(200, "ready\n")]
 
 
+def test_readiness_can_be_asked_for_its_status_alone() -> None:
+    """HEAD, as load balancers do; nothing else asks."""
+    agent = Agent()
+    agent.waiting = ["certificates"]
+    assert ask(readiness_app(agent), ("HEAD", "/healthz/ready"))[0][0] == 500
+    agent.waiting = []
+    assert ask(readiness_app(agent), ("HEAD", "/healthz/ready"))[0][0] == 200
+    assert ask(readiness_app(agent), ("POST", "/healthz/ready"))[0][0] == 405
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "text"),
     [
