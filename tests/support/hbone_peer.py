@@ -175,3 +175,12 @@ class PeerServer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def frame_types(said: bytes) -> set[bytes]:
+    """Of the frames in it."""
+    found, position = set(), 0
+    while position + 9 <= len(said):
+        found.add(said[position + 3 : position + 4])
+        position += 9 + int.from_bytes(said[position : position + 3])
+    return found

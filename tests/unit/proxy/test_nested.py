@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import pytest
+from tests.support.hbone_peer import context, frame_types
 from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB
 from tests.support.proxy import CONFIG, App, Host, Mesh, assert_reset, echo, fresh_ip, pattern, receive_all, workload
@@ -18,8 +19,10 @@ from hostmesh.model.authorization import Action, Authorization, PolicyScope
 from hostmesh.model.identity import Identity
 from hostmesh.model.local import LocalWorkload
 from hostmesh.model.service import Service
+from hostmesh.model.trust import TrustBundle
 from hostmesh.proxy.failure import DRAINED
 from hostmesh.telemetry.metrics import CLOSED, FAILED, OPENED, RECEIVED, SENT
+from hostmesh.wire.http2.frames import HEADERS, SETTINGS, frame
 
 GATEWAY = Identity("cluster.local", "infra", "east-west")
 SHOP = NamespacedHostname("default", "shop.lab")
@@ -33,6 +36,8 @@ class World:
     mesh: Mesh
     gateway: Host
     relay: App
+    onward: list[tuple[str, int]]
+    """The last is where the relay leads."""
 
     def call(self) -> socket.socket:
         """Alice calls the service's VIP."""
@@ -43,11 +48,11 @@ class World:
         return dict(self.mesh.client.main.wait_logs(1)[-1].fields)
 
 
-def relay_to(address: tuple[str, int]) -> Callable[[socket.socket], None]:
+def relay_to(onwards: list[tuple[str, int]]) -> Callable[[socket.socket], None]:
     """A gateway's inside: bytes as they come to the inbound of the workload."""
 
     def serve(sock: socket.socket) -> None:
-        with socket.create_connection(address) as onward:
+        with socket.create_connection(onwards[-1]) as onward:
             up = threading.Thread(target=_pump, args=(sock, onward), daemon=True)
             up.start()
             _pump(onward, sock)
@@ -87,7 +92,8 @@ def world(sans: tuple[str, ...], beside: tuple[Identity, ...]) -> Iterator[World
     with ExitStack() as stack:
         mesh = stack.enter_context(Mesh(server_config=replace(CONFIG, network="dc2"), beside_bob=beside))
         gateway_ip = fresh_ip()
-        relay = stack.enter_context(App(gateway_ip, relay_to((mesh.ip, 15008))))
+        onward = [(mesh.ip, 15008)]
+        relay = stack.enter_context(App(gateway_ip, relay_to(onward)))
         app = stack.enter_context(mesh.app(echo))
         gateway_workload = replace(
             workload("east-west", GATEWAY, gateway_ip), network="dc2", services={SHOP: {80: relay.port}}
@@ -113,7 +119,7 @@ def world(sans: tuple[str, ...], beside: tuple[Identity, ...]) -> Iterator[World
         bob = replace(mesh.bob, network="dc2", services={SHOP: {80: app.port}}, network_gateway=address)
         mesh.server.put(service, bob)
         mesh.client.put(service, replace(bob, addresses=()), replace(gateway_workload, services={}))
-        yield World(mesh, gateway, relay)
+        yield World(mesh, gateway, relay, onward)
 
 
 def _drained(host: Host) -> None:
@@ -189,6 +195,30 @@ def test_a_policy_behind_the_gateway_refuses(world: World) -> None:
     assert_reset(world.call)
     assert world.outcome()["error"] == "http status: 401 Unauthorized, the peer says POLICY_DENIED"
     assert world.mesh.client.total(FAILED) == 1
+
+
+def test_a_peer_revoked_while_the_tunnel_inside_comes_up_gets_no_stream(world: World) -> None:
+    """The list comes between its handshake and its SETTINGS, when the tunnel is nobody's yet."""
+    mesh = world.mesh
+    with socket.create_server((fresh_ip(), 0)) as listener:
+        listener.settimeout(PATIENCE)
+        world.onward.append(listener.getsockname())
+        with world.call() as app:
+            raw, _ = listener.accept()
+            raw.settimeout(PATIENCE)
+            tls = context(mesh.authority.issue(BOB), mesh.authority.pem, server=True)
+            with tls.wrap_socket(raw, server_side=True) as sock:
+                heard = sock.recv(24)  # the client has let the certificate pass
+                revoked = TrustBundle("cluster.local", mesh.authority.pem, frozenset(), frozenset({BOB}))
+                mesh.client.call(lambda: mesh.client.server.set_trust(revoked))
+                sock.sendall(frame(SETTINGS, 0, 0, b""))
+                with pytest.raises(ConnectionResetError):
+                    app.recv(1)
+                while data := sock.recv(4096):
+                    heard += data
+    assert heard.startswith(b"PRI * HTTP/2.0")
+    assert bytes([HEADERS]) not in frame_types(heard[24:])
+    assert world.outcome()["error"] == "connection closed: peer certificate revoked by CRL"
 
 
 @pytest.mark.parametrize("sans", [("spiffe://cluster.local/ns/default/sa/somebody-else",)])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
-from tests.support.hbone_peer import context
+from tests.support.hbone_peer import context, frame_types
 from tests.support.patience import PATIENCE
 from tests.support.pki import ALICE, BOB, Authority
 from tests.support.proxy import Host, Mesh, assert_reset, echo, fresh_ip, workload
@@ -256,12 +256,3 @@ def test_a_server_revoked_while_its_tunnel_comes_up_gets_no_stream(world: World)
     assert bytes([HEADERS]) not in frame_types(heard[24:])
     assert last_error(mesh.client) == REVOKED
     assert rejections(mesh.client) == {"source": 1}
-
-
-def frame_types(said: bytes) -> set[bytes]:
-    """Of the frames in it."""
-    found, position = set(), 0
-    while position + 9 <= len(said):
-        found.add(said[position + 3 : position + 4])
-        position += 9 + int.from_bytes(said[position : position + 3])
-    return found
