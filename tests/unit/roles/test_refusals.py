@@ -34,12 +34,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def play(folder: Path, *tasks: dict[str, Any], options: tuple[str, ...] = (), **variables: object) -> str:
+    """What ansible-playbook says to tasks on this machine; fails as it does."""
+    (folder / "ansible_collections" / "hostmesh").mkdir(parents=True)
+    (folder / "ansible_collections" / "hostmesh" / "mesh").symlink_to(ROOT)
+    variables |= {"ansible_python_interpreter": sys.executable}
+    host = {"hosts": "local", "gather_facts": False, "vars": variables, "tasks": tasks}
+    (folder / "play.yml").write_text(json.dumps([host]))
+    command = ["ansible-playbook", "-i", "local,", "-c", "local", *options, str(folder / "play.yml")]
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(folder), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """By case."""
     folder = tmp_path_factory.mktemp("play")
-    (folder / "ansible_collections" / "hostmesh").mkdir(parents=True)
-    (folder / "ansible_collections" / "hostmesh" / "mesh").symlink_to(ROOT)
     tasks: list[dict[str, Any]] = [
         {
             "block": [{"ansible.builtin.include_role": {"name": f"hostmesh.mesh.{role}"}, "vars": variables}],
@@ -55,13 +68,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tasks += [{**fresh, "vars": shared, "name": "A host that has no hostmesh yet"}]
     note = {"content": "{{ said | to_json }}", "dest": f"{folder}/said", "mode": "0600"}
     tasks += [{"ansible.builtin.copy": note, "check_mode": False}]
-    variables = {**NEVER_RUN, "said": {}, "ansible_python_interpreter": sys.executable}
-    host = {"hosts": "local", "gather_facts": False, "vars": variables, "tasks": tasks}
-    (folder / "play.yml").write_text(json.dumps([host]))
-    command = ["ansible-playbook", "-i", "local,", "-c", "local", "--check", str(folder / "play.yml")]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(folder), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    play(folder, *tasks, options=("--check",), **NEVER_RUN, said={})
     return dict(json.loads((folder / "said").read_text()))
 
 
@@ -78,6 +85,16 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_a_mistake_is_named(said: dict[str, str], case: str, why: str) -> None:
     """The user's policies would be replaced by another role's documents, or by each other, without a word."""
     assert why in said[case]
+
+
+def test_a_host_without_hostmesh_gets_no_plugin(tmp_path: Path) -> None:
+    """It is told what has to come first, and nothing is made."""
+    plugins = tmp_path / "plugins"
+    extra = json.dumps({"cni_package": str(tmp_path / "nothing"), "cni_bin_dir": str(plugins)})
+    role = {"ansible.builtin.include_role": {"name": "hostmesh.mesh.cni"}}
+    with pytest.raises(RuntimeError, match=r"local has no hostmesh in .*: let the role hostmesh\.mesh\.agent"):
+        play(tmp_path, role, options=("--extra-vars", extra))
+    assert not plugins.exists()
 
 
 def test_the_archive_is_put_where_nobody_else_writes() -> None:
