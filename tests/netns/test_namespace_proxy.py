@@ -106,6 +106,8 @@ def is_refused(lab: Lab, where: Namespace, port: int) -> bool:
         lab.dial(where, "127.0.0.1", port).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # it was in the queue of a listener that was closed just then
     return False
 
 
