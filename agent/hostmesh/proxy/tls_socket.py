@@ -9,10 +9,10 @@ from hostmesh.kernel import sockets as options
 from hostmesh.proxy.sockets import DONTWAIT, DONTWAIT_NOSIGNAL
 from hostmesh.transport.loop import Loop
 from hostmesh.transport.scratch import shared
-from hostmesh.transport.tls.engine import Engine
+from hostmesh.transport.tls.engine import RECORD_OVERHEAD, RECORD_SIZE, Engine
 
-CIPHERTEXT_BUFFER: Final = (1 << 19) + 32 * 22
 PLAINTEXT_BUFFER: Final = 1 << 20
+CIPHERTEXT_BUFFER: Final = (PLAINTEXT_BUFFER >> 1) // RECORD_SIZE * (RECORD_SIZE + RECORD_OVERHEAD)
 """Shared by all tunnels of the process: nothing stays in them between two events. The most that a tunnel of ours sends
 at once, 1 MiB in records, is two reads: a third would give the application a frame's last record by itself."""
 

@@ -34,8 +34,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def play(folder: Path, *tasks: dict[str, Any], options: tuple[str, ...] = (), **variables: object) -> str:
-    """What ansible-playbook says to tasks on this machine; fails as it does."""
+def play(folder: Path, *tasks: dict[str, Any], options: tuple[str, ...] = (), **variables: object) -> None:
+    """Give tasks to ansible-playbook on this machine; fails as it does, with what it said."""
     (folder / "ansible_collections" / "hostmesh").mkdir(parents=True)
     (folder / "ansible_collections" / "hostmesh" / "mesh").symlink_to(ROOT)
     variables |= {"ansible_python_interpreter": sys.executable}
@@ -46,7 +46,6 @@ def play(folder: Path, *tasks: dict[str, Any], options: tuple[str, ...] = (), **
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

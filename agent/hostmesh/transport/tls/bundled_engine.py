@@ -11,7 +11,15 @@ from typing import Any, Final
 
 from hostmesh.transport.scratch import Scratch, when_idle
 from hostmesh.transport.tls import reasons
-from hostmesh.transport.tls.engine import ALPN, Engine, TlsClosed, TlsError, TlsTruncated
+from hostmesh.transport.tls.engine import (
+    ALPN,
+    RECORD_OVERHEAD,
+    RECORD_SIZE,
+    Engine,
+    TlsClosed,
+    TlsError,
+    TlsTruncated,
+)
 from hostmesh.transport.tls.openssl import certificate_der, ffi, lib
 
 OUT_SIZE: Final = (1 << 20) + (1 << 17)
@@ -21,9 +29,7 @@ SPARE_BUFFERS: Final = 1
 """More would only help when several tunnels are blocked at once, and stay in memory after it."""
 _WORTH_LENDING: Final = 1 << 13
 
-_RECORD_OVERHEAD: Final = 22
-"""Header, content type and tag of a record without padding (RFC 8446 §5.2)."""
-_FULL_RECORD: Final = (1 << 14) + _RECORD_OVERHEAD
+_FULL_RECORD: Final = RECORD_SIZE + RECORD_OVERHEAD
 _NOT_ALONE: Final = -1
 """See `_alone`: bytes of ciphertext that were lent while the library had none; if they are one record, none is left."""
 
@@ -120,7 +126,6 @@ class BundledEngine(Engine):
         "_failed",
         "_in",
         "_lent",
-        "_lent_size",
         "_out",
         "_ssl",
         "_start",
@@ -135,7 +140,6 @@ class BundledEngine(Engine):
         self._eof = False
         self._closed = False
         self._lent = False
-        self._lent_size = 0
         self._alone = _NOT_ALONE
         self._ssl = ssl = ffi.gc(lib.SSL_new(context), lib.SSL_free)
         lib.SSL_clear_mode(ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)  # pyOpenSSL's; a write would stop at one record
@@ -175,7 +179,6 @@ class BundledEngine(Engine):
         lib.BIO_set_mem_eof_return(source, -1)  # its end is not the connection's
         self._read_from(source)
         self._lent = True
-        self._lent_size = size
 
     def _read_from(self, source: Any) -> None:  # noqa: ANN401  cffi
         lib.SSL_set_bio(self._ssl, source, self._out)  # frees the one before
@@ -212,21 +215,22 @@ class BundledEngine(Engine):
         alone, self._alone = self._alone, _NOT_ALONE
         total: int = _ssl_read(ssl, address, room) if room else 0  # at most one record
         if total > 0:
-            if total + _RECORD_OVERHEAD == alone:
+            if total + RECORD_OVERHEAD == alone:
                 self._alone = 0
                 return total
             source = self._in
-            # A look at what is left costs a fraction of a read that finds nothing. Until there, as far as one can
-            # reckon, a whole record is left.
-            sure = self._lent_size - _FULL_RECORD - _RECORD_OVERHEAD
-            self._lent_size = 0
-            while total < room and (total < sure or _bio_waiting(source, _NULL) > 0):
+            # A look at what is left costs a fraction of a read that finds nothing. None is needed while that is, as far
+            # as one can reckon, a whole record.
+            left: int = _bio_waiting(source, _NULL)
+            while total < room and left > 0:
                 n: int = _ssl_read(ssl, address + total, room - total)
                 if n <= 0:
                     self._stopped(n)
                     return total
                 total += n
-                sure -= _RECORD_OVERHEAD
+                left -= n + RECORD_OVERHEAD
+                if left < _FULL_RECORD:
+                    left = _bio_waiting(source, _NULL)
             if total < room:
                 self._alone = 0
             return total

@@ -22,6 +22,11 @@ from typing import Final, Protocol
 from hostmesh.model.identity import Credentials
 
 ALPN: Final = "h2"
+
+RECORD_SIZE: Final = 1 << 14
+"""Plaintext in a record at most (RFC 8446 §5.1)."""
+RECORD_OVERHEAD: Final = 22
+"""Header, content type and tag of a record without padding (RFC 8446 §5.2)."""
 CIPHER_SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
 """In the order of preference, which is the client's: the shorter key is the faster one."""
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from hostmesh.model.identity import Credentials
 from hostmesh.transport.tls import reasons
-from hostmesh.transport.tls.engine import ALPN, CIPHER_SUITES, Engine, TlsClosed, TlsError, TlsTruncated
+from hostmesh.transport.tls.engine import ALPN, CIPHER_SUITES, RECORD_SIZE, Engine, TlsClosed, TlsError, TlsTruncated
 
 _SUITES = frozenset(CIPHER_SUITES.split(":"))
 """Compared after the handshake: this `ssl` cannot be told which suites of TLS 1.3 to offer."""
-_RECORD = 1 << 14
 
 
 class SystemTls:
@@ -154,7 +153,7 @@ class SystemEngine(Engine):
         if not self._done or self._closed:
             return
         self._closed = True
-        piece = memoryview(bytearray(_RECORD))
+        piece = memoryview(bytearray(RECORD_SIZE))
         while self._failed is None and (n := self._decrypt_into(piece)):
             self._read_ahead += piece[:n]
         if self._failed is None or self._failed is TlsClosed:
